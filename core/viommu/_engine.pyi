@@ -1,0 +1,447 @@
+"""The compiled engine: memory, page-table formats, one walker, IOTLB, batch translation.
+
+Nothing here knows a vendor. Integers are plain ``int``: addresses in bytes, sizes as ``lg2``
+(log2 of bytes), rights and accesses as the bit masks below. Formats and contexts are immutable.
+``level`` is neutral everywhere: 0 is the level of the smallest leaf.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias, final
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Buffer
+
+READ: Final = 1
+WRITE: Final = 2
+EXECUTE: Final = 4
+PRIVILEGED: Final = 8
+"""Access bits. A right uses the first three; an access may add PRIVILEGED."""
+
+NO_PASID: Final = 0xFFFF_FFFF
+"""The PASID column's value for a request without a PASID."""
+
+WHOLE: Final = 64
+"""``page_lg2`` of an untranslated access: the whole address space is one page."""
+
+FAULT_KINDS: Final[tuple[str, ...]]
+"""Names of ``Result.kind``, by number; index 0 is ``none``. `viommu.faults.FaultKind` mirrors it."""
+
+FAULT_DTYPE: Final[np.dtype[np.void]]
+"""Structured dtype of `Batch.faults`: row u8, then the fields of `Result` from ``iova`` on."""
+
+@final
+class Memory:
+    """A physical address space, made of regions that never overlap.
+
+    Regions start and end on 8-byte boundaries. A hole is not an error to a walk: it aborts the walk.
+    Loads are atomic 64-bit acquire loads; accessed/dirty updates are compare-and-swap.
+    """
+
+    def __init__(self) -> None: ...
+    def map(
+        self, start: int, buffer: Buffer, *, offset: int = 0, length: int | None = None, writable: bool = True
+    ) -> None:
+        """Make ``length`` bytes of ``buffer`` from ``offset`` appear at ``start``; the buffer stays alive.
+
+        Raises ValueError where the region overlaps another, is misaligned, empty, or wraps, or where the
+        buffer is read-only and ``writable`` is asked for.
+        """
+    def map_callback(
+        self,
+        start: int,
+        length: int,
+        load: Callable[[int], int | None],
+        compare_exchange: Callable[[int, int, int], bool | None],
+    ) -> None:
+        """A region outside this process. ``load(pa)`` gives the 64-bit word or None (abort).
+
+        ``compare_exchange(pa, expected, desired)`` gives whether it stored, or None (abort). An exception in
+        either counts as an abort and is reported through `sys.unraisablehook`.
+        """
+    def unmap(self, start: int, length: int) -> None:
+        """Remove every region that lies in the range. ValueError where one would be cut in two."""
+    def read(self, pa: int, length: int) -> bytes | None:
+        """The bytes, or None where any of them lies in a hole."""
+    def write(self, pa: int, data: Buffer) -> bool:
+        """Store the bytes; False, and nothing stored, where any lies in a hole or is read-only."""
+    def load(self, pa: int) -> int | None: ...
+    def regions(self) -> list[tuple[int, int, bool]]:
+        """(start, last, writable) of each region, ascending."""
+
+@final
+class ArmHalf:
+    """One half (TTB0 or TTB1) of an Arm stage-1 address space."""
+
+    def __init__(
+        self,
+        *,
+        table: int,
+        input_bits: int,
+        granule_lg2: int,
+        top_byte_ignore: bool = False,
+        walks_disabled: bool = False,
+        unprivileged_disabled: bool = False,
+        ignore_hierarchical: bool = False,
+    ) -> None:
+        """``input_bits`` is 64 - TxSZ (12..55 wide), ``granule_lg2`` 12, 14 or 16.
+
+        ``walks_disabled`` is EPDx, ``unprivileged_disabled`` E0PDx, ``ignore_hierarchical`` HADx.
+        """
+
+@final
+class ArmStage1:
+    """Arm VMSAv8-64 stage 1. ``attrs``: AttrIndx 2:0, SH 4:3, NS 5, nG 6, contiguous 7."""
+
+    def __init__(
+        self,
+        *,
+        lower: ArmHalf,
+        upper: ArmHalf | None = None,
+        output_bits: int = 48,
+        access_flag_faults: bool = True,
+        hardware_access: bool = False,
+        hardware_dirty: bool = False,
+        hardware_table_access: bool = False,
+        write_implies_no_execute: bool = False,
+        user_write_implies_no_privileged_execute: bool = False,
+        privileged_access_never: bool = False,
+        single_privilege: bool = False,
+        large_52: bool = False,
+        big_endian: bool = False,
+    ) -> None:
+        """``upper`` None: one half only, upper addresses fault (EL2 regime).
+
+        ``access_flag_faults`` is not AFFD; ``hardware_access``/``_dirty``/``_table_access`` are HA, HD, HAFT;
+        ``single_privilege``: EL2 without E2H (AP[1] and PXN unused). ``large_52`` is DS (52-bit 4K/16K).
+        """
+
+@final
+class ArmStage2:
+    """Arm VMSAv8-64 stage 2. ``attrs``: MemAttr 3:0, SH 5:4, contiguous 7."""
+
+    def __init__(
+        self,
+        *,
+        table: int,
+        input_bits: int,
+        granule_lg2: int,
+        top_level: int,
+        output_bits: int = 48,
+        access_flag_faults: bool = True,
+        hardware_access: bool = False,
+        hardware_dirty: bool = False,
+        execute_never_extended: bool = False,
+        forced_write_back: bool = False,
+        protect_table_walk: bool = False,
+        large_52: bool = False,
+        big_endian: bool = False,
+    ) -> None:
+        """``top_level`` is neutral (3 - Arm's start level); concatenated start tables follow from it.
+
+        ``protect_table_walk`` (S2PTW): a stage-1 fetch that lands on Device memory is a permission fault.
+        """
+
+@final
+class X86:
+    """x86-64 4/5-level tables: VT-d first stage, AMD v2. ``attrs``: PWT 0, PCD 1, PAT 2, G 3."""
+
+    def __init__(
+        self,
+        *,
+        table: int,
+        levels: int,
+        output_bits: int = 52,
+        sign_extended: bool = True,
+        write_protect: bool = True,
+        no_execute: bool = True,
+        extended_accessed: bool = False,
+        accessed_dirty: bool = True,
+        updates_allowed: bool = True,
+        page_1g: bool = True,
+    ) -> None:
+        """``sign_extended``: canonical input; else only the lower half is translated.
+
+        ``write_protect`` False: privileged writes ignore RW. ``updates_allowed`` False: an A/D store that would
+        be needed is the fault ``update_forbidden`` (PWSNP=0 and the like).
+        """
+
+@final
+class VtdSecondStage:
+    """VT-d second stage, 3 to 5 levels. ``attrs``: SNP 0, TM 1."""
+
+    def __init__(
+        self,
+        *,
+        table: int,
+        levels: int,
+        input_bits: int = 64,
+        output_bits: int = 52,
+        page_2m: bool = True,
+        page_1g: bool = True,
+        accessed_dirty: bool = False,
+        updates_allowed: bool = True,
+        snoop_reserved: bool = False,
+        transient_reserved: bool = True,
+        legacy_order: bool = False,
+    ) -> None:
+        """``input_bits`` caps 12 + 9 * levels (MGAW).
+
+        ``legacy_order``: a missing right faults at the first entry that lacks it, before reserved bits; otherwise
+        rights are accumulated and checked after the leaf.
+        """
+
+@final
+class AmdV1:
+    """AMD host tables, modes 1 to 6. ``attrs``: FC 0, U 1."""
+
+    def __init__(
+        self, *, table: int, mode: int, accessed: bool = False, dirty: bool = False, output_bits: int = 52
+    ) -> None: ...
+
+@final
+class Riscv:
+    """RISC-V Sv39/48/57 (and Svx4 with ``guest_stage``). ``attrs``: PBMT 1:0, G 2."""
+
+    def __init__(
+        self,
+        *,
+        table: int,
+        levels: int,
+        guest_stage: bool = False,
+        hardware_update: bool = False,
+        svpbmt: bool = False,
+        svnapot: bool = True,
+        supervisor_user_access: bool = False,
+        output_bits: int = 56,
+        big_endian: bool = False,
+    ) -> None:
+        """``levels`` 3, 4 or 5. ``hardware_update`` False: A=0, or D=0 on a write, is ``access_flag``."""
+
+@final
+class Described:
+    """A format told at run time: for drivers written in Python only.
+
+    An entry is 8 bytes. Every ``*_mask``/``*_value`` pair matches when ``entry & mask == value``.
+    """
+
+    def __init__(
+        self,
+        *,
+        table: int,
+        granule_lg2: int,
+        index_lg2: Sequence[int],
+        input_bits: int | None = None,
+        sign_extended: bool = False,
+        address_mask: int,
+        address_shift: int = 0,
+        present_mask: int,
+        present_value: int,
+        leaf_mask: int = 0,
+        leaf_value: int = 0,
+        leaf_levels: int = 1,
+        read_mask: int = 0,
+        write_mask: int = 0,
+        execute_mask: int = 0,
+        user_mask: int = 0,
+        inverted_rights: int = 0,
+        hierarchical: bool = True,
+        accessed_mask: int = 0,
+        dirty_mask: int = 0,
+        table_reserved: int = 0,
+        leaf_reserved: int = 0,
+        output_bits: int = 64,
+        big_endian: bool = False,
+    ) -> None:
+        """``index_lg2``: index bits of level 0, 1, ... (its length is the number of levels).
+
+        ``leaf_levels`` bit n: level n may hold leaves above level 0 (level 0 always does). A right whose mask is
+        0 is always granted; ``inverted_rights`` holds the mask bits that mean "not". ``hierarchical``: rights of
+        tables are ANDed in. ``leaf_reserved``/``table_reserved``: bits that must be zero. Address bits below a
+        leaf's size must be zero (``malformed``).
+        """
+
+Stage1: TypeAlias = ArmStage1 | X86 | Riscv | Described
+Stage2: TypeAlias = ArmStage2 | VtdSecondStage | AmdV1 | Riscv | Described
+
+@final
+class Context:
+    """All that a translation needs to know of one (requester, PASID); what the context cache holds.
+
+    With neither stage the access passes untranslated. AmdV1 and VtdSecondStage alone are ``stage2``.
+    """
+
+    def __init__(
+        self,
+        *,
+        stage1: Stage1 | None = None,
+        stage2: Stage2 | None = None,
+        stage1_tag: int = 0,
+        stage2_tag: int = 0,
+        rights: int = 7,
+        input_bits: int = 64,
+        blocked_output: tuple[int, int] | None = None,
+    ) -> None:
+        """``rights``: granted before any table is read; a missing one is ``permission`` at stage 0.
+
+        ``input_bits``: checked where there is no stage 1 (``input_size`` at stage 0).
+        ``blocked_output``: (start, last); a final page that touches it is ``blocked_output`` (interrupt range).
+        Tags: ``stage1_tag`` an ASID or PASID, ``stage2_tag`` a VMID, DomainID or DID.
+        """
+    stage1: Stage1 | None
+    stage2: Stage2 | None
+    stage1_tag: int
+    stage2_tag: int
+    rights: int
+
+@final
+class Result:
+    """What became of one access: a translation (``kind`` 0) or a fault."""
+
+    kind: int
+    pa: int
+    page_lg2: int
+    rights: int
+    """READ | WRITE | EXECUTE granted to the access's privilege (fault: what was still granted there)."""
+    attrs1: int
+    attrs2: int
+    iova: int
+    ipa: int
+    """Output of stage 1, or the stage-2 input that faulted; the IOVA where there is no stage 1."""
+    entry_address: int
+    """Of the offending entry: a PA, or an IPA where the fetch itself faulted in stage 2. 0: no entry read."""
+    entry_value: int
+    stage: int
+    """0: before any table; 1; 2."""
+    level: int
+    fault_class: int
+    """0 input (the access itself), 1 table (a fetch of a stage-1 entry), 2 configuration."""
+    missing: int
+    """Rights that were asked for and not granted; PRIVILEGED: the privilege was the reason."""
+    top: bool
+    """The entry was of its stage's top level."""
+    for_top: bool
+    """fault_class 1: the stage-1 entry being fetched was of stage 1's top level."""
+    for_update: bool
+    """The faulting access was an accessed/dirty store."""
+    access: int
+
+@final
+class Step:
+    """One entry that a walk read (`explain_walk`)."""
+
+    stage: int
+    format: str
+    level: int
+    fault_class: int
+    input: int
+    """What this stage is translating: an IOVA or an IPA."""
+    address: int
+    """The entry's address as this stage names it: an IPA for a stage-1 entry behind stage 2."""
+    pa: int
+    raw: int
+    verdict: str
+    """``table``, ``leaf`` or ``fault``."""
+    kind: int
+    output: int
+    """Next table, or output address of a leaf."""
+    page_lg2: int
+    rights: int
+    updated: int
+    """The entry after an accessed/dirty store; equals ``raw`` where none was made."""
+
+def walk(memory: Memory, context: Context, iova: int, access: int) -> Result:
+    """One access through the tables alone: no cache. A/D stores are made."""
+
+def explain_walk(memory: Memory, context: Context, iova: int, access: int) -> tuple[Result, list[Step]]:
+    """The same walk, by the same code, as a list of steps. A/D stores are undone before it returns."""
+
+@final
+class Iotlb:
+    """A tagged, page-size aware translation cache.
+
+    ``entries`` None: unbounded. ``ways`` divides ``entries``; both powers of two. ``policy``: ``lru``, ``plru``,
+    ``fifo`` or ``random`` (seeded: same inputs, same evictions).
+    """
+
+    def __init__(
+        self, *, entries: int | None = 1024, ways: int = 4, policy: str = "lru", seed: int = 0
+    ) -> None: ...
+    entries: int | None
+    ways: int
+    policy: str
+    def __len__(self) -> int:
+        """Entries that would still hit."""
+
+@final
+class Batch:
+    """The answer to `Translator.translate_many`: columns of n rows, in the order asked."""
+
+    pa: NDArray[np.uint64]
+    kind: NDArray[np.uint8]
+    """0 where translated, else a fault kind."""
+    page_lg2: NDArray[np.uint8]
+    rights: NDArray[np.uint8]
+    faults: NDArray[np.void]
+    """One record (FAULT_DTYPE) for each faulted row, in the order of rows."""
+    refusals: dict[tuple[int, int], Any]
+    """(requester, PASID) -> what ``resolve`` gave instead of a Context."""
+
+@final
+class Translator:
+    """Context cache, IOTLB and walker over one memory. Thread-safe; the GIL is released.
+
+    ``resolve(requester, pasid)`` is called (with the GIL, no engine lock) for what the context cache lacks; it
+    gives a Context, or any other object: a refusal, which is handed back in the fault and never cached.
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        resolve: Callable[[int, int], Any],
+        *,
+        iotlb: Iotlb | None = None,
+        context_entries: int = 65536,
+        walk_cache_entries: int = 0,
+    ) -> None: ...
+    def translate(self, requester: int, iova: int, access: int, pasid: int = NO_PASID) -> Result | tuple[Result, Any]:
+        """One access. A refused configuration gives ``(result, refusal)`` with kind ``configuration``."""
+    def translate_many(
+        self,
+        requester: NDArray[np.uint32],
+        iova: NDArray[np.uint64],
+        access: NDArray[np.uint8],
+        pasid: NDArray[np.uint32] | None = None,
+    ) -> Batch:
+        """Rows in order, as if by `translate` one after the other (hits, misses and evictions included)."""
+    def walk_many(
+        self,
+        requester: NDArray[np.uint32],
+        iova: NDArray[np.uint64],
+        access: NDArray[np.uint8],
+        pasid: NDArray[np.uint32] | None = None,
+    ) -> Batch:
+        """Each row on its own: no IOTLB, no walk cache, and its A/D stores are undone before the next row."""
+    def invalidate_all(self) -> None:
+        """Every IOTLB and walk-cache entry."""
+    def invalidate_stage2_tag(self, stage2_tag: int, *, stage1_only: bool = False) -> None:
+        """Entries of one stage-2 tag; ``stage1_only`` spares those of stage 2 alone (SMMU TLBI_NH_ALL)."""
+    def invalidate_stage1_tag(self, stage2_tag: int, stage1_tag: int) -> None:
+        """Non-global entries of one (stage-2 tag, stage-1 tag)."""
+    def invalidate_range(
+        self, stage2_tag: int, stage1_tag: int | None, start: int, last: int, *, leaf_only: bool = False
+    ) -> None:
+        """Stage-1 and nested entries whose input overlaps [start, last]: of the tag, and global ones.
+
+        ``stage1_tag`` None: of every stage-1 tag. ``leaf_only`` spares the walk cache.
+        """
+    def invalidate_stage2_range(self, stage2_tag: int, start: int, last: int, *, leaf_only: bool = False) -> None:
+        """Entries of stage 2 alone whose input overlaps [start, last] (and its walk-cache entries)."""
+    def invalidate_contexts(self, requester: int | None = None, pasid: int | None = None) -> None:
+        """Drop cached configuration: of one (requester, PASID), of one requester, or of all."""
+    def counters(self) -> dict[str, int]:
+        """lookups, hits, misses, insertions, evictions, walks, entry_loads, faults, context_hits,
+        context_misses, walk_cache_hits, invalidations."""
+    def reset_counters(self) -> None: ...
+    @property
+    def iotlb(self) -> Iotlb | None: ...
