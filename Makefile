@@ -1,0 +1,117 @@
+# make demo | test | bench | lint ...: each makes .venv for itself, on a machine with python3, g++, make and git alone.
+
+PYTHON ?= python3
+WHEELS ?= dist
+BENCH_JSON ?=
+FUZZ_SECONDS ?= 60
+
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+
+PLUGINS := plugins/smmuv3_cmdqv plugins/amd_viommu plugins/vtd
+CAPTURES := tests/data/captures
+# Folders are listed too: theirs is the time stamp that moves when a file goes.
+ENGINE_SOURCES := $(shell find cpp/CMakeLists.txt cpp/include cpp/src)
+CPP_FILES = $(shell find cpp -name '*.hpp' -o -name '*.cpp')
+PYTEST ?= pytest
+
+.PHONY: setup demo test test-cpp test-py test-long fuzz bench lint format sanitize wheels clean
+.DELETE_ON_ERROR:
+
+setup: $(VENV)/.plugins
+
+$(VENV)/.tools: pyproject.toml tools/prerequisites
+	@tools/prerequisites $(PYTHON)
+	@echo "viommu: tools into $(VENV)"
+	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install -q --upgrade 'pip>=25.1'
+	@$(VENV)/bin/python -m pip install -q --group dev
+	@touch $@
+
+# Not isolated, and into a folder of build/ that stays: only what changed is compiled again.
+$(VENV)/.engine: $(VENV)/.tools $(ENGINE_SOURCES)
+	@echo "viommu: compiling the engine"
+	@$(VENV)/bin/python -m pip install -q --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.plugins: $(VENV)/.engine $(PLUGINS:%=%/pyproject.toml)
+	@$(VENV)/bin/python -m pip install -q --no-build-isolation $(PLUGINS:%=-e %)
+	@touch $@
+
+demo: setup
+	viommu replay $(CAPTURES)
+	viommu walk $(CAPTURES)/smmuv3-nested-4k-48 --rid 0x28 0x2010 --access r
+
+# $(call cmake,FOLDER,OPTIONS): configure and build in build/FOLDER. Warnings are errors where the machine is a robot.
+cmake = cmake -S cpp -B build/$(1) -G Ninja -DCMAKE_COMPILE_WARNING_AS_ERROR=$(if $(CI),ON,OFF) $(2) >/dev/null \
+	&& cmake --build build/$(1)
+ctest = ctest --test-dir build/$(1) --output-on-failure --no-tests=ignore
+
+test: test-cpp test-py
+
+test-cpp: $(VENV)/.tools
+	$(call cmake,tests,-DVIOMMU_TESTS=ON)
+	$(call ctest,tests)
+
+test-py: setup
+	$(PYTEST)
+
+# Minutes to hours: VIOMMU_LONG_EXAMPLES is how many examples each property is tried with.
+test-long: setup
+	$(PYTEST) -m long --hypothesis-profile=long
+	$(MAKE) fuzz
+
+# libFuzzer comes with clang. Each target has FUZZ_SECONDS, and keeps its corpus in build/corpus.
+fuzz: $(VENV)/.tools
+	@tools/prerequisites $(PYTHON) clang++=clang
+	$(call cmake,fuzz,-DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=RelWithDebInfo -DVIOMMU_FUZZ=ON \
+		-DVIOMMU_SANITIZE=address$(,)undefined)
+	@set -e; for target in build/fuzz/fuzz/*; do \
+		corpus=build/corpus/$$(basename $$target); mkdir -p $$corpus; \
+		$$target $$corpus -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1; \
+	done
+
+bench: $(VENV)/.tools
+	$(call cmake,bench,-DVIOMMU_BENCH=ON)
+	tools/bench build/bench/bench $(BENCH_JSON)
+
+lint: setup
+	ruff check
+	ruff format --check
+	mypy
+	lint-imports
+	clang-format --dry-run -Werror $(CPP_FILES)
+
+format: $(VENV)/.tools
+	ruff check --fix
+	ruff format
+	clang-format -i $(CPP_FILES)
+
+, := ,
+SANITIZED := -DCMAKE_BUILD_TYPE=RelWithDebInfo -DVIOMMU_TESTS=ON
+# Python itself was not built with it: it has to be there before Python is, and Python's own leaks are not ours.
+ASAN_PYTHON = LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
+	ASAN_OPTIONS=detect_leaks=0
+
+sanitize: setup
+	$(call cmake,asan,$(SANITIZED) -DVIOMMU_SANITIZE=address$(,)undefined -DVIOMMU_MODULE=ON \
+		-DPython_EXECUTABLE=$(CURDIR)/$(VENV)/bin/python -Dpybind11_DIR=$$(pybind11-config --cmakedir))
+	$(call ctest,asan)
+	$(call cmake,tsan,$(SANITIZED) -DVIOMMU_SANITIZE=thread)
+	$(call ctest,tsan)
+	$(ASAN_PYTHON) VIOMMU_ENGINE=$$(echo build/asan/_engine.*.so) $(PYTEST) tests/engine
+
+# All four distributions, and the proof: they install into an empty environment, and work there.
+wheels: $(VENV)/.tools
+	rm -rf build/wheels build/wheel-check
+	for source in . $(PLUGINS); do $(VENV)/bin/python -m build --outdir build/wheels $$source || exit 1; done
+	mkdir -p $(WHEELS) && cp build/wheels/* $(WHEELS)
+	$(PYTHON) -m venv build/wheel-check
+	build/wheel-check/bin/python -m pip install -q build/wheels/*.whl
+	cd build/wheel-check && bin/viommu drivers
+	cd build/wheel-check && bin/viommu replay $(CURDIR)/$(firstword $(sort $(wildcard $(CAPTURES)/*)))
+
+clean:
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks

@@ -1,0 +1,32 @@
+"""What every test shares: how hard Hypothesis tries, and which build of the engine is tested."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+
+from hypothesis import HealthCheck, settings
+
+
+def _use_engine(path: str) -> None:
+    spec = importlib.util.spec_from_file_location("viommu._engine", path)
+    assert spec is not None
+    assert spec.loader is not None
+    engine = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = engine
+    spec.loader.exec_module(engine)
+
+
+if "VIOMMU_ENGINE" in os.environ:  # `make sanitize`: another build takes the installed one's place
+    _use_engine(os.environ["VIOMMU_ENGINE"])
+
+# Machines are shared, so a slow example says nothing.
+settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "long",
+    settings.get_profile("default"),
+    max_examples=int(os.environ.get("VIOMMU_LONG_EXAMPLES", "20000")),
+    print_blob=True,
+)
+settings.load_profile("default")

@@ -1,0 +1,1 @@
+"""AMD-Vi with the hardware vIOMMU: a driver plugin for viommu."""

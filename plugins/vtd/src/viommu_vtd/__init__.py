@@ -1,0 +1,1 @@
+"""Intel VT-d: a driver plugin for viommu."""

@@ -1,0 +1,1 @@
+"""The judges: tests, and what they share (`from tests.oracle import ...`)."""
