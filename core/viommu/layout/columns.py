@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from viommu.layout.fields import FieldSpec
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from viommu.layout.fields import FieldSpec
 
 
 def decode(
     owner: str, fields: Mapping[str, FieldSpec], size: int, raw: NDArray[np.uint8]
 ) -> dict[str, NDArray[np.uint64]]:
-    """What `Descriptor.columns` promises, for a layout of ``size`` bytes."""
+    """Do what `Descriptor.columns` promises, for a layout of ``size`` bytes."""
     if raw.dtype != np.uint8 or raw.ndim != 2 or raw.shape[1] != size:
         raise ValueError(f"{owner}.columns: the array is {raw.dtype} {raw.shape}, not uint8 (n, {size})")
     words = _words(raw)
@@ -21,7 +25,7 @@ def decode(
 
 
 def _words(raw: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """The entries as rows of 64-bit words, the last one padded with zeros."""
+    """See the entries as rows of 64-bit words, the last one padded with zeros."""
     padding = -raw.shape[1] % 8
     if padding:
         raw = np.pad(raw, ((0, 0), (0, padding)))

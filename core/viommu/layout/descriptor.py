@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from operator import index
 from types import MappingProxyType
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
-import numpy as np
 from attrs import define
-from numpy.typing import NDArray
 
 from viommu.layout import columns, text
 from viommu.layout.fields import FieldSpec
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-class _Body(dict[str, Any]):
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class _Body(dict[str, object]):
     """A class body in which a field's name is given once."""
 
-    def __setitem__(self, name: str, value: Any) -> None:
-        if isinstance(self.get(name), FieldSpec):
+    def __setitem__(self, name: str, value: object) -> None:
+        if name in self and isinstance(self[name], FieldSpec):
             raise ValueError(f"field {name} is declared twice")
         super().__setitem__(name, value)
 
 
 class _DescriptorType(type):
     @classmethod
-    def __prepare__(mcls, name: str, bases: tuple[type, ...], /, **keywords: Any) -> _Body:
-        body = _Body()
-        body["__slots__"] = ()  # a misspelt field must not become an attribute of one instance
-        return body
+    def __prepare__(cls, name: str, bases: tuple[type, ...], /, **keywords: object) -> _Body:
+        return _Body(__slots__=())  # a misspelt field must not become an attribute of one instance
 
 
 @define(init=False, repr=False, unsafe_hash=True)
@@ -54,7 +56,7 @@ class Descriptor(metaclass=_DescriptorType):
     size: ClassVar[int] = 0
     """Bytes."""
     fields: ClassVar[Mapping[str, FieldSpec]] = MappingProxyType({})
-    """By name, in the order of declaration."""
+    """By name, from the lowest bit up."""
     reserved_mask: ClassVar[int] = 0
     """The bits that no field covers."""
 
@@ -68,12 +70,12 @@ class Descriptor(metaclass=_DescriptorType):
         cls.reserved_mask = (1 << cls.width) - 1 & ~_covered(cls)
 
     def __init__(self, **values: int) -> None:
-        """The named fields set, all other bits 0.
+        """Set the named fields; all other bits are 0.
 
         Raises ValueError where a value does not fit its field or an address has low bits set, and TypeError
         for a name that is no field.
         """
-        self._raw = self._patched(0, values)
+        self.__attrs_init__(self._patched(0, values))
 
     @classmethod
     def decode(cls, raw: bytes | bytearray | memoryview | int) -> Self:
@@ -96,15 +98,15 @@ class Descriptor(metaclass=_DescriptorType):
         return columns.decode(cls.__name__, cls.fields, cls.size, raw)
 
     def encode(self) -> bytes:
-        """The bytes in memory order (little-endian)."""
+        """Give the bytes in memory order (little-endian)."""
         return self._raw.to_bytes(self.size, "little")
 
     def replace(self, **changes: int) -> Self:
-        """The same with other values in some fields; reserved bits stay. Raises as the constructor does."""
+        """Make the same with other values in some fields; reserved bits stay. Raises as the constructor does."""
         return self._of(self._patched(self._raw, changes))
 
     def pretty(self) -> str:
-        """A line for each field: name, bits, value and its name; and reserved bits where they are set."""
+        """Write a line for each field: name, bits, value and its name; and reserved bits where they are set."""
         return text.pretty(type(self).__name__, self.fields, self._raw, self.reserved_mask)
 
     @property
@@ -121,7 +123,7 @@ class Descriptor(metaclass=_DescriptorType):
     @classmethod
     def _of(cls, raw: int) -> Self:
         made = cls.__new__(cls)
-        made._raw = raw
+        made.__attrs_init__(raw)
         return made
 
     @classmethod
@@ -130,40 +132,38 @@ class Descriptor(metaclass=_DescriptorType):
             spec = cls.fields.get(name)
             if spec is None:
                 raise TypeError(f"{cls.__name__} has no field {name!r}; it has {', '.join(cls.fields)}")
-            spec.check(cls.__name__, value)
-            raw = raw & ~spec.mask | spec.put(value)
+            number = index(value)  # a NumPy integer would overflow where it meets 512 bits
+            spec.check(cls.__name__, number)
+            raw = raw & ~spec.mask | spec.put(number)
         return raw
 
 
 def _declared(cls: type[Descriptor]) -> dict[str, FieldSpec]:
-    """The fields of a class: inherited ones first, then its own."""
-    fields = dict(cls.fields)
-    for name, value in vars(cls).items():
-        if not isinstance(value, FieldSpec):
-            continue
-        if name in fields:
-            raise ValueError(f"{cls.__name__}.{name} is declared twice: a base class has it")
-        if hasattr(Descriptor, name):
-            raise ValueError(f"{cls.__name__}.{name}: every descriptor has a member of that name; choose another")
-        fields[name] = value
-    return fields
+    """Collect the fields of a class and of the layouts it derives from, in the order of their bits."""
+    fields: dict[str, FieldSpec] = {}
+    for base in reversed(cls.__mro__):
+        for name, value in vars(base).items():
+            if not isinstance(value, FieldSpec):
+                continue
+            if name in fields:
+                raise ValueError(f"{cls.__name__}.{name} is declared twice: a layout it derives from has it too")
+            if hasattr(Descriptor, name):
+                raise ValueError(f"{cls.__name__}.{name}: every descriptor has a member of that name; choose another")
+            fields[name] = value
+    return dict(sorted(fields.items(), key=lambda item: item[1].low))
 
 
 def _covered(cls: type[Descriptor]) -> int:
-    """The bits that fields cover. ValueError where two meet, or one lies beyond the width."""
+    """Gather the bits that fields cover. ValueError where two meet, or one lies beyond the width."""
     covered = 0
     for name, spec in cls.fields.items():
-        bits = 0
         for high, low in spec.parts:
             if high >= cls.width:
                 raise ValueError(f"{cls.__name__}.{name} {spec.place}: the highest bit is {cls.width - 1}")
             part = (1 << high + 1) - (1 << low)
-            if part & bits:
-                raise ValueError(f"{cls.__name__}.{name} {spec.place} overlaps itself")
-            bits |= part
-        if bits & covered:
-            raise ValueError(f"{cls.__name__}.{name} {spec.place} overlaps {_owner(cls, bits & covered)}")
-        covered |= bits
+            if part & covered:
+                raise ValueError(f"{cls.__name__}.{name} {spec.place} overlaps {_owner(cls, part & covered)}")
+            covered |= part
     return covered
 
 

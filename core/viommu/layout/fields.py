@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from enum import IntEnum
 from typing import TYPE_CHECKING, Never, Self, overload
 
 from attrs import define, field
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from enum import IntEnum
+
     from viommu.layout.descriptor import Descriptor
 
 MAXIMUM_BITS = 64
@@ -93,14 +94,14 @@ class FieldSpec:
         return "[" + "|".join(range_text(high, low) for high, low in reversed(self.parts)) + "]"
 
     def take(self, raw: int) -> int:
-        """The field's value in a whole descriptor; a member of ``of`` where that has it."""
+        """Read the field's value out of a whole descriptor: a member of ``of`` where that has it."""
         value = 0
         for low, mask, position in self._slices:
             value |= (raw >> low & mask) << position
         return self._members.get(value, value)
 
     def put(self, value: int) -> int:
-        """The bits, in place, that hold ``value`` (which fits, see `check`)."""
+        """Give the bits, in place, that hold ``value`` (which fits, see `check`)."""
         raw = 0
         for low, mask, position in self._slices:
             raw |= (value >> position & mask) << low
@@ -168,5 +169,5 @@ class Ignored(FieldSpec):
 
 
 def range_text(high: int, low: int) -> str:
-    """Bit positions as specifications print them: ``51:6``, or ``0`` for a single bit."""
+    """Write bit positions as specifications print them: ``51:6``, or ``0`` for a single bit."""
     return f"{high}" if high == low else f"{high}:{low}"

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from viommu.layout.fields import FieldSpec, range_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 HEX_FROM_BITS = 17
 """Plain numbers of fewer bits (tags, sizes) read best in decimal."""
 
 
 def pretty(owner: str, fields: Mapping[str, FieldSpec], raw: int, reserved_mask: int) -> str:
-    """What `Descriptor.pretty` promises."""
+    """Do what `Descriptor.pretty` promises."""
     rows = [
         (name, spec.place, _value(spec, raw), _meaning(spec, raw))
         for name, spec in fields.items()
@@ -26,7 +29,7 @@ def pretty(owner: str, fields: Mapping[str, FieldSpec], raw: int, reserved_mask:
 
 
 def one_line(owner: str, fields: Mapping[str, FieldSpec], raw: int, reserved_mask: int) -> str:
-    """The fields that are not 0, as a constructor call; reserved bits that are set are told as well."""
+    """Write the fields that are not 0 as a constructor call; reserved bits that are set are told as well."""
     parts = [f"{name}={_short(spec, raw)}" for name, spec in fields.items() if spec.take(raw)]
     if raw & reserved_mask:
         parts.append(f"reserved_set={raw & reserved_mask:#x}")
@@ -57,7 +60,7 @@ def _short(spec: FieldSpec, raw: int) -> str:
 
 
 def _reserved(raw: int, mask: int) -> Iterator[tuple[int, int, int]]:
-    """(high, low, bits found) of each unbroken reserved range that has a bit set, the lowest first."""
+    """Yield (high, low, bits found) of each unbroken reserved range that has a bit set, the lowest first."""
     base = 0
     while raw & mask:
         gap = (mask & -mask).bit_length() - 1
