@@ -1,0 +1,279 @@
+"""The physical memory of a machine: backings in long aligned runs, page identity, and pins."""
+
+from __future__ import annotations
+
+import mmap
+from bisect import bisect_right
+from collections.abc import Callable
+from threading import RLock
+from typing import TYPE_CHECKING
+
+from viommu import _engine
+from viommu.addresses import PAGE_SIZE, Pa
+from viommu.backing import (
+    OWN_MEMORY,
+    AddressSpace,
+    Backing,
+    Segment,
+    View,
+    window_of_buffer,
+    window_of_file,
+)
+from viommu.errors import BadValue, Misaligned, NotBacked, NotPinned, OutOfRange
+from viommu.frames import FrameAllocator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from typing_extensions import Buffer
+
+    from viommu.backing import BufferLike, PageId, Source, Window
+
+FIRST_RUN = 1 << 32
+"""Where allocation begins: above the holes, MMIO and interrupt ranges that machines keep below 4 GiB."""
+
+Mapper = Callable[[int, int, int], None]
+"""Makes [start, end) of a source appear at a physical address: (pa, start, end)."""
+
+
+class PhysicalMemory:
+    """One physical address space (bytes everywhere).
+
+    Each ``add_...`` gives a `View`: physical addresses for what was handed in. Pages that are backed already,
+    because they are the same pages of a file or of this process, keep the addresses they have. A view that is
+    released leaves its backing alive for as long as pages of it are pinned.
+
+    A file must not shrink while it is backed: the system would kill the process at the next access.
+    """
+
+    def __init__(self, *, address_bits: int = 48) -> None:
+        """``address_bits`` bounds what is handed out, not what can be placed."""
+        if not 33 <= address_bits <= 64:
+            raise OutOfRange("physical address bits", address_bits, 64, 33)
+        self._engine = _engine.Memory()
+        self._frames = FrameAllocator(FIRST_RUN, address_bits)
+        self._backings: list[Backing] = []  # ascending by start
+        self._by_source: dict[Source, list[Backing]] = {}
+        self._lock = RLock()
+
+    @property
+    def engine(self) -> _engine.Memory:
+        """The engine's face of this memory, which walks read."""
+        return self._engine
+
+    def add_ram(self, size: int) -> View:
+        """Give the machine ``size`` bytes of RAM, all zeros, in an anonymous mapping. Raises Misaligned, OutOfRange."""
+        if size <= 0:
+            raise OutOfRange("size of RAM", size, (1 << 64) - 1, PAGE_SIZE)
+        if size % PAGE_SIZE:
+            raise Misaligned("size of RAM", size, PAGE_SIZE)
+        return self.add_buffer(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+
+    def add_buffer(self, buffer: BufferLike, *, writable: bool = True) -> View:
+        """Back by a NumPy array, an anonymous mapping, any contiguous buffer; it is held, not copied.
+
+        Raises BadValue, Misaligned (address and length are multiples of 8).
+        """
+        return self._add_window(window_of_buffer(buffer, writable=writable), writable)
+
+    def add_file(self, fd: int, offset: int = 0, length: int | None = None, *, writable: bool = True) -> View:
+        """Back by a stretch of a memfd or regular file (``length`` None: to its end), mapped shared.
+
+        Raises BadValue, Misaligned, OutOfRange, OSError.
+        """
+        return self._add_window(window_of_file(fd, offset, length, writable=writable), writable)
+
+    def add_remote(
+        self,
+        space: AddressSpace,
+        address: int,
+        length: int,
+        load: Callable[[int], int | None],
+        compare_exchange: Callable[[int, int, int], bool | None],
+    ) -> View:
+        """Back by memory of another process, reached word by word; the functions take *its* addresses.
+
+        ``load`` gives a 64-bit word, ``compare_exchange(address, expected, desired)`` whether it stored; None aborts.
+        """
+
+        def mapped(pa: int, start: int, end: int) -> None:
+            self._engine.map_callback(
+                pa,
+                end - start,
+                lambda at: load(at - pa + start),
+                lambda at, expected, desired: compare_exchange(at - pa + start, expected, desired),
+            )
+
+        for what, value in (("address", address), ("length", length)):
+            if value % PAGE_SIZE:
+                raise Misaligned(f"{what} of {space.name}", value, PAGE_SIZE)
+        return self._add(space, address, length, mapped, writable=True)
+
+    def place(self, pa: int, buffer: BufferLike, *, writable: bool = True) -> View:
+        """Make a buffer appear at exactly ``pa``, as a capture does. Raises MemoryOverlap, BadValue, Misaligned."""
+        window = window_of_buffer(buffer, writable=writable)
+        length = window.data.size
+        if pa % 8:
+            raise Misaligned("physical address", pa, 8)
+        if not 0 <= pa <= (1 << 64) - length:
+            raise OutOfRange("physical address", pa, (1 << 64) - length)
+        with self._lock:
+            self._frames.reserve(pa, length)
+            self._engine.map(pa, window.data.data, writable=writable)
+            # Placed by address, so that the same array may be placed twice: it has no identity to be found by.
+            backing = Backing(Pa(pa), length, OWN_MEMORY, window.data.ctypes.data, writable, views=1)
+            self._publish(backing)
+            return View((Segment(backing, Pa(pa), length),), length)
+
+    def release(self, view: View) -> None:
+        """Let go of a view; its frames are freed when no other view and no pin holds them."""
+        with self._lock:
+            if view.released:
+                return
+            view.released = True
+            for segment in view.segments:
+                segment.backing.views -= 1
+                self._settle(segment.backing)
+
+    def pin(self, pa: int, length: int = PAGE_SIZE) -> None:
+        """Hold the pages that the range touches, once more. Raises NotBacked, and then nothing is pinned."""
+        with self._lock:
+            for backing, start, end in self._pieces(pa, length):
+                counts = backing.counts()[backing.pages(start, end)]
+                backing.pinned_pages += int((counts == 0).sum())
+                counts += 1
+
+    def unpin(self, pa: int, length: int = PAGE_SIZE) -> None:
+        """Undo one `pin` of the range. Raises NotBacked or NotPinned, and then nothing is unpinned."""
+        with self._lock:
+            pieces = self._pieces(pa, length)
+            for backing, start, end in pieces:
+                if not backing.counts()[backing.pages(start, end)].all():
+                    raise NotPinned(start)
+            for backing, start, end in pieces:
+                counts = backing.counts()[backing.pages(start, end)]
+                counts -= 1
+                backing.pinned_pages -= int((counts == 0).sum())
+                self._settle(backing)
+
+    def pins(self, pa: int) -> int:
+        """Count the pins of the page that holds ``pa``. Raises NotBacked."""
+        with self._lock:
+            backing = self._backing_at(pa)
+            return int(backing.counts()[backing.pages(pa, pa + 1)][0])
+
+    def page_id(self, pa: int) -> PageId:
+        """Say which page holds ``pa``: (device, inode, offset) or (address space, address). Raises NotBacked."""
+        with self._lock:
+            return self._backing_at(pa).page_id(pa)
+
+    def read(self, pa: int, length: int) -> bytes | None:
+        """Give the bytes, or None where any of them lies in a hole."""
+        return self._engine.read(pa, length)
+
+    def write(self, pa: int, data: Buffer) -> bool:
+        """Store the bytes; False, and nothing stored, where any lies in a hole or is read-only."""
+        return self._engine.write(pa, data)
+
+    def load(self, pa: int) -> int | None:
+        """Give the 64-bit word at ``pa`` (a multiple of 8), or None in a hole."""
+        return self._engine.load(pa)
+
+    def store(self, pa: int, value: int) -> bool:
+        """Store a 64-bit word; False in a hole or where memory is read-only."""
+        return self._engine.write(pa, value.to_bytes(8, "little"))
+
+    def _add_window(self, window: Window, writable: bool) -> View:
+        def mapped(pa: int, start: int, end: int) -> None:
+            self._engine.map(pa, window.part(start, end).data, writable=writable)
+
+        return self._add(window.source, window.position, window.data.size, mapped, writable=writable)
+
+    def _add(self, source: Source, position: int, length: int, mapper: Mapper, *, writable: bool) -> View:
+        with self._lock:
+            pieces = list(self._split(source, position, position + length))
+            _refuse_odd_cuts(pieces)
+            if writable and any(backing and not backing.writable for backing, _, _ in pieces):
+                raise BadValue("view", "writable", "allowed: its pages are backed read-only; release that view first")
+            segments: list[Segment] = []
+            try:
+                for backing, start, end in pieces:
+                    whole = backing or self._new_backing(source, start, end, mapper, writable)
+                    whole.views += 1
+                    segments.append(Segment(whole, Pa(whole.start + start - whole.position), end - start))
+            except BaseException:
+                self.release(View(tuple(segments), length))
+                raise
+            return View(tuple(segments), length)
+
+    def _split(self, source: Source, start: int, end: int) -> Iterator[tuple[Backing | None, int, int]]:
+        """Cut the stretch into pieces: those that are backed, and, with None, those that are not yet."""
+        for backing in self._by_source.get(source, ()):
+            if backing.position_end <= start or backing.position >= end:
+                continue
+            if start < backing.position:
+                yield None, start, backing.position
+                start = backing.position
+            yield backing, start, min(end, backing.position_end)
+            start = min(end, backing.position_end)
+        if start < end:
+            yield None, start, end
+
+    def _new_backing(self, source: Source, start: int, end: int, mapper: Mapper, writable: bool) -> Backing:
+        pa = self._frames.allocate(end - start)
+        try:
+            mapper(pa, start, end)
+        except BaseException:
+            self._frames.free(pa)
+            raise
+        backing = Backing(pa, end - start, source, start, writable)
+        self._publish(backing)
+        known = self._by_source.setdefault(source, [])
+        known.insert(bisect_right(known, start, key=lambda b: b.position), backing)
+        return backing
+
+    def _publish(self, backing: Backing) -> None:
+        self._backings.insert(bisect_right(self._backings, backing.start, key=lambda b: b.start), backing)
+
+    def _settle(self, backing: Backing) -> None:
+        """Forget what nobody holds."""
+        if not backing.views and isinstance(backing.source, AddressSpace):
+            # The address may come to mean other memory from now on, even while a pin keeps these pages.
+            self._forget_identity(backing)
+        if not backing.in_use:
+            self._forget_identity(backing)
+            self._backings.remove(backing)
+            self._engine.unmap(backing.start, backing.length)
+            self._frames.free(backing.start)
+
+    def _forget_identity(self, backing: Backing) -> None:
+        known = self._by_source.get(backing.source, [])
+        if backing in known:
+            known.remove(backing)
+        if not known:
+            self._by_source.pop(backing.source, None)
+
+    def _backing_at(self, pa: int) -> Backing:
+        index = bisect_right(self._backings, pa, key=lambda b: b.start) - 1
+        if index < 0 or pa >= self._backings[index].end:
+            raise NotBacked(pa, 1)
+        return self._backings[index]
+
+    def _pieces(self, pa: int, length: int) -> list[tuple[Backing, int, int]]:
+        """Cut the range at the ends of backings: (backing, start, end)."""
+        if length <= 0:
+            raise OutOfRange("length to pin", length, (1 << 64) - 1, 1)
+        pieces: list[tuple[Backing, int, int]] = []
+        start, end = pa, pa + length
+        while start < end:
+            backing = self._backing_at(start)
+            pieces.append((backing, start, min(end, backing.end)))
+            start = backing.end
+        return pieces
+
+
+def _refuse_odd_cuts(pieces: list[tuple[Backing | None, int, int]]) -> None:
+    """Refuse to split a page between two runs: it would have two physical addresses."""
+    for _, start, _ in pieces[1:]:
+        if start % PAGE_SIZE:
+            raise Misaligned("edge of the part that is backed already", start, PAGE_SIZE)
