@@ -1,0 +1,1 @@
+"""Page-table entries of the compiled formats, bit by bit, named as their specifications print them."""
