@@ -45,15 +45,15 @@ demo: setup
 	viommu walk $(CAPTURES)/smmuv3-nested-4k-48 --rid 0x28 0x2010 --access r
 
 # $(call cmake,FOLDER,OPTIONS): configure and build in build/FOLDER. Warnings are errors where the machine is a robot.
-cmake = cmake -S cpp -B build/$(1) -G Ninja -DCMAKE_COMPILE_WARNING_AS_ERROR=$(if $(CI),ON,OFF) $(2) >/dev/null \
-	&& cmake --build build/$(1)
+cmake = echo "viommu: building build/$(1)" && cmake -S cpp -B build/$(1) -G Ninja -DCMAKE_COMPILE_WARNING_AS_ERROR=$(if $(CI),ON,OFF) $(2) >/dev/null \
+	&& cmake --build build/$(1) -- --quiet
 ctest = ctest --test-dir build/$(1) --output-on-failure --no-tests=ignore
 
 test: test-cpp test-py
 
 test-cpp: $(VENV)/.tools
-	$(call cmake,tests,-DVIOMMU_TESTS=ON)
-	$(call ctest,tests)
+	@$(call cmake,tests,-DVIOMMU_TESTS=ON)
+	@$(call ctest,tests)
 
 test-py: setup
 	$(PYTEST)
@@ -66,16 +66,16 @@ test-long: setup
 # libFuzzer comes with clang. Each target has FUZZ_SECONDS, and keeps its corpus in build/corpus.
 fuzz: $(VENV)/.tools
 	@tools/prerequisites $(PYTHON) clang++=clang
-	$(call cmake,fuzz,-DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=RelWithDebInfo -DVIOMMU_FUZZ=ON \
+	@$(call cmake,fuzz,-DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=RelWithDebInfo -DVIOMMU_FUZZ=ON \
 		-DVIOMMU_SANITIZE=address$(,)undefined)
 	@set -e; for target in build/fuzz/fuzz/*; do \
 		corpus=build/corpus/$$(basename $$target); mkdir -p $$corpus; \
 		$$target $$corpus -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1; \
 	done
 
-bench: $(VENV)/.tools
-	$(call cmake,bench,-DVIOMMU_BENCH=ON)
-	tools/bench build/bench/bench $(BENCH_JSON)
+bench: setup
+	@$(call cmake,bench,-DVIOMMU_BENCH=ON)
+	@python tools/bench.py build/bench/bench $(BENCH_JSON)
 
 lint: setup
 	ruff check
@@ -96,11 +96,11 @@ ASAN_PYTHON = LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file
 	ASAN_OPTIONS=detect_leaks=0
 
 sanitize: setup
-	$(call cmake,asan,$(SANITIZED) -DVIOMMU_SANITIZE=address$(,)undefined -DVIOMMU_MODULE=ON \
+	@$(call cmake,asan,$(SANITIZED) -DVIOMMU_SANITIZE=address$(,)undefined -DVIOMMU_MODULE=ON \
 		-DPython_EXECUTABLE=$(CURDIR)/$(VENV)/bin/python -Dpybind11_DIR=$$(pybind11-config --cmakedir))
-	$(call ctest,asan)
-	$(call cmake,tsan,$(SANITIZED) -DVIOMMU_SANITIZE=thread)
-	$(call ctest,tsan)
+	@$(call ctest,asan)
+	@$(call cmake,tsan,$(SANITIZED) -DVIOMMU_SANITIZE=thread)
+	@$(call ctest,tsan)
 	$(ASAN_PYTHON) VIOMMU_ENGINE=$$(echo build/asan/_engine.*.so) $(PYTEST) tests/engine
 
 # All four distributions, and the proof: they install into an empty environment, and work there.
@@ -111,7 +111,7 @@ wheels: $(VENV)/.tools
 	$(PYTHON) -m venv build/wheel-check
 	build/wheel-check/bin/python -m pip install -q build/wheels/*.whl
 	cd build/wheel-check && bin/viommu drivers
-	cd build/wheel-check && bin/viommu replay $(CURDIR)/$(firstword $(sort $(wildcard $(CAPTURES)/*)))
+	cd build/wheel-check && bin/viommu replay $(CURDIR)/$(firstword $(sort $(wildcard $(CAPTURES)/*/)))
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks
