@@ -1,8 +1,23 @@
-"""The page-table formats that the engine walks, and the Context that a driver makes of them."""
+"""The page-table formats that the engine walks, and the Context that a driver makes of them.
+
+`walk` is for drivers whose configuration structures lie behind stage 2: one access, no cache.
+"""
 
 from __future__ import annotations
 
-from viommu._engine import X86, AmdV1, ArmHalf, ArmStage1, ArmStage2, Context, Described, Riscv, VtdSecondStage
+from viommu._engine import (
+    X86,
+    AmdV1,
+    ArmHalf,
+    ArmStage1,
+    ArmStage2,
+    Context,
+    Described,
+    Result,
+    Riscv,
+    VtdSecondStage,
+    walk,
+)
 from viommu.entries import entry_layout
 
 __all__ = [
@@ -13,7 +28,9 @@ __all__ = [
     "ArmStage2",
     "Context",
     "Described",
+    "Result",
     "Riscv",
     "VtdSecondStage",
     "entry_layout",
+    "walk",
 ]
