@@ -1,0 +1,1 @@
+"""Bit layouts, as AMD 48882 prints them."""

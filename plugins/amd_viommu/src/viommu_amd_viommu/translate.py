@@ -1,0 +1,56 @@
+"""From a device table entry to what the engine walks: formats, roots, tags and rights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from viommu.faults import Access
+from viommu.formats import X86, AmdV1, Context
+from viommu_amd_viommu.spec.device_table import DTE, HostAccessDirty
+
+if TYPE_CHECKING:
+    from viommu_amd_viommu.settings import Settings
+
+UNTRANSLATED = Context()
+
+
+def guest_pasid(entry: DTE | None, pasid: int | None) -> int | None:
+    """The PASID whose guest tables a request uses; None: host tables alone. With GIOV, PASID 0 serves those without."""
+    if pasid is None and entry is not None and entry.GV and entry.GIOV:
+        return 0
+    return pasid
+
+
+def host_tables(entry: DTE, settings: Settings) -> AmdV1 | None:
+    """The host (v1) tables of a device; None where Mode says that it has none."""
+    if not entry.Mode:
+        return None
+    updates = entry.HAD in (HostAccessDirty.ACCESSED, HostAccessDirty.ACCESSED_DIRTY)
+    return AmdV1(
+        table=entry.HostPageTableRoot,
+        mode=entry.Mode,
+        accessed=bool(updates and settings.features.HA),
+        dirty=bool(entry.HAD == HostAccessDirty.ACCESSED_DIRTY and settings.features.HD),
+    )
+
+
+def guest_levels(entry: DTE) -> int:
+    """How many levels GuestPagingMode asks for; more than 5 where its encoding is reserved."""
+    return 4 + entry.GuestPagingMode
+
+
+def guest_tables(root: int, entry: DTE, settings: Settings, *, sign_extended: bool) -> X86:
+    """Guest (v2) tables. Without a PASID, an address is not sign-extended: there is only a lower half."""
+    return X86(
+        table=root,
+        levels=guest_levels(entry),
+        sign_extended=sign_extended,
+        no_execute=bool(settings.features.NX),
+        accessed_dirty=settings.guest_accessed,
+    )
+
+
+def root_rights(entry: DTE) -> Access:
+    """What the entry grants before any table is read; execution needs the right to read."""
+    readable = Access.READ | Access.EXECUTE if entry.IR else Access(0)
+    return readable | (Access.WRITE if entry.IW else Access(0))
