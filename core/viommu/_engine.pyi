@@ -16,7 +16,11 @@ READ: Final = 1
 WRITE: Final = 2
 EXECUTE: Final = 4
 PRIVILEGED: Final = 8
-"""Access bits. A right uses the first three; an access may add PRIVILEGED."""
+TABLE_FETCH: Final = 16
+"""Access bits. A right uses the first three; an access may add PRIVILEGED.
+
+TABLE_FETCH marks the fetch of a configuration structure through stage 2 (`walk`; Arm S2PTW looks at it).
+"""
 
 NO_PASID: Final = 0xFFFF_FFFF
 """The PASID column's value for a request without a PASID."""
@@ -28,7 +32,8 @@ FAULT_KINDS: Final[tuple[str, ...]]
 """Names of ``Result.kind``, by number; index 0 is ``none``. `viommu.faults.FaultKind` mirrors it."""
 
 FAULT_DTYPE: Final[np.dtype[np.void]]
-"""Structured dtype of `Batch.faults`: row u8, then the fields of `Result` from ``iova`` on."""
+"""Structured dtype of `Batch.faults`: row, iova, ipa, entry_address, entry_value (u64); kind, stage, level,
+fault_class, missing, rights, access, top, for_top, for_update (u8); 6 unused bytes. Fields as in `Result`."""
 
 @final
 class Memory:
@@ -370,8 +375,6 @@ class Iotlb:
     entries: int | None
     ways: int
     policy: str
-    def __len__(self) -> int:
-        """Entries that would still hit."""
 
 @final
 class Batch:
@@ -443,5 +446,7 @@ class Translator:
         """lookups, hits, misses, insertions, evictions, walks, entry_loads, faults, context_hits,
         context_misses, walk_cache_hits, invalidations."""
     def reset_counters(self) -> None: ...
+    def __len__(self) -> int:
+        """IOTLB entries that would still hit."""
     @property
     def iotlb(self) -> Iotlb | None: ...

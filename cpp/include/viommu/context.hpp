@@ -1,0 +1,145 @@
+// A Context: all that the translation of one (requester, PASID) needs, and the walk compiled for its pair of formats.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <variant>
+
+#include "viommu/fmt/amd_v1.hpp"
+#include "viommu/fmt/arm.hpp"
+#include "viommu/fmt/described.hpp"
+#include "viommu/fmt/riscv.hpp"
+#include "viommu/fmt/vtd_ss.hpp"
+#include "viommu/fmt/x86.hpp"
+#include "viommu/walk.hpp"
+
+namespace viommu {
+
+using NoStage = std::monostate;
+using Stage1 = std::variant<NoStage, fmt::ArmStage1, fmt::X86, fmt::Riscv, fmt::Described>;
+using Stage2 = std::variant<NoStage, fmt::ArmStage2, fmt::VtdSecondStage, fmt::AmdV1, fmt::Riscv, fmt::Described>;
+
+// Where partial walks of each stage are kept; empty: nowhere.
+struct WalkScopes {
+    WalkCache::Scope stage1, stage2;
+};
+
+struct ContextSettings {
+    u32 stage1_tag = 0;
+    u32 stage2_tag = 0;
+    u8 rights = access::wants;  // granted before any table is read
+    u8 input_bits = 64;         // without stage 1
+    std::optional<OutputRange> blocked_output;
+};
+
+class Context {
+public:
+    Context(Stage1 stage1, Stage2 stage2, const ContextSettings& settings)
+        : stage1_(std::move(stage1)), stage2_(std::move(stage2)), settings_(settings) {
+        std::visit([this]<typename S1, typename S2>(const S1&, const S2&) {
+            walk_ = &walk_stages<S1, S2, Unobserved>;
+            explain_ = &walk_stages<S1, S2, Recorder>;
+        }, stage1_, stage2_);
+        if (const auto* arm = std::get_if<fmt::ArmStage1>(&stage1_))
+            for (int i = 0; i < 2; ++i) top_byte_ignored_[i] = arm->halves[arm->has_upper ? i : 0].top_byte_ignore;
+    }
+
+    const Stage1& stage1() const { return stage1_; }
+    const Stage2& stage2() const { return stage2_; }
+    const ContextSettings& settings() const { return settings_; }
+    bool has_stage1() const { return stage1_.index() != 0; }
+    bool untranslated() const { return !has_stage1() && stage2_.index() == 0; }
+
+    // The input as caches know it: an ignored top byte takes no part.
+    u64 cache_input(u64 iova) const {
+        if (!top_byte_ignored_[iova >> 55 & 1]) return iova;
+        return static_cast<u64>(static_cast<std::int64_t>(iova << 8) >> 8);
+    }
+
+    void walk(View& memory, const WalkScopes& scopes, u64 iova, u8 access, Result& result, Unobserved& observer) const {
+        start(iova, access, result);
+        walk_(*this, memory, scopes, result, observer);
+    }
+    void walk(View& memory, const WalkScopes& scopes, u64 iova, u8 access, Result& result, Recorder& observer) const {
+        start(iova, access, result);
+        explain_(*this, memory, scopes, result, observer);
+    }
+
+private:
+    template <typename Observer>
+    using Walk = void (*)(const Context&, View&, const WalkScopes&, Result&, Observer&);
+
+    static void start(u64 iova, u8 access, Result& result) {
+        result = {};
+        result.iova = result.ipa = iova;
+        result.access = access;
+    }
+    static void refuse(Result& result, FaultKind kind, u8 missing) {
+        result.kind = kind;
+        result.missing = missing;
+    }
+
+    template <typename S1, typename S2, typename Observer>
+    static void walk_stages(const Context& context, View& memory, const WalkScopes& scopes, Result& result,
+                            Observer& observer) {
+        constexpr bool has_stage1 = !std::is_same_v<S1, NoStage>, has_stage2 = !std::is_same_v<S2, NoStage>;
+        const ContextSettings& settings = context.settings_;
+        result.rights = Rights::both(settings.rights);
+        if (!has_stage1 && (result.iova & ~below(settings.input_bits))) return refuse(result, FaultKind::input_size, 0);
+        if (const u8 missing = result.rights.missing(result.access))
+            return refuse(result, FaultKind::permission, missing);
+
+        const OutputRange* blocked = settings.blocked_output ? &*settings.blocked_output : nullptr;
+        Direct direct(memory);
+        StageOutput out{.address = result.iova, .lg2 = whole_lg2, .rights = result.rights};
+        if constexpr (has_stage1) {
+            const S1& stage1 = std::get<S1>(context.stage1_);
+            const Purpose purpose{.stage = Stage::stage1,
+                                  .access = result.access,
+                                  .blocked = has_stage2 ? nullptr : blocked,
+                                  .cache = scopes.stage1};
+            if constexpr (has_stage2) {
+                Behind behind(std::get<S2>(context.stage2_), memory, scopes.stage2, observer);
+                if (!walk_stage(stage1, behind, result.iova, purpose, observer, out, result)) return;
+            } else if (!walk_stage(stage1, direct, result.iova, purpose, observer, out, result)) {
+                return;
+            }
+            accept(out, result);
+            result.attrs1 = out.attrs;
+            result.ipa = out.address;
+            result.global = out.global;
+        }
+        if constexpr (has_stage2) {
+            const Purpose purpose{
+                .stage = Stage::stage2, .access = result.access, .blocked = blocked, .cache = scopes.stage2};
+            StageOutput final_out;
+            const u64 input = out.address;
+            if (!walk_stage(std::get<S2>(context.stage2_), direct, input, purpose, observer, final_out, result)) return;
+            final_out.lg2 = std::min(final_out.lg2, out.lg2);
+            final_out.clean |= out.clean;
+            const u8 level = has_stage1 ? result.level : final_out.level;
+            accept(final_out, result);
+            result.level = level;
+            result.attrs2 = final_out.attrs;
+            out = final_out;
+        }
+        result.pa = out.address;
+        result.page_lg2 = out.lg2;
+        if constexpr (!has_stage1) result.ipa = result.iova;
+    }
+
+    static void accept(const StageOutput& out, Result& result) {
+        result.rights = result.rights & out.rights;
+        result.level = out.level;
+        result.clean = out.clean;
+    }
+
+    Stage1 stage1_;
+    Stage2 stage2_;
+    ContextSettings settings_;
+    Walk<Unobserved> walk_ = nullptr;
+    Walk<Recorder> explain_ = nullptr;
+    bool top_byte_ignored_[2] = {false, false};
+};
+
+}  // namespace viommu

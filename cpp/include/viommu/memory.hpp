@@ -1,0 +1,226 @@
+// Physical memory: regions that never overlap, atomic 64-bit words, and an undo log for walks that must leave no trace.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "viommu/types.hpp"
+
+namespace viommu {
+
+// How memory outside this process is reached. nullopt: the access aborts.
+struct Callbacks {
+    std::function<std::optional<u64>(u64 pa)> load;
+    std::function<std::optional<bool>(u64 pa, u64 expected, u64 desired)> compare_exchange;
+};
+
+struct Region {
+    u64 start;
+    u64 last;
+    std::byte* host;  // null: reached through `callbacks`
+    bool writable;
+    std::shared_ptr<const Callbacks> callbacks;
+    std::shared_ptr<void> owner;  // keeps `host` alive
+
+    bool contains(u64 pa) const { return pa - start <= last - start; }
+};
+
+enum class Exchange : u8 { stored, changed, refused };
+
+// One immutable picture of the address space. Walks hold a picture, so a map or unmap never pulls memory from under them.
+class RegionMap {
+public:
+    explicit RegionMap(std::vector<Region> regions) : regions_(std::move(regions)) {}
+
+    const std::vector<Region>& regions() const { return regions_; }
+
+    const Region* find(u64 pa) const {
+        auto after = std::upper_bound(regions_.begin(), regions_.end(), pa,
+                                      [](u64 value, const Region& region) { return value < region.start; });
+        if (after == regions_.begin()) return nullptr;
+        const Region& candidate = *std::prev(after);
+        return candidate.contains(pa) ? &candidate : nullptr;
+    }
+
+private:
+    std::vector<Region> regions_;  // ascending
+};
+
+// Stores that a walk made, so that they can be taken back.
+class UndoLog {
+public:
+    void stored(u64 pa, u64 before) { stores_.push_back({pa, before}); }
+    bool empty() const { return stores_.empty(); }
+    template <typename Restore> void unwind(Restore&& restore) {
+        for (; !stores_.empty(); stores_.pop_back()) restore(stores_.back().pa, stores_.back().before);
+    }
+
+private:
+    struct Store {
+        u64 pa, before;
+    };
+    std::vector<Store> stores_;
+};
+
+// A reader's view of memory: a picture, and the region that was used last.
+class View {
+public:
+    explicit View(std::shared_ptr<const RegionMap> map, UndoLog* undo = nullptr) : map_(std::move(map)), undo_(undo) {}
+
+    bool load(u64 pa, u64& value) {
+        const Region* region = region_of(pa);
+        if (!region) return false;
+        if (!region->host) [[unlikely]]
+            return load_outside(*region, pa, value);
+        value = std::atomic_ref<u64>(*word(*region, pa)).load(std::memory_order_acquire);
+        return true;
+    }
+
+    Exchange compare_exchange(u64 pa, u64 expected, u64 desired) {
+        const Region* region = region_of(pa);
+        if (!region || !region->writable) return Exchange::refused;
+        const Exchange outcome = exchange_in(*region, pa, expected, desired);
+        if (outcome == Exchange::stored && undo_) undo_->stored(pa, expected);
+        return outcome;
+    }
+
+    void undo() {
+        if (!undo_ || undo_->empty()) return;
+        undo_->unwind([this](u64 pa, u64 before) {
+            const Region* region = region_of(pa);
+            u64 now;
+            if (load(pa, now)) exchange_in(*region, pa, now, before);
+        });
+    }
+
+private:
+    const Region* region_of(u64 pa) {
+        if (recent_ && recent_->contains(pa)) return recent_;
+        return recent_ = map_->find(pa);
+    }
+    static u64* word(const Region& region, u64 pa) { return reinterpret_cast<u64*>(region.host + (pa - region.start)); }
+    static bool load_outside(const Region& region, u64 pa, u64& value) {
+        const std::optional<u64> loaded = region.callbacks->load(pa);
+        value = loaded.value_or(0);
+        return loaded.has_value();
+    }
+    static Exchange exchange_in(const Region& region, u64 pa, u64 expected, u64 desired) {
+        if (!region.host) {
+            const auto stored = region.callbacks->compare_exchange(pa, expected, desired);
+            if (!stored) return Exchange::refused;
+            return *stored ? Exchange::stored : Exchange::changed;
+        }
+        const bool stored = std::atomic_ref<u64>(*word(region, pa)).compare_exchange_strong(expected, desired);
+        return stored ? Exchange::stored : Exchange::changed;
+    }
+
+    std::shared_ptr<const RegionMap> map_;
+    UndoLog* undo_;
+    const Region* recent_ = nullptr;
+};
+
+// The address space itself: publishes a new picture at each change.
+class Memory {
+public:
+    std::shared_ptr<const RegionMap> picture() const {
+        std::scoped_lock lock(mutex_);
+        return map_;
+    }
+    View view(UndoLog* undo = nullptr) const { return View(picture(), undo); }
+
+    void add(Region region) {
+        std::scoped_lock lock(mutex_);
+        std::vector<Region> regions = map_->regions();
+        auto at = std::find_if(regions.begin(), regions.end(), [&](const Region& r) { return r.last >= region.start; });
+        if (at != regions.end() && at->start <= region.last)
+            throw std::invalid_argument("region " + range(region.start, region.last) + " overlaps region " +
+                                        range(at->start, at->last) + ": unmap that one first");
+        regions.insert(at, std::move(region));
+        map_ = std::make_shared<const RegionMap>(std::move(regions));
+    }
+
+    // Every region within [start, last] goes; the old picture, and with it the buffers, dies with its last reader.
+    void remove(u64 start, u64 last) {
+        std::scoped_lock lock(mutex_);
+        std::vector<Region> kept;
+        for (const Region& r : map_->regions()) {
+            if (r.last < start || r.start > last)
+                kept.push_back(r);
+            else if (r.start < start || r.last > last)
+                throw std::invalid_argument("range " + range(start, last) + " would cut region " +
+                                            range(r.start, r.last) + " in two: unmap whole regions");
+        }
+        map_ = std::make_shared<const RegionMap>(std::move(kept));
+    }
+
+    // Copies whole words or parts of them; false, with nothing stored, where any byte lies in a hole.
+    bool read(u64 pa, std::byte* out, std::size_t size) const {
+        View memory = view();
+        return by_words(pa, size, [&](u64 at, std::size_t offset, std::size_t count) {
+            u64 value;
+            if (!memory.load(at, value)) return false;
+            std::memcpy(out, reinterpret_cast<const std::byte*>(&value) + offset, count);
+            out += count;
+            return true;
+        });
+    }
+
+    bool write(u64 pa, const std::byte* in, std::size_t size) {
+        const auto map = picture();
+        if (size && !writable(*map, pa, size)) return false;
+        View memory(map);
+        return by_words(pa, size, [&](u64 at, std::size_t offset, std::size_t count) {
+            for (Exchange outcome = Exchange::changed; outcome != Exchange::stored;) {
+                u64 before;
+                if (!memory.load(at, before)) return false;
+                u64 after = before;
+                std::memcpy(reinterpret_cast<std::byte*>(&after) + offset, in, count);
+                outcome = memory.compare_exchange(at, before, after);
+                if (outcome == Exchange::refused) return false;
+            }
+            in += count;
+            return true;
+        });
+    }
+
+private:
+    static std::string hex(u64 value) {
+        char text[19];
+        return {text, static_cast<std::size_t>(std::snprintf(text, sizeof text, "%#llx", static_cast<unsigned long long>(value)))};
+    }
+    static std::string range(u64 start, u64 last) { return "[" + hex(start) + ", " + hex(last) + "]"; }
+
+    static bool writable(const RegionMap& map, u64 pa, std::size_t size) {
+        const u64 last = pa + (size - 1);
+        if (last < pa) return false;
+        for (u64 at = pa;;) {
+            const Region* region = map.find(at);
+            if (!region || !region->writable) return false;
+            if (region->last >= last) return true;
+            at = region->last + 1;
+        }
+    }
+
+    template <typename Each> static bool by_words(u64 pa, std::size_t size, Each&& each) {
+        while (size) {
+            const std::size_t offset = pa & 7, count = std::min(size, 8 - offset);
+            if (!each(pa & ~u64{7}, offset, count)) return false;
+            pa += count;
+            size -= count;
+        }
+        return true;
+    }
+
+    mutable std::mutex mutex_;
+    std::shared_ptr<const RegionMap> map_ = std::make_shared<const RegionMap>(std::vector<Region>{});
+};
+
+}  // namespace viommu

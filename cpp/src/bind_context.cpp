@@ -1,0 +1,156 @@
+#include "common.hpp"
+#include "viommu/context.hpp"
+
+namespace viommu {
+namespace {
+
+
+
+std::optional<OutputRange> range_of(const std::optional<std::pair<u64, u64>>& range) {
+    if (!range) return std::nullopt;
+    if (range->first > range->second)
+        throw py::value_error("Context: blocked_output starts at " + hex(range->first) + ", after its last address " + hex(range->second));
+    return OutputRange{range->first, range->second};
+}
+
+// The variants without their empty alternative, as Python passes them.
+using Stage1Argument = std::variant<fmt::ArmStage1, fmt::X86, fmt::Riscv, fmt::Described>;
+using Stage2Argument = std::variant<fmt::ArmStage2, fmt::VtdSecondStage, fmt::AmdV1, fmt::Riscv, fmt::Described>;
+
+template <typename Stage, typename Argument> Stage stage_of(const std::optional<Argument>& argument) {
+    if (!argument) return NoStage{};
+    return std::visit([](const auto& format) -> Stage { return format; }, *argument);
+}
+
+void check_riscv(const Stage1& stage1, const Stage2& stage2) {
+    if (const auto* f = std::get_if<fmt::Riscv>(&stage1); f && f->guest_stage)
+        throw py::value_error("Context: stage1 is a Riscv with guest_stage=True: give it as stage2");
+    if (const auto* f = std::get_if<fmt::Riscv>(&stage2); f && !f->guest_stage)
+        throw py::value_error("Context: stage2 is a Riscv with guest_stage=False: give it as stage1");
+}
+
+std::shared_ptr<Context> make_context(const std::optional<Stage1Argument>& stage1, const std::optional<Stage2Argument>& stage2,
+                                      u32 stage1_tag, u32 stage2_tag, unsigned rights, unsigned input_bits,
+                                      const std::optional<std::pair<u64, u64>>& blocked_output) {
+    ContextSettings settings{stage1_tag, stage2_tag, bounded("Context", "rights", rights, 0, access::wants),
+                             bounded("Context", "input_bits", input_bits, 0, 64), range_of(blocked_output)};
+    auto first = stage_of<Stage1>(stage1);
+    auto second = stage_of<Stage2>(stage2);
+    check_riscv(first, second);
+    return std::make_shared<Context>(std::move(first), std::move(second), settings);
+}
+
+template <typename Stage> py::object stage_object(const Stage& stage) {
+    return std::visit([](const auto& format) -> py::object {
+        if constexpr (std::is_same_v<std::decay_t<decltype(format)>, NoStage>)
+            return py::none();
+        else
+            return py::cast(format);
+    }, stage);
+}
+
+Result walk(const Memory& memory, const Context& context, u64 iova, u8 access) {
+    py::gil_scoped_release unlocked;
+    View view = memory.view();
+    Unobserved observer;
+    Result result;
+    context.walk(view, {}, iova, access, result, observer);
+    return result;
+}
+
+std::pair<Result, std::vector<StepRecord>> explain_walk(const Memory& memory, const Context& context, u64 iova, u8 access) {
+    py::gil_scoped_release unlocked;
+    UndoLog undo;
+    View view = memory.view(&undo);
+    Recorder recorder;
+    Result result;
+    context.walk(view, {}, iova, access, result, recorder);
+    view.undo();
+    return {result, std::move(recorder.steps)};
+}
+
+const char* verdict_name(Step::Verdict verdict) {
+    switch (verdict) {
+        case Step::Verdict::table: return "table";
+        case Step::Verdict::leaf: return "leaf";
+        case Step::Verdict::fault: break;
+    }
+    return "fault";
+}
+
+std::string describe(const Result& r) {
+    if (r.ok()) return "Result(iova=" + hex(r.iova) + ", pa=" + hex(r.pa) + ", page_lg2=" + std::to_string(r.page_lg2) + ")";
+    return "Result(iova=" + hex(r.iova) + ", fault=" + std::string(fault_kind_names[static_cast<u8>(r.kind)]) +
+           ", stage=" + std::to_string(static_cast<u8>(r.stage)) + ", level=" + std::to_string(r.level) + ")";
+}
+
+void bind_result(py::module_& m) {
+    py::class_<Result>(m, "Result", py::is_final(), "What became of one access: a translation, or a fault.")
+        .def_property_readonly("kind", [](const Result& r) { return static_cast<u8>(r.kind); })
+        .def_property_readonly("stage", [](const Result& r) { return static_cast<u8>(r.stage); })
+        .def_property_readonly("fault_class", [](const Result& r) { return static_cast<u8>(r.fault_class); })
+        .def_property_readonly("rights", [](const Result& r) { return r.rights.granted(r.access); })
+        .def_readonly("pa", &Result::pa)
+        .def_readonly("page_lg2", &Result::page_lg2)
+        .def_readonly("attrs1", &Result::attrs1)
+        .def_readonly("attrs2", &Result::attrs2)
+        .def_readonly("iova", &Result::iova)
+        .def_readonly("ipa", &Result::ipa)
+        .def_readonly("entry_address", &Result::entry_address)
+        .def_readonly("entry_value", &Result::entry_value)
+        .def_readonly("level", &Result::level)
+        .def_readonly("missing", &Result::missing)
+        .def_readonly("top", &Result::top)
+        .def_readonly("for_top", &Result::for_top)
+        .def_readonly("for_update", &Result::for_update)
+        .def_readonly("access", &Result::access)
+        .def("__repr__", &describe);
+}
+
+void bind_step(py::module_& m) {
+    py::class_<StepRecord>(m, "Step", py::is_final(), "One entry that a walk read.")
+        .def_property_readonly("stage", [](const StepRecord& s) { return static_cast<u8>(s.stage); })
+        .def_property_readonly("fault_class", [](const StepRecord& s) { return static_cast<u8>(s.fault_class); })
+        .def_property_readonly("kind", [](const StepRecord& s) { return static_cast<u8>(s.kind); })
+        .def_property_readonly("verdict", [](const StepRecord& s) { return verdict_name(s.verdict); })
+        .def_readonly("format", &StepRecord::format)
+        .def_readonly("level", &StepRecord::level)
+        .def_readonly("input", &StepRecord::input)
+        .def_readonly("address", &StepRecord::address)
+        .def_readonly("pa", &StepRecord::pa)
+        .def_readonly("raw", &StepRecord::raw)
+        .def_readonly("output", &StepRecord::output)
+        .def_readonly("page_lg2", &StepRecord::page_lg2)
+        .def_readonly("rights", &StepRecord::rights)
+        .def_readonly("updated", &StepRecord::updated);
+}
+
+}  // namespace
+
+void bind_context(py::module_& m) {
+    m.attr("READ") = static_cast<int>(access::read);
+    m.attr("WRITE") = static_cast<int>(access::write);
+    m.attr("EXECUTE") = static_cast<int>(access::execute);
+    m.attr("PRIVILEGED") = static_cast<int>(access::privileged);
+    m.attr("TABLE_FETCH") = static_cast<int>(access::table_fetch);
+    m.attr("NO_PASID") = no_pasid;
+    m.attr("WHOLE") = static_cast<int>(whole_lg2);
+    py::tuple kinds(fault_kind_names.size());
+    for (std::size_t i = 0; i < fault_kind_names.size(); ++i) kinds[i] = py::str(std::string(fault_kind_names[i]));
+    m.attr("FAULT_KINDS") = kinds;
+
+    bind_result(m);
+    bind_step(m);
+    py::class_<Context, std::shared_ptr<Context>>(m, "Context", py::is_final(), "What the translation of one (requester, PASID) needs.")
+        .def(py::init(&make_context), py::kw_only(), "stage1"_a = py::none(), "stage2"_a = py::none(), "stage1_tag"_a = 0,
+             "stage2_tag"_a = 0, "rights"_a = access::wants, "input_bits"_a = 64, "blocked_output"_a = py::none())
+        .def_property_readonly("stage1", [](const Context& c) { return stage_object(c.stage1()); })
+        .def_property_readonly("stage2", [](const Context& c) { return stage_object(c.stage2()); })
+        .def_property_readonly("stage1_tag", [](const Context& c) { return c.settings().stage1_tag; })
+        .def_property_readonly("stage2_tag", [](const Context& c) { return c.settings().stage2_tag; })
+        .def_property_readonly("rights", [](const Context& c) { return c.settings().rights; });
+    m.def("walk", &walk, "memory"_a, "context"_a, "iova"_a, "access"_a);
+    m.def("explain_walk", &explain_walk, "memory"_a, "context"_a, "iova"_a, "access"_a);
+}
+
+}  // namespace viommu

@@ -1,0 +1,229 @@
+#include "common.hpp"
+#include "viommu/batch.hpp"
+
+namespace viommu {
+namespace {
+
+template <typename T> using Array = py::array_t<T, py::array::c_style | py::array::forcecast>;
+
+// The Python face of a Translator: it also owns who resolves configurations.
+struct PyTranslator {
+    PyTranslator(std::shared_ptr<Memory> memory, py::function resolve_, std::shared_ptr<Iotlb> iotlb, std::size_t context_entries,
+                 std::size_t walk_cache_entries)
+        : engine(std::move(memory), std::move(iotlb), context_entries, walk_cache_entries), resolve(std::move(resolve_)) {}
+    Translator engine;
+    py::function resolve;
+};
+
+struct Batch {
+    py::array_t<u64> pa;
+    py::array_t<u8> kind, page_lg2, rights;
+    py::array faults;
+    py::dict refusals;
+};
+
+py::dtype fault_dtype() {
+    py::list fields;
+    for (const char* name : {"row", "iova", "ipa", "entry_address", "entry_value"}) fields.append(py::make_tuple(name, "<u8"));
+    for (const char* name : {"kind", "stage", "level", "fault_class", "missing", "rights", "access", "top", "for_top", "for_update"})
+        fields.append(py::make_tuple(name, "u1"));
+    fields.append(py::make_tuple("unused", "V6"));
+    return py::dtype::from_args(std::move(fields));
+}
+
+py::array as_array(const std::vector<FaultRow>& faults) {
+    py::array out(fault_dtype(), static_cast<py::ssize_t>(faults.size()));
+    if (!faults.empty()) std::memcpy(out.mutable_data(), faults.data(), faults.size() * sizeof(FaultRow));
+    return out;
+}
+
+// Asks Python for one configuration; anything but a Context is a refusal, kept for the caller.
+ResolvedContext ask(const py::function& resolve, ContextKey key, py::dict& refusals) {
+    py::object answer = resolve(key.requester, key.pasid);
+    if (py::isinstance<Context>(answer)) return answer.cast<std::shared_ptr<Context>>();
+    refusals[py::make_tuple(key.requester, key.pasid)] = std::move(answer);
+    return nullptr;
+}
+
+template <typename T> const T* column(const Array<T>& array, py::ssize_t size, const char* name) {
+    if (array.ndim() != 1 || array.size() != size)
+        throw py::value_error(std::string("column ") + name + " has " + std::to_string(array.size()) + " values where iova has " +
+                              std::to_string(size) + ": all columns are one-dimensional and of one length");
+    return array.data();
+}
+
+// Sets the columns up, runs `translate(rows, columns, resolve)` without the GIL, and hands the answer over.
+template <typename Translate>
+Batch run_batch(const py::function& resolve, const Array<u32>& requester, const Array<u64>& iova, const Array<u8>& access,
+                const std::optional<Array<u32>>& pasid, Translate&& translate) {
+    const py::ssize_t size = iova.size();
+    const Rows rows{column(requester, size, "requester"), pasid ? column(*pasid, size, "pasid") : nullptr, column(iova, size, "iova"),
+                    column(access, size, "access"), static_cast<std::size_t>(size)};
+    Batch batch{py::array_t<u64>(size), py::array_t<u8>(size), py::array_t<u8>(size), py::array_t<u8>(size), {}, {}};
+    Columns columns{batch.pa.mutable_data(), batch.kind.mutable_data(), batch.page_lg2.mutable_data(), batch.rights.mutable_data(), {}};
+    {
+        py::gil_scoped_release unlocked;
+        translate(rows, columns, [&](ContextKey key) {
+            py::gil_scoped_acquire locked;
+            return ask(resolve, key, batch.refusals);
+        });
+    }
+    batch.faults = as_array(columns.faults);
+    return batch;
+}
+
+py::object translate_one(PyTranslator& t, u32 requester, u64 iova, u8 access, u32 pasid) {
+    const ContextKey key{requester, pasid};
+    for (;;) {
+        u64 generation;
+        {
+            py::gil_scoped_release unlocked;
+            Translator::Session session(t.engine);
+            if (const BoundContext* bound = session.context(key)) {
+                Result result;
+                session.translate(*bound, iova, access, result);
+                py::gil_scoped_acquire locked;
+                return py::cast(result);
+            }
+            generation = session.configuration_generation();
+        }
+        py::dict refusals;
+        ResolvedContext context = ask(t.resolve, key, refusals);
+        py::gil_scoped_release unlocked;
+        if (context) {
+            t.engine.keep_context(key, std::move(context), generation);
+            continue;
+        }
+        Translator::Session(t.engine).count_refusal();
+        py::gil_scoped_acquire locked;
+        return py::make_tuple(refused(iova, access), refusals.begin()->second);
+    }
+}
+
+// Runs an engine call that takes the lock: never with the GIL held.
+template <typename Call> void unlocked(Call&& call) {
+    py::gil_scoped_release released;
+    call();
+}
+
+Policy policy_of(const std::string& name) {
+    if (name == "lru") return Policy::lru;
+    if (name == "plru") return Policy::plru;
+    if (name == "fifo") return Policy::fifo;
+    if (name == "random") return Policy::random;
+    throw py::value_error("Iotlb: policy '" + name + "' is none of lru, plru, fifo, random");
+}
+
+const char* policy_name(Policy policy) {
+    switch (policy) {
+        case Policy::lru: return "lru";
+        case Policy::plru: return "plru";
+        case Policy::fifo: return "fifo";
+        case Policy::random: break;
+    }
+    return "random";
+}
+
+void bind_iotlb(py::module_& m) {
+    py::class_<Iotlb, std::shared_ptr<Iotlb>>(m, "Iotlb", py::is_final(), "A tagged, page-size aware translation cache.")
+        .def(py::init([](std::optional<std::size_t> entries, unsigned ways, const std::string& policy, u64 seed) {
+                 if (entries == std::size_t{0}) throw py::value_error("Iotlb: entries 0: give None for an unbounded one");
+                 return std::make_shared<Iotlb>(IotlbGeometry{entries.value_or(0), ways, policy_of(policy), seed});
+             }),
+             py::kw_only(), "entries"_a = 1024, "ways"_a = 4, "policy"_a = "lru", "seed"_a = 0)
+        .def_property_readonly("entries", [](const Iotlb& t) { return t.unbounded() ? std::nullopt : std::optional(t.geometry().entries); })
+        .def_property_readonly("ways", [](const Iotlb& t) { return t.geometry().ways; })
+        .def_property_readonly("policy", [](const Iotlb& t) { return policy_name(t.geometry().policy); });
+}
+
+void bind_batch(py::module_& m) {
+    m.attr("FAULT_DTYPE") = fault_dtype();
+    py::class_<Batch>(m, "Batch", py::is_final(), "The answer to a batch: columns of n rows, in the order asked.")
+        .def_readonly("pa", &Batch::pa)
+        .def_readonly("kind", &Batch::kind)
+        .def_readonly("page_lg2", &Batch::page_lg2)
+        .def_readonly("rights", &Batch::rights)
+        .def_readonly("faults", &Batch::faults)
+        .def_readonly("refusals", &Batch::refusals);
+}
+
+py::dict counters(PyTranslator& t) {
+    Counters c;
+    unlocked([&] { c = t.engine.counters(); });
+    return py::dict("lookups"_a = c.lookups, "hits"_a = c.hits, "misses"_a = c.misses, "insertions"_a = c.insertions,
+                    "evictions"_a = c.evictions, "walks"_a = c.walks, "entry_loads"_a = c.entry_loads, "faults"_a = c.faults,
+                    "context_hits"_a = c.context_hits, "context_misses"_a = c.context_misses,
+                    "walk_cache_hits"_a = c.walk_cache_hits, "invalidations"_a = c.invalidations);
+}
+
+void invalidate_contexts(PyTranslator& t, std::optional<u32> requester, std::optional<u32> pasid) {
+    if (!requester && pasid) throw py::value_error("invalidate_contexts: a pasid needs its requester");
+    unlocked([&] {
+        if (!requester)
+            t.engine.invalidate_contexts();
+        else if (!pasid)
+            t.engine.invalidate_requester(*requester);
+        else
+            t.engine.invalidate_context({*requester, *pasid});
+    });
+}
+
+void check_range(u64 start, u64 last) {
+    if (start > last) throw py::value_error("range starts at " + hex(start) + ", after its last address " + hex(last));
+}
+
+}  // namespace
+
+void bind_translator(py::module_& m) {
+    bind_iotlb(m);
+    bind_batch(m);
+    using T = PyTranslator;
+    py::class_<T>(m, "Translator", py::is_final(), "Context cache, IOTLB and walker over one memory.")
+        .def(py::init<std::shared_ptr<Memory>, py::function, std::shared_ptr<Iotlb>, std::size_t, std::size_t>(), "memory"_a, "resolve"_a,
+             py::kw_only(), "iotlb"_a = py::none(), "context_entries"_a = 65536, "walk_cache_entries"_a = 0)
+        .def("translate", &translate_one, "requester"_a, "iova"_a, "access"_a, "pasid"_a = no_pasid)
+        .def("translate_many",
+             [](T& t, const Array<u32>& requester, const Array<u64>& iova, const Array<u8>& access, const std::optional<Array<u32>>& pasid) {
+                 return run_batch(t.resolve, requester, iova, access, pasid, [&](const Rows& rows, Columns& out, auto&& resolve) {
+                     BatchTranslation(t.engine, rows, out).run(resolve);
+                 });
+             },
+             "requester"_a, "iova"_a, "access"_a, "pasid"_a = py::none())
+        .def("walk_many",
+             [](T& t, const Array<u32>& requester, const Array<u64>& iova, const Array<u8>& access, const std::optional<Array<u32>>& pasid) {
+                 return run_batch(t.resolve, requester, iova, access, pasid, [&](const Rows& rows, Columns& out, auto&& resolve) {
+                     walk_many(t.engine.memory(), rows, out, resolve);
+                 });
+             },
+             "requester"_a, "iova"_a, "access"_a, "pasid"_a = py::none())
+        .def("invalidate_all", [](T& t) { unlocked([&] { t.engine.invalidate_all(); }); })
+        .def("invalidate_stage2_tag",
+             [](T& t, u32 tag, bool stage1_only) { unlocked([&] { t.engine.invalidate_stage2_tag(tag, stage1_only); }); },
+             "stage2_tag"_a, py::kw_only(), "stage1_only"_a = false)
+        .def("invalidate_stage1_tag",
+             [](T& t, u32 stage2_tag, u32 stage1_tag) { unlocked([&] { t.engine.invalidate_stage1_tag(stage2_tag, stage1_tag); }); },
+             "stage2_tag"_a, "stage1_tag"_a)
+        .def("invalidate_range",
+             [](T& t, u32 stage2_tag, std::optional<u32> stage1_tag, u64 start, u64 last, bool leaf_only) {
+                 check_range(start, last);
+                 unlocked([&] { t.engine.invalidate_range(stage2_tag, stage1_tag, start, last, leaf_only); });
+             },
+             "stage2_tag"_a, "stage1_tag"_a, "start"_a, "last"_a, py::kw_only(), "leaf_only"_a = false)
+        .def("invalidate_stage2_range",
+             [](T& t, u32 stage2_tag, u64 start, u64 last, bool leaf_only) {
+                 check_range(start, last);
+                 unlocked([&] { t.engine.invalidate_stage2_range(stage2_tag, start, last, leaf_only); });
+             },
+             "stage2_tag"_a, "start"_a, "last"_a, py::kw_only(), "leaf_only"_a = false)
+        .def("invalidate_contexts", &invalidate_contexts, "requester"_a = py::none(), "pasid"_a = py::none())
+        .def("counters", &counters)
+        .def("reset_counters", [](T& t) { unlocked([&] { t.engine.reset_counters(); }); })
+        .def("__len__", [](T& t) {
+            std::size_t count = 0;
+            unlocked([&] { count = t.engine.live_entries(); });
+            return count;
+        })
+        .def_property_readonly("iotlb", [](T& t) { return t.engine.iotlb(); });
+}
+
+}  // namespace viommu

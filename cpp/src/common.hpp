@@ -1,0 +1,46 @@
+// What every binding starts from. pybind11 comes first: Python.h insists.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <sstream>
+#include <string>
+
+#include "viommu/types.hpp"
+
+namespace viommu {
+
+namespace py = pybind11;
+using namespace pybind11::literals;
+
+// For Python objects that the engine's threads may let go of.
+template <typename Object> std::shared_ptr<Object> shared_python(Object object) {
+    return {new Object(std::move(object)), [](Object* held) {
+                py::gil_scoped_acquire locked;
+                delete held;
+            }};
+}
+
+inline std::string hex(u64 value) {
+    std::ostringstream text;
+    text << "0x" << std::hex << value;
+    return text.str();
+}
+
+// A constructor's argument within its bounds, or a ValueError that names all four.
+inline u8 bounded(const char* object, const char* field, u64 value, u64 low, u64 high) {
+    if (value < low || value > high)
+        throw py::value_error(std::string(object) + ": " + field + " " + std::to_string(value) + " is not within " +
+                              std::to_string(low) + ".." + std::to_string(high));
+    return static_cast<u8>(value);
+}
+
+void bind_memory(py::module_& m);
+void bind_formats(py::module_& m);
+void bind_context(py::module_& m);
+void bind_translator(py::module_& m);
+
+}  // namespace viommu

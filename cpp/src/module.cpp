@@ -1,0 +1,10 @@
+// viommu._engine: the table of contents.
+#include "common.hpp"
+
+PYBIND11_MODULE(_engine, m) {
+    m.doc() = "The compiled engine: memory, page-table formats, one walker, IOTLB, batch translation.";
+    viommu::bind_memory(m);
+    viommu::bind_formats(m);
+    viommu::bind_context(m);
+    viommu::bind_translator(m);
+}
