@@ -1,0 +1,51 @@
+"""The hooks that this driver implements."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from viommu.hookspecs import DriverInfo, hookimpl
+from viommu_vtd.hardware import VtdHardware
+from viommu_vtd.spec import LAYOUTS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from viommu.hookspecs import HardwareModel, Registers
+    from viommu.layout import Descriptor
+    from viommu.memory import PhysicalMemory
+
+hookspec_version = 1
+
+
+@hookimpl
+def viommu_driver_info() -> DriverInfo:
+    """Intel VT-d."""
+    return DriverInfo(
+        name="vtd",
+        title="Intel VT-d",
+        requester_bits=16,
+        pasid_bits=20,
+        supports=(
+            "legacy mode",
+            "scalable mode",
+            "first stage (4 and 5 levels)",
+            "second stage (3 to 5 levels)",
+            "nested translation",
+            "pass-through",
+            "PASIDs",
+        ),
+        specification="Intel Virtualization Technology for Directed I/O, revision 4.1",
+    )
+
+
+@hookimpl
+def viommu_layouts() -> Mapping[str, type[Descriptor]]:
+    """Root, context and PASID structures, and the registers around them."""
+    return LAYOUTS
+
+
+@hookimpl
+def viommu_hardware(memory: PhysicalMemory, registers: Registers) -> HardwareModel:
+    """Make one remapping unit. It reads CAP, ECAP, GSTS and RTADDR."""
+    return VtdHardware.of(memory, registers)

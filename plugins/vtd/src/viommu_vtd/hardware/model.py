@@ -1,0 +1,104 @@
+"""`VtdHardware`: one remapping unit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from viommu.faults import Access, Report
+from viommu.formats import Context
+from viommu_vtd.hardware import legacy, scalable
+from viommu_vtd.hardware.capabilities import RemappingUnit
+from viommu_vtd.hardware.reasons import legacy_reason, scalable_reason
+from viommu_vtd.hardware.search import Search
+from viommu_vtd.spec.faults import FRCD, UNQUALIFIED, FaultReason
+from viommu_vtd.spec.registers import TranslationTableMode
+
+if TYPE_CHECKING:
+    from viommu.faults import ConfigurationLog, Fault, Refusal
+    from viommu.hookspecs import Registers
+    from viommu.memory import PhysicalMemory
+
+PASID_KNOWN = range(FaultReason.PASID_TABLE_ACCESS, 0x100)
+"""Reasons that are found once the PASID's table is: the record of an earlier one names no PASID."""
+
+
+class _Unheard:
+    """A log that keeps nothing."""
+
+    def fetched(self, structure: type, address: int, raw: bytes | None, note: str = "") -> None:
+        """Forget it."""
+
+    def note(self, text: str) -> None:
+        """Forget it."""
+
+
+@frozen
+class VtdHardware:
+    """The silicon of one remapping unit (a `viommu.hookspecs.HardwareModel`)."""
+
+    memory: PhysicalMemory
+    unit: RemappingUnit
+
+    @classmethod
+    def of(cls, memory: PhysicalMemory, registers: Registers, *, host_address_width: int | None = None) -> VtdHardware:
+        """Make one from its registers. Raises as `RemappingUnit` says, which also explains the width."""
+        return cls(memory, RemappingUnit.of(registers, host_address_width))
+
+    def configure(self, requester: int, pasid: int | None, log: ConfigurationLog) -> Context | Refusal:
+        """Find what governs one (source-id, PASID); see `viommu.hookspecs.HardwareModel`."""
+        return self._configure(Search(self.unit, self.memory, log), requester, pasid)
+
+    def report(self, fault: Fault) -> Report:
+        """Give the reason (``0x71``) and the fault recording register, 16 bytes in memory order."""
+        refusal = fault.refusal
+        if refusal is not None:
+            reason, suppressed = FaultReason(refusal.code), refusal.suppressed
+        else:
+            reason = scalable_reason(fault) if self._scalable else legacy_reason(fault)
+            suppressed = reason not in UNQUALIFIED and self._silenced(fault.requester, fault.pasid)
+        name = f"{reason:#x}"
+        return Report("abort", name) if suppressed else Report("fault", name, _record(fault, reason).encode())
+
+    def _configure(self, search: Search, requester: int, pasid: int | None) -> Context | Refusal:
+        if not self.unit.status.TES:
+            search.log.note("GSTS.TES is 0: translation is off")
+            return Context()
+        match self.unit.root.TTM:
+            case TranslationTableMode.LEGACY:
+                return legacy.configure(search, requester, pasid)
+            case TranslationTableMode.SCALABLE if self.unit.ecap.SMTS:
+                return scalable.configure(search, requester, pasid)
+            case TranslationTableMode.ABORT_DMA if self.unit.ecap.ADMS:
+                return search.refuse(FaultReason.ABORT_DMA_MODE, "RTADDR.TTM aborts all DMA")
+            case mode:
+                return search.refuse(FaultReason.TABLE_MODE_INVALID, f"RTADDR.TTM {mode} is not one that ECAP has")
+
+    @property
+    def _scalable(self) -> bool:
+        return self.unit.root.TTM == TranslationTableMode.SCALABLE
+
+    def _silenced(self, requester: int, pasid: int | None) -> bool:
+        """Whether FPD stands in the way to the page tables, which a context does not carry along."""
+        search = Search(self.unit, self.memory, _Unheard())
+        self._configure(search, requester, pasid)
+        return search.silenced
+
+
+def _record(fault: Fault, reason: FaultReason) -> FRCD:
+    """T and T2 tell the access: read, write, or both as an atomic operation has it."""
+    read, write = fault.access & (Access.READ | Access.EXECUTE), fault.access & Access.WRITE
+    pasid = fault.pasid if reason in PASID_KNOWN else None
+    return FRCD(
+        FI=fault.iova & FRCD.FI.maximum,
+        SID=fault.requester,
+        T2=int(bool(read and write)),
+        PRIV=int(pasid is not None and bool(fault.access & Access.PRIVILEGED)),
+        EXE=int(pasid is not None and bool(fault.access & Access.EXECUTE)),
+        PP=int(pasid is not None),
+        FR=reason,
+        PASID=pasid or 0,
+        T=int(bool(read)),
+        F=1,
+    )

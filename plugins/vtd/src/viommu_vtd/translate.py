@@ -1,0 +1,143 @@
+"""From a descriptor to what the engine translates with: formats, roots, tags."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from viommu.formats import X86, Context, VtdSecondStage
+from viommu_vtd.spec.pasid import FirstStagePaging, PasidTranslationType
+from viommu_vtd.spec.root_context import TranslationType
+
+if TYPE_CHECKING:
+    from viommu_vtd.hardware.capabilities import RemappingUnit
+    from viommu_vtd.spec.pasid import PasidTableEntry
+    from viommu_vtd.spec.root_context import ContextEntry
+
+INTERRUPT_RANGE = (0xFEE0_0000, 0xFEEF_FFFF)
+"""Where writes are interrupts: no translation may end there."""
+
+
+@frozen
+class Invalid:
+    """A present entry, free of reserved bits, that asks for what this hardware lacks."""
+
+    why: str
+
+
+def context_of(entry: ContextEntry, unit: RemappingUnit) -> Context | Invalid:
+    """What a legacy context entry asks for."""
+    if (wrong := _legacy_type_wrong(entry, unit)) is not None:
+        return Invalid(wrong)
+    width = entry.AW
+    if not unit.supports_width(width):
+        return Invalid(f"AW {width} is not in CAP.SAGAW {unit.cap.SAGAW:#x}")
+    if entry.TT == TranslationType.PASS_THROUGH:
+        if width != unit.widest:
+            return Invalid(f"AW {width} of a pass-through entry is not the widest in CAP.SAGAW")
+        return _pass_through(entry.DID, unit)
+    return Context(
+        stage2=_second_stage(entry.SSPTPTR, width, unit, legacy_order=True),
+        stage2_tag=entry.DID,
+        blocked_output=INTERRUPT_RANGE,
+    )
+
+
+def _legacy_type_wrong(entry: ContextEntry, unit: RemappingUnit) -> str | None:
+    match entry.TT:
+        case TranslationType.UNTRANSLATED:
+            return None
+        case TranslationType.ALL:
+            return None if unit.ecap.DT else "TT 1 without ECAP.DT"
+        case TranslationType.PASS_THROUGH:
+            return None if unit.ecap.PT else "TT 2 without ECAP.PT"
+    return f"TT {entry.TT} is reserved"
+
+
+def pasid_context_of(entry: PasidTableEntry, pasid: int, unit: RemappingUnit) -> Context | Invalid:
+    """What a PASID table entry asks for. Fields of a stage that PGTT leaves out are not looked at."""
+    first = second = None
+    match entry.PGTT:
+        case PasidTranslationType.FIRST_STAGE if unit.ecap.FSTS:
+            first = _first_stage(entry, unit)
+        case PasidTranslationType.SECOND_STAGE if unit.ecap.SSTS:
+            second = _pasid_second_stage(entry, unit)
+        case PasidTranslationType.NESTED if unit.ecap.NEST:
+            first, second = _first_stage(entry, unit), _pasid_second_stage(entry, unit)
+        case PasidTranslationType.PASS_THROUGH if unit.ecap.PT:
+            return _pass_through(entry.DID, unit)
+        case _:
+            return Invalid(f"PGTT {entry.PGTT} is not one that ECAP has")
+    if isinstance(first, Invalid):
+        return first
+    if isinstance(second, Invalid):
+        return second
+    return Context(
+        stage1=first,
+        stage2=second,
+        stage1_tag=pasid if first else 0,
+        stage2_tag=entry.DID,
+        blocked_output=INTERRUPT_RANGE,
+    )
+
+
+def _first_stage(entry: PasidTableEntry, unit: RemappingUnit) -> X86 | Invalid:
+    """Accessed and dirty flags are stored by snooped, atomic updates: there are none without PWSNP."""
+    match entry.FSPM:
+        case FirstStagePaging.LEVELS_4:
+            levels = 4
+        case FirstStagePaging.LEVELS_5 if unit.cap.FL5LP:
+            levels = 5
+        case _:
+            return Invalid(f"FSPM {entry.FSPM} is not one that CAP has")
+    return X86(
+        table=entry.FSPTPTR,
+        levels=levels,
+        output_bits=unit.host_address_width,
+        write_protect=bool(entry.WPE),
+        extended_accessed=bool(entry.EAFE),
+        updates_allowed=bool(entry.PWSNP),
+        page_1g=bool(unit.cap.FL1GP),
+    )
+
+
+def _pasid_second_stage(entry: PasidTableEntry, unit: RemappingUnit) -> VtdSecondStage | Invalid:
+    if not unit.supports_width(entry.AW):
+        return Invalid(f"AW {entry.AW} is not in CAP.SAGAW {unit.cap.SAGAW:#x}")
+    return _second_stage(
+        entry.SSPTPTR,
+        entry.AW,
+        unit,
+        accessed_dirty=bool(entry.SSADE),
+        updates_allowed=bool(entry.PWSNP),
+    )
+
+
+def _second_stage(
+    table: int,
+    address_width: int,
+    unit: RemappingUnit,
+    *,
+    accessed_dirty: bool = False,
+    updates_allowed: bool = True,
+    legacy_order: bool = False,
+) -> VtdSecondStage:
+    return VtdSecondStage(
+        table=table,
+        levels=address_width + 2,
+        input_bits=unit.guest_address_width,
+        output_bits=unit.host_address_width,
+        page_2m=bool(unit.cap.SSLPS & 1),
+        page_1g=bool(unit.cap.SSLPS & 2),
+        accessed_dirty=accessed_dirty,
+        updates_allowed=updates_allowed,
+        snoop_reserved=not unit.ecap.SC,
+        # TM (bit 62) was taken back in revision 3.2; the recordings show it reserved although ECAP.DT is 1.
+        transient_reserved=True,
+        legacy_order=legacy_order,
+    )
+
+
+def _pass_through(domain: int, unit: RemappingUnit) -> Context:
+    return Context(stage2_tag=domain, input_bits=unit.host_address_width, blocked_output=INTERRUPT_RANGE)
