@@ -45,7 +45,8 @@ demo: setup
 	viommu walk $(CAPTURES)/smmuv3-nested-4k-48 --rid 0x28 0x2010 --access r
 
 # $(call cmake,FOLDER,OPTIONS): configure and build in build/FOLDER. Warnings are errors where the machine is a robot.
-cmake = echo "viommu: building build/$(1)" && cmake -S cpp -B build/$(1) -G Ninja -DCMAKE_COMPILE_WARNING_AS_ERROR=$(if $(CI),ON,OFF) $(2) >/dev/null \
+cmake = echo "viommu: building build/$(1)" && cmake -S cpp -B build/$(1) -G Ninja \
+	-DCMAKE_COMPILE_WARNING_AS_ERROR=$(if $(CI),ON,OFF) $(2) >/dev/null \
 	&& cmake --build build/$(1) -- --quiet
 ctest = ctest --test-dir build/$(1) --output-on-failure --no-tests=ignore
 
@@ -65,7 +66,7 @@ test-long: setup
 
 # libFuzzer comes with clang. Each target has FUZZ_SECONDS, and keeps its corpus in build/corpus.
 fuzz: $(VENV)/.tools
-	@tools/prerequisites $(PYTHON) clang++=clang
+	@tools/prerequisites $(PYTHON) clang++=clang,libclang-rt-dev
 	@$(call cmake,fuzz,-DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=RelWithDebInfo -DVIOMMU_FUZZ=ON \
 		-DVIOMMU_SANITIZE=address$(,)undefined)
 	@set -e; for target in build/fuzz/fuzz/*; do \
