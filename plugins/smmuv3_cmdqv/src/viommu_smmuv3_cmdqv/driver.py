@@ -1,0 +1,53 @@
+"""The hooks of Arm's SMMUv3 (entry point ``smmuv3_cmdqv``)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from viommu.hookspecs import DriverInfo, hookimpl
+from viommu_smmuv3_cmdqv.features import read_features
+from viommu_smmuv3_cmdqv.hardware import Smmuv3
+from viommu_smmuv3_cmdqv.spec import LAYOUTS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from viommu.hookspecs import Registers
+    from viommu.layout import Descriptor
+    from viommu.memory import PhysicalMemory
+
+hookspec_version = 1
+
+INFO = DriverInfo(
+    name="smmuv3_cmdqv",
+    title="Arm SMMUv3",
+    requester_bits=32,
+    pasid_bits=20,
+    supports=(
+        "linear and two-level stream tables",
+        "linear and two-level CD tables with substreams",
+        "stage 1, stage 2, nested, bypass, abort",
+        "VMSAv8-64 tables with 4K, 16K and 64K granules, 52-bit addresses",
+        "hardware update of access flag and dirty state",
+        "event records",
+    ),
+    specification="Arm IHI 0070",
+)
+
+
+@hookimpl
+def viommu_driver_info() -> DriverInfo:
+    """Say who the driver is."""
+    return INFO
+
+
+@hookimpl
+def viommu_layouts() -> Mapping[str, type[Descriptor]]:
+    """Give the bit layouts by the specification's names."""
+    return LAYOUTS
+
+
+@hookimpl
+def viommu_hardware(memory: PhysicalMemory, registers: Registers) -> Smmuv3:
+    """Make one SMMU. Raises BadRegister."""
+    return Smmuv3(memory, read_features(registers))

@@ -1,0 +1,152 @@
+"""Event records of refused accesses (IHI 0070, 7.3)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from viommu.faults import Access, FaultClass, FaultKind, Report, Stage
+from viommu_smmuv3_cmdqv.hardware.faults import TRANSLATION_EVENTS, event_of
+from viommu_smmuv3_cmdqv.spec.events import (
+    RECORDS,
+    EventId,
+    OperationClass,
+    TranslationRecord,
+    WalkAbortRecord,
+)
+
+if TYPE_CHECKING:
+    from viommu.faults import Fault, Refusal
+    from viommu.formats import Result
+    from viommu_smmuv3_cmdqv.hardware.recording import Recording
+
+CLASS_OF = {
+    FaultClass.INPUT: OperationClass.IN,
+    FaultClass.TABLE: OperationClass.TT,
+    FaultClass.CONFIGURATION: OperationClass.CD,
+}
+DWORD3_ADDRESS = (1 << 52) - 1
+"""What the last doubleword of a record can hold of an address."""
+
+
+def report_fault(fault: Fault, recording: Recording) -> Report:
+    """The report of an access that a walk, or bypass, refused."""
+    event = event_of(fault.kind, fault.stage)
+    if event is EventId.F_WALK_EABT:
+        return _recorded(event, _walk_abort(fault))
+    policy = recording.of(fault.stage)
+    if policy.silent:
+        return Report("abort", event.name)
+    operation = _operation(fault, nested=recording.nested)
+    return _recorded(event, _translation(event, operation, fault, stall=policy.stall))
+
+
+def report_refusal(fault: Fault, refusal: Refusal, recording: Recording) -> Report:
+    """The report of an access that never came to its own walk."""
+    if refusal.silent:
+        return Report("abort", refusal.reason)
+    event = EventId(refusal.code)
+    if refusal.walk is not None:
+        return _cd_behind_stage2(event, fault, refusal.walk, recording)
+    values: dict[str, int] = {"ID": event, "SID": fault.requester}
+    layout = RECORDS[event]
+    if "SSID" in layout.fields:
+        values["SSID"] = fault.pasid or 0
+    if "SSV" in layout.fields:
+        values["SSV"] = fault.pasid is not None
+    if "FetchAddr" in layout.fields:
+        values["FetchAddr"] = _fetch_address(refusal.address or 0)
+    return _recorded(event, layout(**values).encode())
+
+
+def _cd_behind_stage2(event: EventId, fault: Fault, result: Result, recording: Recording) -> Report:
+    if event not in TRANSLATION_EVENTS:
+        aborted = WalkAbortRecord(
+            ID=event, S2=1, CLASS=OperationClass.CD, FetchAddr=_fetch_address(result.entry_address), **_cd_access(fault)
+        )
+        return _recorded(event, aborted.encode())
+    policy = recording.stage2
+    if policy.silent:
+        return Report("abort", event.name)
+    refused = TranslationRecord(
+        ID=event,
+        STALL=policy.stall,
+        S2=1,
+        CLASS=OperationClass.CD,
+        IPA=_page_address(result.ipa),
+        **_cd_access(fault),
+    )
+    return _recorded(event, refused.encode())
+
+
+def _recorded(event: EventId, record: bytes) -> Report:
+    return Report("fault", event.name, record)
+
+
+def _walk_abort(fault: Fault) -> bytes:
+    stage2 = fault.stage is Stage.STAGE2
+    return WalkAbortRecord(
+        ID=EventId.F_WALK_EABT,
+        S2=stage2,
+        # Alone among the events, an abort of a stage-1 fetch is of class TT although stage 2 is not at fault.
+        CLASS=CLASS_OF[fault.fault_class] if stage2 else OperationClass.TT,
+        FetchAddr=_fetch_address(fault.entry_address),
+        **_access(fault),
+    ).encode()
+
+
+def _operation(fault: Fault, *, nested: bool) -> OperationClass:
+    """The class of a translation fault: in stage 1 always IN, with one exception that recordings show.
+
+    With stage 2 behind it, a next table beyond the output size is refused as the input of that table's fetch.
+    """
+    if fault.stage is Stage.STAGE2:
+        return CLASS_OF[fault.fault_class]
+    if nested and fault.kind is FaultKind.ADDRESS_SIZE and _is_table(fault):
+        return OperationClass.TT
+    return OperationClass.IN
+
+
+def _is_table(fault: Fault) -> bool:
+    """Whether the offending entry points to a table (VMSAv8-64: type 3 above the last level)."""
+    return fault.level > 0 and fault.entry_value & 3 == 3
+
+
+def _translation(event: EventId, operation: OperationClass, fault: Fault, *, stall: bool) -> bytes:
+    stage2 = fault.stage is Stage.STAGE2
+    table_permission = event is EventId.F_PERMISSION and operation is OperationClass.TT
+    return TranslationRecord(
+        ID=event,
+        STALL=stall,
+        S2=stage2,
+        CLASS=operation,
+        TTRnW=table_permission and not fault.for_update,
+        IPA=_page_address(fault.ipa) if stage2 else 0,
+        **_access(fault),
+    ).encode()
+
+
+def _access(fault: Fault) -> dict[str, int]:
+    """Who asked, and for what. A write is data, whatever else it says."""
+    write = Access.WRITE in fault.access
+    return {
+        "SID": fault.requester,
+        "SSV": fault.pasid is not None,
+        "SSID": fault.pasid or 0,
+        "PnU": Access.PRIVILEGED in fault.access,
+        "InD": Access.EXECUTE in fault.access and not write,
+        "RnW": not write,
+        "InputAddr": fault.iova,
+    }
+
+
+def _cd_access(fault: Fault) -> dict[str, int]:
+    """The same for the fetch of a CD, which is a read even where a write caused it."""
+    return _access(fault) | {"RnW": 1}
+
+
+def _fetch_address(address: int) -> int:
+    return address & DWORD3_ADDRESS & ~0x7
+
+
+def _page_address(ipa: int) -> int:
+    return ipa & DWORD3_ADDRESS & ~0xFFF
