@@ -217,6 +217,7 @@ class Riscv:
         hardware_update: bool = False,
         svpbmt: bool = False,
         svnapot: bool = True,
+        svrsw60t59b: bool = False,
         supervisor_user_access: bool = False,
         output_bits: int = 56,
         big_endian: bool = False,

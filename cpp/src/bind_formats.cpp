@@ -161,7 +161,7 @@ void bind_amd_v1(py::module_& m) {
 void bind_riscv(py::module_& m) {
     py::class_<Riscv>(m, "Riscv", py::is_final(), "RISC-V Sv39/48/57 and their guest-stage forms.")
         .def(py::init([](u64 table, unsigned levels, bool guest_stage, bool hardware_update, bool svpbmt, bool svnapot,
-                         bool supervisor_user_access, unsigned output_bits, bool big_endian) {
+                         bool svrsw60t59b, bool supervisor_user_access, unsigned output_bits, bool big_endian) {
                  Riscv f;
                  f.table = aligned("Riscv", table, guest_stage ? 16384 : 4096);
                  f.levels = bounded("Riscv", "levels", levels, 3, 5);
@@ -169,13 +169,14 @@ void bind_riscv(py::module_& m) {
                  f.hardware_update = hardware_update;
                  f.svpbmt = svpbmt;
                  f.svnapot = svnapot;
+                 f.svrsw60t59b = svrsw60t59b;
                  f.supervisor_user_access = supervisor_user_access;
                  f.output_bits = bounded("Riscv", "output_bits", output_bits, 32, 56);
                  f.swapped = big_endian;
                  return f;
              }),
              py::kw_only(), "table"_a, "levels"_a, "guest_stage"_a = false, "hardware_update"_a = false, "svpbmt"_a = false,
-             "svnapot"_a = true, "supervisor_user_access"_a = false, "output_bits"_a = 56, "big_endian"_a = false)
+             "svnapot"_a = true, "svrsw60t59b"_a = false, "supervisor_user_access"_a = false, "output_bits"_a = 56, "big_endian"_a = false)
         .def_readonly("table", &Riscv::table)
         .def_readonly("levels", &Riscv::levels);
 }

@@ -8,7 +8,7 @@ namespace viommu::fmt {
 struct Riscv : FormatDefaults {
     static constexpr const char* name = "Riscv";
     static constexpr u64 v = bit(0), r = bit(1), w = bit(2), x = bit(3), u = bit(4), g = bit(5), a = bit(6), d = bit(7);
-    static constexpr u64 ppn = bits(53, 10), always_reserved = bits(60, 54), pbmt = bits(62, 61), napot = bit(63);
+    static constexpr u64 ppn = bits(53, 10), always_reserved = bits(58, 54), rsw_high = bits(60, 59), pbmt = bits(62, 61), napot = bit(63);
     static constexpr unsigned napot_lg2 = 16;
 
     u64 table = 0;
@@ -17,6 +17,7 @@ struct Riscv : FormatDefaults {
     bool hardware_update = false;
     bool svpbmt = false;
     bool svnapot = true;
+    bool svrsw60t59b = false;  // bits 60:59 are software's
     bool supervisor_user_access = false;
     u8 output_bits = 56;
     bool swapped = false;
@@ -59,7 +60,7 @@ struct Riscv : FormatDefaults {
     constexpr bool global(u64 raw) const { return !guest_stage && (raw & g); }
 
 private:
-    constexpr u64 reserved() const { return always_reserved | (svpbmt ? 0 : pbmt) | (svnapot ? 0 : napot); }
+    constexpr u64 reserved() const { return always_reserved | (svrsw60t59b ? 0 : rsw_high) | (svpbmt ? 0 : pbmt) | (svnapot ? 0 : napot); }
     static constexpr bool table_encoding(u64 raw, unsigned level) {
         return level > 0 && !(raw & (a | d | u | napot | pbmt));
     }

@@ -57,14 +57,13 @@ struct VtdSecondStage : FormatDefaults, NineBitLevels {
 private:
     constexpr u64 reserved(unsigned level, bool leaf) const {
         const u64 beyond = frame & ~below(output_bits);
-        if (level >= 3) return beyond | ps | table_reserved();
-        if (!leaf) return beyond | table_reserved();
+        if (level >= 3) return beyond | ps | snp | tm;
+        if (!leaf) return beyond | snp | tm;
         const u64 in_leaf = beyond | (snoop_reserved ? snp : 0) | (transient_reserved ? tm : 0);
         if (level == 0) return in_leaf;
         if (!(level == 1 ? page_2m : page_1g)) return in_leaf | ps;
         return in_leaf | bits(12 + 9 * level - 1, 12);
     }
-    constexpr u64 table_reserved() const { return legacy_order ? 0 : snp | tm; }
 };
 
 static_assert(Format<VtdSecondStage>);
