@@ -89,13 +89,12 @@ class Decision:
         )
 
     def _by_guest_tables(self, pasid: int) -> Context | EventRefusal:
-        host = translate.host_tables(self.entry, self.settings)
         roots = GuestRoots(
             memory=self.memory,
             table=self.entry.GCR3,
             levels=self.entry.GLX + 1,
             pasid_bits=self.settings.pasid_bits(self.entry.GLX + 1),
-            behind=host if self.settings.control.GCR3TRPMode else None,
+            behind=translate.host_tables_for_configuration(self.entry) if self.settings.control.GCR3TRPMode else None,
         )
         root = roots.find(pasid, self.log)
         if isinstance(root, Refusal):
@@ -104,7 +103,7 @@ class Decision:
         self.log.note(_host_note(self.entry))
         return Context(
             stage1=translate.guest_tables(root, self.entry, self.settings, sign_extended=self.pasid is not None),
-            stage2=host,
+            stage2=translate.host_tables(self.entry, self.settings),
             stage1_tag=pasid,
             stage2_tag=self.entry.DomainID,
             rights=translate.root_rights(self.entry),

@@ -57,7 +57,7 @@ class GuestRoots:
         return entry if entry.V else page_fault(NOT_PRESENT, f"GCR3 entry of {place} has V=0")
 
     def _machine_address(self, address: int, log: ConfigurationLog) -> int | EventRefusal:
-        """Where a GCR3 entry really lies. Configuration is read without setting accessed flags on its way."""
+        """Where a GCR3 entry really lies."""
         if self.behind is None:
             return address
         result = walk(self.memory.engine, Context(stage2=self.behind), address, Access.READ)

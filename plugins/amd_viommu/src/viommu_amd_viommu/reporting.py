@@ -83,7 +83,7 @@ def _record(fault: Fault, incident: Incident, entry: DTE | None) -> EventEntry:
 def _illegal_entry(fault: Fault, incident: Incident) -> IllegalDevTableEntry:
     return IllegalDevTableEntry(
         EventCode=incident.code,
-        DeviceID=_device(fault),
+        DeviceID=fault.requester,
         PASID=fault.pasid or 0,
         GN=fault.pasid is not None,
         RW=_writes(fault),
@@ -98,7 +98,7 @@ def _page_fault(fault: Fault, incident: Incident, entry: DTE | None) -> IoPageFa
     guest = pasid is not None
     return IoPageFault(
         EventCode=incident.code,
-        DeviceID=_device(fault),
+        DeviceID=fault.requester,
         PASIDHigh=(pasid or 0) >> 16,
         DomainIDOrPASID=_tag(pasid, entry),
         GN=guest,
@@ -115,7 +115,7 @@ def _page_fault(fault: Fault, incident: Incident, entry: DTE | None) -> IoPageFa
 def _device_table_error(fault: Fault, incident: Incident) -> DevTabHardwareError:
     return DevTabHardwareError(
         EventCode=incident.code,
-        DeviceID=_device(fault),
+        DeviceID=fault.requester,
         RW=_writes(fault),
         Type=incident.error,
         Address=incident.address,
@@ -126,7 +126,7 @@ def _page_table_error(fault: Fault, incident: Incident, entry: DTE | None) -> Pa
     pasid = guest_pasid(entry, fault.pasid)
     return PageTabHardwareError(
         EventCode=incident.code,
-        DeviceID=_device(fault),
+        DeviceID=fault.requester,
         PASIDHigh=(pasid or 0) >> 16,
         DomainIDOrPASID=_tag(pasid, entry),
         GN=pasid is not None,
@@ -134,10 +134,6 @@ def _page_table_error(fault: Fault, incident: Incident, entry: DTE | None) -> Pa
         Type=incident.error,
         Address=incident.address & ~7,
     )
-
-
-def _device(fault: Fault) -> int:
-    return fault.requester & 0xFFFF
 
 
 def _writes(fault: Fault) -> bool:

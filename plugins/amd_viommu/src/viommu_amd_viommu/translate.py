@@ -34,6 +34,11 @@ def host_tables(entry: DTE, settings: Settings) -> AmdV1 | None:
     )
 
 
+def host_tables_for_configuration(entry: DTE) -> AmdV1 | None:
+    """The same tables for reading GCR3 tables: a model stores nothing while it configures, so no flags are set."""
+    return AmdV1(table=entry.HostPageTableRoot, mode=entry.Mode) if entry.Mode else None
+
+
 def guest_levels(entry: DTE) -> int:
     """How many levels GuestPagingMode asks for; more than 5 where its encoding is reserved."""
     return 4 + entry.GuestPagingMode
