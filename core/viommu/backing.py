@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from attrs import Factory, define, field, frozen
-from numpy.typing import NDArray
-from typing_extensions import Buffer  # noqa: TC002 - likewise
 
 from viommu.addresses import PAGE_SIZE, Pa
 from viommu.errors import BadValue, Misaligned, OutOfRange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+    from typing_extensions import Buffer
 
 BufferLike: TypeAlias = "Buffer | NDArray[Any]"
 """Anything contiguous that lends its bytes."""

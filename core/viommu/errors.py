@@ -17,6 +17,12 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def told(error: BaseException) -> str:
+    """Write an exception in one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 class ViommuError(Exception):
     """Base of every error that viommu raises on purpose."""
 

@@ -1,0 +1,100 @@
+"""Vendor IOMMU hardware that you can pip install.
+
+The public names live in the modules of this package and are fetched from there at first use, so that
+``from viommu import hookimpl`` costs a plugin nothing but pluggy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from viommu._engine import Iotlb
+    from viommu.capture import Capture
+    from viommu.drivers import bind, discover
+    from viommu.errors import ViommuError
+    from viommu.explain import Explanation
+    from viommu.faults import Access, Fault, FaultClass, FaultKind, Refusal, Report, Stage
+    from viommu.hookspecs import HOOKSPEC_VERSION, DriverInfo, HardwareModel, Registers, hookimpl
+    from viommu.machine import BusAbort, Machine
+    from viommu.memory import PhysicalMemory
+    from viommu.translation import Translation, Translations
+
+_HOMES = {
+    "Access": "faults",
+    "BusAbort": "machine",
+    "Capture": "capture",
+    "DriverInfo": "hookspecs",
+    "Explanation": "explain",
+    "Fault": "faults",
+    "FaultClass": "faults",
+    "FaultKind": "faults",
+    "HOOKSPEC_VERSION": "hookspecs",
+    "HardwareModel": "hookspecs",
+    "Iotlb": "_engine",
+    "Machine": "machine",
+    "PhysicalMemory": "memory",
+    "Refusal": "faults",
+    "Registers": "hookspecs",
+    "Report": "faults",
+    "Stage": "faults",
+    "Translation": "translation",
+    "Translations": "translation",
+    "ViommuError": "errors",
+    "bind": "drivers",
+    "discover": "drivers",
+    "hookimpl": "hookspecs",
+}
+
+__all__ = [
+    "HOOKSPEC_VERSION",
+    "Access",
+    "BusAbort",
+    "Capture",
+    "DriverInfo",
+    "Explanation",
+    "Fault",
+    "FaultClass",
+    "FaultKind",
+    "HardwareModel",
+    "Iotlb",
+    "Machine",
+    "PhysicalMemory",
+    "Refusal",
+    "Registers",
+    "Report",
+    "Stage",
+    "Translation",
+    "Translations",
+    "ViommuError",
+    "bind",
+    "discover",
+    "hookimpl",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if name == "_engine":
+        return _imported("viommu._engine")
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(_imported(f"viommu.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _imported(module: str) -> object:
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != "viommu._engine":
+            raise
+        raise ImportError(
+            "the compiled engine viommu._engine is missing: install viommu with pip (`pip install .` in a checkout, "
+            "which needs a C++20 compiler), or run `make setup`",
+            name="viommu._engine",
+        ) from None

@@ -1,0 +1,148 @@
+"""The rows of a capture's tables, as values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from viommu.capture_files import parsed_number
+from viommu.faults import Access
+
+if TYPE_CHECKING:
+    from viommu.capture_files import Row
+    from viommu.requests import Bounds
+
+OUTCOMES = ("ok", "bypass", "abort", "fault")
+
+TRANSLATION_COLUMNS = ("rid", "iova", "access", "outcome", "pa", "page_size", "fault")
+FAULT_COLUMNS = ("tables", "rid", "iova", "access", "fault", "raw")
+MUTATION_COLUMNS = ("structure", "entry", "qword", "bit", "rid", "iova", "access", "outcome", "pa")
+
+LETTERS = {"r": Access.READ, "w": Access.WRITE, "x": Access.EXECUTE}
+
+
+@frozen
+class Asked:
+    """One access, as a device makes it."""
+
+    requester: int
+    pasid: int | None
+    iova: int
+    access: Access
+
+
+@frozen
+class Verdict:
+    """What became of an access; in a recording, None and "" stand for what it does not say."""
+
+    outcome: str
+    pa: int | None = None
+    page_size: int | None = None
+    fault: str = ""
+    record: bytes | None = None
+
+
+@frozen
+class RecordedRow:
+    """One access and its recorded verdict. ``record_mask`` has the bits of the record that count."""
+
+    number: int
+    asked: Asked
+    recorded: Verdict
+    record_mask: bytes | None = None
+
+
+@frozen
+class DisputedRow(RecordedRow):
+    """A row on which the recording and a second walker differ: it counts for nothing."""
+
+    second_walker: str = ""
+    note: str = ""
+
+
+@frozen
+class MutatedRow(RecordedRow):
+    """A row that holds with one bit flipped: bit ``bit`` of the 64-bit word at ``address``."""
+
+    structure: str = ""
+    address: int = 0
+    bit: int = 0
+
+
+def recorded_row(row: Row, bounds: Bounds) -> RecordedRow:
+    """Read a row of translations.csv. Raises CaptureError."""
+    record, mask = _record(row, "record", "record_mask")
+    return RecordedRow(row.number, asked(row, bounds), _verdict(row, record), mask)
+
+
+def disputed_row(row: Row, bounds: Bounds) -> DisputedRow:
+    """Read a row of disputed.csv. Raises CaptureError."""
+    record, mask = _record(row, "record", "record_mask")
+    note = row.text("note") or row.text("why")
+    return DisputedRow(row.number, asked(row, bounds), _verdict(row, record), mask, row.text("second_walker"), note)
+
+
+def fault_row(row: Row, bounds: Bounds) -> RecordedRow:
+    """Read a row of faults.csv, whose record is always there. Raises CaptureError."""
+    record, mask = _record(row, "raw", "mask")
+    return RecordedRow(row.number, asked(row, bounds), Verdict("fault", fault=row.text("fault"), record=record), mask)
+
+
+def mutated_row(row: Row, bounds: Bounds) -> MutatedRow:
+    """Read a row of mutations.csv. Raises CaptureError."""
+    record, mask = _record(row, "record", "record_mask")
+    entry, qword = row.number_in("entry"), row.number_in("qword", 511)
+    if entry % 8 or entry + qword * 8 > (1 << 64) - 8:
+        raise row.wrong("entry", "it is not the address of 64-bit words")
+    verdict = Verdict(row.choice("outcome", OUTCOMES), row.optional_number("pa"), record=record)
+    return MutatedRow(
+        row.number,
+        asked(row, bounds),
+        verdict,
+        mask,
+        structure=row.text("structure"),
+        address=entry + qword * 8,
+        bit=row.number_in("bit", 63),
+    )
+
+
+def asked(row: Row, bounds: Bounds) -> Asked:
+    """Read the access of a row, within what the driver's hardware can be asked. Raises CaptureError."""
+    requester = row.number_in("rid", bounds.requester_last)
+    if row.text("pasid") and bounds.pasid_last < 0:
+        raise row.wrong("pasid", f"the hardware of {bounds.driver} has no PASIDs")
+    return Asked(requester, row.optional_number("pasid", bounds.pasid_last), row.number_in("iova"), _access(row))
+
+
+def _access(row: Row) -> Access:
+    access = Access(0)
+    for letter in row.text("access"):
+        if letter not in LETTERS:
+            raise row.wrong("access", "it is not made of r, w and x")
+        access |= LETTERS[letter]
+    if not access:
+        raise row.wrong("access", "it is not made of r, w and x")
+    return access | Access.PRIVILEGED if row.choice("priv", ("", "u", "s")) == "s" else access
+
+
+def _verdict(row: Row, record: bytes | None) -> Verdict:
+    outcome = row.choice("outcome", OUTCOMES)
+    pa = row.number_in("pa") if outcome == "ok" else row.optional_number("pa")
+    page_size = row.optional_number("page_size")
+    if page_size is not None and page_size & (page_size - 1):
+        raise row.wrong("page_size", "it is neither a power of two nor 0 (untranslated)")
+    return Verdict(outcome, pa, page_size, row.text("fault"), record)
+
+
+def _record(row: Row, column: str, mask_column: str) -> tuple[bytes | None, bytes | None]:
+    record, mask = row.optional_bytes(column), row.optional_bytes(mask_column)
+    if record is not None and mask is not None and len(mask) != len(record):
+        raise row.wrong(mask_column, f"it has {len(mask)} bytes where the record has {len(record)}")
+    return record, mask
+
+
+def same_fault(recorded: str, ours: str) -> bool:
+    """Compare fault reasons: numbers as numbers (``0x6`` is ``6``), names as names."""
+    number = parsed_number(recorded)
+    return recorded == ours if number is None else number == parsed_number(ours)

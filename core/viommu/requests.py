@@ -1,0 +1,120 @@
+"""What a caller asks of a machine, checked against what the hardware can be asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from attrs import frozen
+
+from viommu._engine import NO_PASID
+from viommu.errors import BadValue, OutOfRange
+from viommu.faults import Access
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from viommu.hookspecs import DriverInfo
+
+IOVA_LAST = (1 << 64) - 1
+ACCESS_LAST = int(Access.READ | Access.WRITE | Access.EXECUTE | Access.PRIVILEGED)
+RIGHTS = int(Access.READ | Access.WRITE | Access.EXECUTE)
+
+
+@frozen
+class Bounds:
+    """What one driver's hardware can be asked."""
+
+    driver: str
+    requester_last: int
+    pasid_last: int
+    """-1 where the hardware has no PASIDs."""
+
+    @classmethod
+    def of(cls, info: DriverInfo) -> Bounds:
+        """Take them from what the driver says of itself."""
+        return cls(info.name, (1 << info.requester_bits) - 1, (1 << info.pasid_bits) - 1 if info.pasid_bits else -1)
+
+    def check(self, requester: int, pasid: int | None) -> None:
+        """Refuse what does not exist. Raises OutOfRange, BadValue."""
+        _within(f"RID for {self.driver}", requester, self.requester_last)
+        if pasid is not None:
+            self.check_pasids()
+            _within(f"PASID for {self.driver}", pasid, self.pasid_last)
+
+    def check_pasids(self) -> None:
+        """Refuse any PASID where the hardware has none. Raises BadValue."""
+        if self.pasid_last < 0:
+            raise BadValue("PASID", f"for {self.driver}", "possible: its hardware has no PASIDs")
+
+
+@frozen(eq=False)
+class Requests:
+    """The columns of a batch, in the engine's types and of one length."""
+
+    requester: NDArray[np.uint32]
+    iova: NDArray[np.uint64]
+    access: NDArray[np.uint8]
+    pasid: NDArray[np.uint32]
+
+    def __len__(self) -> int:
+        return len(self.iova)
+
+
+def check_access(iova: int, access: int) -> None:
+    """Refuse an address or an access that no device can make. Raises OutOfRange, BadValue."""
+    _within("IOVA", iova, IOVA_LAST)
+    _within("access", access, ACCESS_LAST)
+    if not access & RIGHTS:
+        raise BadValue("access", int(access), "one that reads, writes or executes")
+
+
+def requests(
+    bounds: Bounds, requester: ArrayLike, iova: ArrayLike, access: ArrayLike, pasid: ArrayLike | None
+) -> Requests:
+    """Check columns (or single values, which stand for every row). Raises BadValue, OutOfRange naming the row."""
+    if pasid is not None:
+        bounds.check_pasids()
+    columns = (
+        _column("RID", requester, bounds.requester_last),
+        _column("IOVA", iova, IOVA_LAST),
+        _column("access", access, ACCESS_LAST),
+        _column("PASID", NO_PASID if pasid is None else pasid, bounds.pasid_last, also=NO_PASID),
+    )
+    try:
+        spread = np.broadcast_arrays(*(np.atleast_1d(column) for column in columns))
+    except ValueError:
+        lengths = ", ".join(str(column.size) for column in columns)
+        raise BadValue("columns of a batch", f"of {lengths} rows", "of one length") from None
+    made = Requests(
+        np.ascontiguousarray(spread[0], np.uint32),
+        np.ascontiguousarray(spread[1], np.uint64),
+        np.ascontiguousarray(spread[2], np.uint8),
+        np.ascontiguousarray(spread[3], np.uint32),
+    )
+    idle = (made.access & RIGHTS) == 0
+    if idle.any():
+        raise BadValue(f"access in row {int(idle.argmax())}", 0, "one that reads, writes or executes")
+    return made
+
+
+def _within(what: str, value: int, last: int) -> None:
+    if not isinstance(value, int | np.integer):
+        raise BadValue(what, value, "a whole number")
+    if not 0 <= value <= last:
+        raise OutOfRange(what, int(value), last)
+
+
+def _column(what: str, values: ArrayLike, last: int, also: int | None = None) -> NDArray[np.integer]:
+    column = np.asarray(values)
+    if column.ndim > 1 or not np.issubdtype(column.dtype, np.integer):
+        if column.size:
+            raise BadValue(f"column {what}", f"{column.ndim}-dimensional {column.dtype}", "one row of whole numbers")
+        column = column.astype(np.uint64)
+    wrong = (column < 0) | (column > last)
+    if also is not None:
+        wrong &= column != also
+    if wrong.any():
+        row = int(np.atleast_1d(wrong).argmax())
+        raise OutOfRange(f"{what} in row {row}", int(np.atleast_1d(column)[row]), last)
+    return column
