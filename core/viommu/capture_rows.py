@@ -92,9 +92,10 @@ def fault_row(row: Row, bounds: Bounds) -> RecordedRow:
 def mutated_row(row: Row, bounds: Bounds) -> MutatedRow:
     """Read a row of mutations.csv. Raises CaptureError."""
     record, mask = _record(row, "record", "record_mask")
-    entry, qword = row.number_in("entry"), row.number_in("qword", 511)
-    if entry % 8 or entry + qword * 8 > (1 << 64) - 8:
-        raise row.wrong("entry", "it is not the address of 64-bit words")
+    # `entry` is the word's own address, whichever word of its structure `qword` says that it is.
+    address = row.number_in("entry")
+    if address % 8:
+        raise row.wrong("entry", "it is not the address of a 64-bit word")
     verdict = Verdict(row.choice("outcome", OUTCOMES), row.optional_number("pa"), record=record)
     return MutatedRow(
         row.number,
@@ -102,7 +103,7 @@ def mutated_row(row: Row, bounds: Bounds) -> MutatedRow:
         verdict,
         mask,
         structure=row.text("structure"),
-        address=entry + qword * 8,
+        address=address,
         bit=row.number_in("bit", 63),
     )
 
