@@ -33,7 +33,7 @@ FAULT_KINDS: Final[tuple[str, ...]]
 
 FAULT_DTYPE: Final[np.dtype[np.void]]
 """Structured dtype of `Batch.faults`: row, iova, ipa, entry_address, entry_value (u64); kind, stage, level,
-fault_class, missing, rights, access, top, for_top, for_update (u8); 6 unused bytes. Fields as in `Result`."""
+fault_class, missing, rights, access, top, for_top, for_update (u8); 2 unused bytes; driver_bits (u4). Fields as in `Result`."""
 
 @final
 class Memory:
@@ -287,18 +287,25 @@ class Context:
         rights: int = 7,
         input_bits: int = 64,
         blocked_output: tuple[int, int] | None = None,
+        privileged: bool | None = None,
+        instruction: bool | None = None,
+        driver_bits: int = 0,
     ) -> None:
         """``rights``: granted before any table is read; a missing one is ``permission`` at stage 0.
 
         ``input_bits``: checked where there is no stage 1 (``input_size`` at stage 0).
         ``blocked_output``: (start, last); a final page that touches it is ``blocked_output`` (interrupt range).
         Tags: ``stage1_tag`` an ASID or PASID, ``stage2_tag`` a VMID, DomainID or DID.
+        ``privileged``, ``instruction``: what every access is made, whatever it came as (SMMU PRIVCFG, INSTCFG; a
+        write stays data). ``driver_bits`` (32 bits) are the driver's own and come back in each Result: what it needs
+        to report a fault as the cached configuration says.
         """
     stage1: Stage1 | None
     stage2: Stage2 | None
     stage1_tag: int
     stage2_tag: int
     rights: int
+    driver_bits: int
 
 @final
 class Result:
@@ -331,6 +338,8 @@ class Result:
     for_update: bool
     """The faulting access was an accessed/dirty store."""
     access: int
+    """As the configuration's overrides left it."""
+    driver_bits: int
 
 @final
 class Step:

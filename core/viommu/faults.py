@@ -109,6 +109,8 @@ class Fault:
     for_top: bool
     for_update: bool
     refusal: Refusal | None = None
+    driver_bits: int = 0
+    """What the driver's Context said of itself (`_engine.Context`)."""
 
 
 @frozen

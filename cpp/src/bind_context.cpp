@@ -31,9 +31,11 @@ void check_riscv(const Stage1& stage1, const Stage2& stage2) {
 
 std::shared_ptr<Context> make_context(const std::optional<Stage1Argument>& stage1, const std::optional<Stage2Argument>& stage2,
                                       u32 stage1_tag, u32 stage2_tag, unsigned rights, unsigned input_bits,
-                                      const std::optional<std::pair<u64, u64>>& blocked_output) {
+                                      const std::optional<std::pair<u64, u64>>& blocked_output, std::optional<bool> privileged,
+                                      std::optional<bool> instruction, u32 driver_bits) {
     ContextSettings settings{stage1_tag, stage2_tag, bounded("Context", "rights", rights, 0, access::wants),
-                             bounded("Context", "input_bits", input_bits, 0, 64), range_of(blocked_output)};
+                             bounded("Context", "input_bits", input_bits, 0, 64), range_of(blocked_output), privileged, instruction,
+                             driver_bits};
     auto first = stage_of<Stage1>(stage1);
     auto second = stage_of<Stage2>(stage2);
     check_riscv(first, second);
@@ -54,7 +56,7 @@ Result walk(const Memory& memory, const Context& context, u64 iova, u8 access) {
     View view = memory.view();
     Unobserved observer;
     Result result;
-    context.walk(view, {}, iova, access, result, observer);
+    context.walk(view, {}, iova, context.overridden(access), result, observer);
     return result;
 }
 
@@ -64,7 +66,7 @@ std::pair<Result, std::vector<StepRecord>> explain_walk(const Memory& memory, co
     View view = memory.view(&undo);
     Recorder recorder;
     Result result;
-    context.walk(view, {}, iova, access, result, recorder);
+    context.walk(view, {}, iova, context.overridden(access), result, recorder);
     view.undo();
     return {result, std::move(recorder.steps)};
 }
@@ -104,6 +106,7 @@ void bind_result(py::module_& m) {
         .def_readonly("for_top", &Result::for_top)
         .def_readonly("for_update", &Result::for_update)
         .def_readonly("access", &Result::access)
+        .def_readonly("driver_bits", &Result::driver_bits)
         .def("__repr__", &describe);
 }
 
@@ -143,12 +146,14 @@ void bind_context(py::module_& m) {
     bind_step(m);
     py::class_<Context, std::shared_ptr<Context>>(m, "Context", py::is_final(), "What the translation of one (requester, PASID) needs.")
         .def(py::init(&make_context), py::kw_only(), "stage1"_a = py::none(), "stage2"_a = py::none(), "stage1_tag"_a = 0,
-             "stage2_tag"_a = 0, "rights"_a = access::wants, "input_bits"_a = 64, "blocked_output"_a = py::none())
+             "stage2_tag"_a = 0, "rights"_a = access::wants, "input_bits"_a = 64, "blocked_output"_a = py::none(),
+             "privileged"_a = py::none(), "instruction"_a = py::none(), "driver_bits"_a = 0)
         .def_property_readonly("stage1", [](const Context& c) { return stage_object(c.stage1()); })
         .def_property_readonly("stage2", [](const Context& c) { return stage_object(c.stage2()); })
         .def_property_readonly("stage1_tag", [](const Context& c) { return c.settings().stage1_tag; })
         .def_property_readonly("stage2_tag", [](const Context& c) { return c.settings().stage2_tag; })
-        .def_property_readonly("rights", [](const Context& c) { return c.settings().rights; });
+        .def_property_readonly("rights", [](const Context& c) { return c.settings().rights; })
+        .def_property_readonly("driver_bits", [](const Context& c) { return c.settings().driver_bits; });
     m.def("walk", &walk, "memory"_a, "context"_a, "iova"_a, "access"_a);
     m.def("explain_walk", &explain_walk, "memory"_a, "context"_a, "iova"_a, "access"_a);
 }

@@ -27,7 +27,8 @@ py::dtype fault_dtype() {
     for (const char* name : {"row", "iova", "ipa", "entry_address", "entry_value"}) fields.append(py::make_tuple(name, "<u8"));
     for (const char* name : {"kind", "stage", "level", "fault_class", "missing", "rights", "access", "top", "for_top", "for_update"})
         fields.append(py::make_tuple(name, "u1"));
-    fields.append(py::make_tuple("unused", "V6"));
+    fields.append(py::make_tuple("unused", "V2"));
+    fields.append(py::make_tuple("driver_bits", "<u4"));
     return py::dtype::from_args(std::move(fields));
 }
 

@@ -23,7 +23,8 @@ struct Rows {
 struct FaultRow {
     u64 row, iova, ipa, entry_address, entry_value;
     u8 kind, stage, level, fault_class, missing, rights, access, top, for_top, for_update;
-    u8 unused[6];
+    u8 unused[2];
+    u32 driver_bits;
 
     static FaultRow of(u64 row, const Result& r) {
         return {row,
@@ -41,7 +42,8 @@ struct FaultRow {
                 r.top,
                 r.for_top,
                 r.for_update,
-                {}};
+                {},
+                r.driver_bits};
     }
 };
 static_assert(std::has_unique_object_representations_v<FaultRow>);
@@ -150,7 +152,8 @@ void walk_many(const Memory& memory, const Rows& rows, Columns& out, Resolve&& r
         const auto [at, fresh] = contexts.try_emplace(key);
         if (fresh) at->second = resolve(key);
         Result result = refused(rows.iova[row], rows.access[row]);
-        if (at->second) at->second->walk(view, {}, rows.iova[row], rows.access[row], result, observer);
+        if (const Context* context = at->second.get())
+            context->walk(view, {}, rows.iova[row], context->overridden(rows.access[row]), result, observer);
         view.undo();
         out.put(row, result);
     }

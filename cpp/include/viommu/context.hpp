@@ -30,6 +30,10 @@ struct ContextSettings {
     u8 rights = access::wants;  // granted before any table is read
     u8 input_bits = 64;         // without stage 1
     std::optional<OutputRange> blocked_output;
+    // What the configuration makes of an access before anything looks at it; nothing: as it came.
+    std::optional<bool> privileged;
+    std::optional<bool> instruction;
+    u32 driver_bits = 0;  // the driver's own; comes back in each Result
 };
 
 class Context {
@@ -56,6 +60,16 @@ public:
         return static_cast<u64>(static_cast<std::int64_t>(iova << 8) >> 8);
     }
 
+    // The access as PRIVCFG, INSTCFG and their like leave it. Writes are data whatever they say.
+    u8 overridden(u8 access) const {
+        using namespace viommu::access;
+        if (settings_.privileged) access = *settings_.privileged ? access | privileged : access & ~privileged;
+        if (!settings_.instruction || (access & write)) return access;
+        if (*settings_.instruction) return access & read ? (access & ~read) | execute : access;
+        return access & execute ? (access & ~execute) | read : access;
+    }
+
+    // `access` is already overridden.
     void walk(View& memory, const WalkScopes& scopes, u64 iova, u8 access, Result& result, Unobserved& observer) const {
         start(iova, access, result);
         walk_(*this, memory, scopes, result, observer);
@@ -69,10 +83,11 @@ private:
     template <typename Observer>
     using Walk = void (*)(const Context&, View&, const WalkScopes&, Result&, Observer&);
 
-    static void start(u64 iova, u8 access, Result& result) {
+    void start(u64 iova, u8 access, Result& result) const {
         result = {};
         result.iova = result.ipa = iova;
         result.access = access;
+        result.driver_bits = settings_.driver_bits;
     }
     static void refuse(Result& result, FaultKind kind, u8 missing) {
         result.kind = kind;

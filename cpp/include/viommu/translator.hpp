@@ -160,6 +160,7 @@ private:
     void translate(const BoundContext& bound, View& memory, u64 iova, u8 access, Result& result) {
         ++counters_.context_hits;
         const Context& context = *bound.context;
+        access = context.overridden(access);
         const bool cached = iotlb_ && !context.untranslated();
         if (cached && hit(bound, iova, access, result)) return;
         Unobserved observer;
@@ -194,6 +195,7 @@ private:
         result.attrs1 = entry->attrs1;
         result.attrs2 = entry->attrs2;
         result.rights = entry->rights & granted;
+        result.driver_bits = context.settings().driver_bits;
         return true;
     }
     static bool beyond(const Context& context, u64 iova) {

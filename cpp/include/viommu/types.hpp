@@ -96,6 +96,7 @@ struct Result {
     u8 missing = 0;
     u8 access = 0;
     Rights rights;
+    u32 driver_bits = 0;  // the Context's
     bool top = false;
     bool for_top = false;
     bool for_update = false;
