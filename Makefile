@@ -45,7 +45,7 @@ demo: setup
 	viommu walk $(CAPTURES)/smmuv3-nested-4k-48 --rid 0x28 0x2010 --access r
 
 # $(call cmake,FOLDER,OPTIONS): configure and build in build/FOLDER. Warnings are errors where the machine is a robot.
-cmake = echo "viommu: building build/$(1)" && cmake -S cpp -B build/$(1) -G Ninja \
+cmake = echo "viommu: building build/$(1)" && cmake -S cpp -B build/$(1) -G Ninja --no-warn-unused-cli \
 	-DCMAKE_COMPILE_WARNING_AS_ERROR=$(if $(CI),ON,OFF) $(2) >/dev/null \
 	&& cmake --build build/$(1) -- --quiet
 ctest = ctest --test-dir build/$(1) --output-on-failure --no-tests=ignore
@@ -102,7 +102,7 @@ sanitize: setup
 	@$(call ctest,asan)
 	@$(call cmake,tsan,$(SANITIZED) -DVIOMMU_SANITIZE=thread)
 	@$(call ctest,tsan)
-	$(ASAN_PYTHON) VIOMMU_ENGINE=$$(echo build/asan/_engine.*.so) $(PYTEST) tests/engine
+	$(ASAN_PYTHON) VIOMMU_ENGINE=$$(echo build/asan/_engine.*.so) $(PYTEST) $(wildcard tests/engine tests/oracle)
 
 # All four distributions, and the proof: they install into an empty environment, and work there.
 wheels: $(VENV)/.tools
