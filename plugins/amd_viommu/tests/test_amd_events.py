@@ -204,3 +204,14 @@ def test_se_lets_the_first_page_fault_through(amd: Amd) -> None:
     amd.device(TV=0, SE=1)
 
     assert amd.report(0x1000).outcome == "fault"
+
+
+def test_a_fault_is_told_as_the_configuration_was_when_it_happened(amd: Amd) -> None:
+    amd.device(IR=0, DomainID=0x11)
+    fault = amd.fault(0x1000)
+    amd.device(IR=0, DomainID=0x22, SA=1)
+
+    record = amd.hardware.report(fault).record
+
+    assert record is not None
+    assert record[4:6] == bytes.fromhex("1100")

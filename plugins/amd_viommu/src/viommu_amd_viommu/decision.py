@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from viommu.faults import Refusal
 from viommu.formats import Context
 from viommu_amd_viommu import translate
+from viommu_amd_viommu.attribution import attribution
 from viommu_amd_viommu.guest_root import GuestRoots
 from viommu_amd_viommu.refusals import BAD_ENCODING, NOT_PRESENT, RESERVED, illegal_entry, page_fault
 
@@ -35,6 +36,12 @@ class Decision:
 
     def outcome(self) -> Context | EventRefusal:
         """The first check that fails refuses; V=0 forwards."""
+        found = self._checked()
+        if isinstance(found, Refusal):
+            return evolve(found, attribution=attribution(self.entry, self.pasid))
+        return found
+
+    def _checked(self) -> Context | EventRefusal:
         if not self.entry.V:
             self.log.note("DTE.V=0: forwarded untranslated")
             return translate.UNTRANSLATED
@@ -86,6 +93,7 @@ class Decision:
             stage2=translate.host_tables(self.entry, self.settings),
             stage2_tag=self.entry.DomainID,
             rights=translate.root_rights(self.entry),
+            driver_bits=int(attribution(self.entry, self.pasid)),
         )
 
     def _by_guest_tables(self, pasid: int) -> Context | EventRefusal:
@@ -107,6 +115,7 @@ class Decision:
             stage1_tag=pasid,
             stage2_tag=self.entry.DomainID,
             rights=translate.root_rights(self.entry),
+            driver_bits=int(attribution(self.entry, self.pasid)),
         )
 
 

@@ -44,9 +44,8 @@ class AmdIommu:
         return Decision(self.memory, self.settings, entry, pasid, log).outcome()
 
     def report(self, fault: Fault) -> Report:
-        """The event that tells of a refused access. The device's entry is read again, for DomainID and SA."""
-        entry = self._device_entry(fault.requester, reporting.Unlogged())
-        return reporting.report(fault, None if isinstance(entry, Refusal) else entry)
+        """The event that tells of a refused access."""
+        return reporting.report(fault)
 
     def _device_entry(self, requester: int, log: ConfigurationLog) -> DTE | EventRefusal:
         address = self.settings.device_entry_address(requester)

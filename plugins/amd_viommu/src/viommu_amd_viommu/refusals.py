@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from viommu.faults import FaultKind, Refusal
+from viommu_amd_viommu.attribution import NOBODY, Attribution
 from viommu_amd_viommu.spec.events import EventCode
 
 if TYPE_CHECKING:
@@ -46,9 +47,10 @@ def cause_of(kind: FaultKind) -> Cause:
 
 @frozen
 class EventRefusal(Refusal):
-    """A refusal, and the cause flags of its event."""
+    """A refusal, and what its event says besides: cause flags, and whose access it was."""
 
     cause: Cause = NOT_PRESENT
+    attribution: Attribution = NOBODY
 
 
 def page_fault(cause: Cause, detail: str, walk: Result | None = None) -> EventRefusal:

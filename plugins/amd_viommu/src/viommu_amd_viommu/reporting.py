@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from viommu.faults import Access, FaultKind, Report
+from viommu_amd_viommu.attribution import Attribution
 from viommu_amd_viommu.refusals import NOT_PRESENT, Cause, EventRefusal, cause_of
 from viommu_amd_viommu.spec.events import (
     DevTabHardwareError,
@@ -20,64 +21,55 @@ from viommu_amd_viommu.spec.events import (
     IoPageFault,
     PageTabHardwareError,
 )
-from viommu_amd_viommu.translate import guest_pasid
 
 if TYPE_CHECKING:
     from viommu.faults import Fault
-    from viommu_amd_viommu.spec.device_table import DTE
     from viommu_amd_viommu.spec.events import EventEntry
 
 
 @frozen
 class Incident:
-    """What went wrong: the event's code, its cause flags, and what could not be accessed (bytes), where that is it."""
+    """What went wrong, and for whom. ``address`` is what could not be accessed (bytes), where that is it."""
 
     code: EventCode
+    attribution: Attribution
     cause: Cause = NOT_PRESENT
     address: int = 0
     error: HardwareErrorType = HardwareErrorType.MASTER_ABORT
 
 
-class Unlogged:
-    """A `viommu.faults.ConfigurationLog` that nobody reads."""
-
-    def fetched(self, structure: type, address: int, raw: bytes | None, note: str = "") -> None:
-        """Drop it."""
-
-    def note(self, text: str) -> None:
-        """Drop it."""
-
-
-def report(fault: Fault, entry: DTE | None) -> Report:
-    """The event of a refused access; ``entry`` is the device's, None where it has none that can be read."""
+def report(fault: Fault) -> Report:
+    """The event of a refused access."""
     incident = _incident(fault)
-    if incident.code is EventCode.IO_PAGE_FAULT and entry is not None and entry.SA:
+    if incident.code is EventCode.IO_PAGE_FAULT and incident.attribution.SA:
         return Report("abort", incident.code.name)
-    return Report("fault", incident.code.name, _record(fault, incident, entry).encode())
+    return Report("fault", incident.code.name, _record(fault, incident).encode())
 
 
 def _incident(fault: Fault) -> Incident:
     """A hole does not answer (master abort); memory that refuses a store does, with an error."""
     if isinstance(fault.refusal, EventRefusal):
         refusal = fault.refusal
-        return Incident(EventCode(refusal.code), refusal.cause, refusal.address or 0)
+        return Incident(EventCode(refusal.code), refusal.attribution, refusal.cause, refusal.address or 0)
+    whose = Attribution.decode(fault.driver_bits)
     if fault.kind is FaultKind.EXTERNAL_ABORT:
-        return Incident(EventCode.PAGE_TAB_HW_ERROR, address=fault.entry_address)
+        return Incident(EventCode.PAGE_TAB_HW_ERROR, whose, address=fault.entry_address)
     if fault.kind is FaultKind.UPDATE_FAILED:
-        return Incident(EventCode.PAGE_TAB_HW_ERROR, address=fault.entry_address, error=HardwareErrorType.TARGET_ABORT)
-    return Incident(EventCode.IO_PAGE_FAULT, cause_of(fault.kind))
+        error = HardwareErrorType.TARGET_ABORT
+        return Incident(EventCode.PAGE_TAB_HW_ERROR, whose, address=fault.entry_address, error=error)
+    return Incident(EventCode.IO_PAGE_FAULT, whose, cause_of(fault.kind))
 
 
-def _record(fault: Fault, incident: Incident, entry: DTE | None) -> EventEntry:
+def _record(fault: Fault, incident: Incident) -> EventEntry:
     match incident.code:
         case EventCode.ILLEGAL_DEV_TABLE_ENTRY:
             return _illegal_entry(fault, incident)
         case EventCode.DEV_TAB_HW_ERROR:
             return _device_table_error(fault, incident)
         case EventCode.PAGE_TAB_HW_ERROR:
-            return _page_table_error(fault, incident, entry)
+            return _page_table_error(fault, incident)
         case _:
-            return _page_fault(fault, incident, entry)
+            return _page_fault(fault, incident)
 
 
 def _illegal_entry(fault: Fault, incident: Incident) -> IllegalDevTableEntry:
@@ -92,15 +84,15 @@ def _illegal_entry(fault: Fault, incident: Incident) -> IllegalDevTableEntry:
     )
 
 
-def _page_fault(fault: Fault, incident: Incident, entry: DTE | None) -> IoPageFault:
+def _page_fault(fault: Fault, incident: Incident) -> IoPageFault:
     """The address is the device's own, whichever stage refused."""
-    pasid = guest_pasid(entry, fault.pasid)
+    pasid = _guest_pasid(fault, incident)
     guest = pasid is not None
     return IoPageFault(
         EventCode=incident.code,
         DeviceID=fault.requester,
         PASIDHigh=(pasid or 0) >> 16,
-        DomainIDOrPASID=_tag(pasid, entry),
+        DomainIDOrPASID=_tag(pasid, incident),
         GN=guest,
         NX=guest and Access.EXECUTE in fault.access,
         US=guest and Access.PRIVILEGED not in fault.access,
@@ -122,13 +114,13 @@ def _device_table_error(fault: Fault, incident: Incident) -> DevTabHardwareError
     )
 
 
-def _page_table_error(fault: Fault, incident: Incident, entry: DTE | None) -> PageTabHardwareError:
-    pasid = guest_pasid(entry, fault.pasid)
+def _page_table_error(fault: Fault, incident: Incident) -> PageTabHardwareError:
+    pasid = _guest_pasid(fault, incident)
     return PageTabHardwareError(
         EventCode=incident.code,
         DeviceID=fault.requester,
         PASIDHigh=(pasid or 0) >> 16,
-        DomainIDOrPASID=_tag(pasid, entry),
+        DomainIDOrPASID=_tag(pasid, incident),
         GN=pasid is not None,
         RW=_writes(fault),
         Type=incident.error,
@@ -140,8 +132,10 @@ def _writes(fault: Fault) -> bool:
     return Access.WRITE in fault.access
 
 
-def _tag(pasid: int | None, entry: DTE | None) -> int:
+def _guest_pasid(fault: Fault, incident: Incident) -> int | None:
+    return 0 if fault.pasid is None and incident.attribution.Guest else fault.pasid
+
+
+def _tag(pasid: int | None, incident: Incident) -> int:
     """PASID[15:0] or, where host tables alone were used, the DomainID."""
-    if pasid is not None:
-        return pasid & 0xFFFF
-    return entry.DomainID if entry is not None else 0
+    return incident.attribution.DomainID if pasid is None else pasid & 0xFFFF

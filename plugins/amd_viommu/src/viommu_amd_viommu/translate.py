@@ -14,11 +14,9 @@ if TYPE_CHECKING:
 UNTRANSLATED = Context()
 
 
-def guest_pasid(entry: DTE | None, pasid: int | None) -> int | None:
+def guest_pasid(entry: DTE, pasid: int | None) -> int | None:
     """The PASID whose guest tables a request uses; None: host tables alone. With GIOV, PASID 0 serves those without."""
-    if pasid is None and entry is not None and entry.GV and entry.GIOV:
-        return 0
-    return pasid
+    return 0 if pasid is None and entry.GV and entry.GIOV else pasid
 
 
 def host_tables(entry: DTE, settings: Settings) -> AmdV1 | None:
