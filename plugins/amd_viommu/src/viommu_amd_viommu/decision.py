@@ -108,6 +108,8 @@ class Decision:
         if isinstance(root, Refusal):
             return root
         self.log.note(f"guest tables of PASID {pasid:#x}, {translate.guest_levels(self.entry)} levels")
+        if self.settings.control.GAUpdateDis != self.settings.control.GDUpdateDis:
+            self.log.note("GAUpdateDis and GDUpdateDis differ: neither flag of guest tables is set")
         self.log.note(_host_note(self.entry))
         return Context(
             stage1=translate.guest_tables(root, self.entry, self.settings, sign_extended=self.pasid is not None),

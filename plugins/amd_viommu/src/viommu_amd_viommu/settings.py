@@ -93,14 +93,9 @@ class Settings:
         return min(self.features.PASmax + 1, INDEX_BITS * gcr3_levels, MOST_PASID_BITS)
 
     @property
-    def guest_accessed(self) -> bool:
-        """Whether accessed flags of guest tables are set."""
-        return not self.control.GAUpdateDis
-
-    @property
-    def guest_dirty(self) -> bool:
-        """Whether dirty flags of guest tables are set."""
-        return not self.control.GDUpdateDis
+    def guest_updates(self) -> bool:
+        """Whether flags of guest tables are set: both, or neither (the engine knows no table with one of them)."""
+        return not self.control.GAUpdateDis and not self.control.GDUpdateDis
 
     def device_entry_address(self, device: int) -> int | None:
         """The address of a DeviceID's entry; None where the table ends before it."""
