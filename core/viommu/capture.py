@@ -128,7 +128,7 @@ def _looks_like_one(path: Path) -> bool:
 def load(path: Path) -> Capture:
     """Read manifest and memory of a capture directory. Raises CaptureError."""
     manifest = _Manifest(path / MANIFEST)
-    capture = Capture(
+    return Capture(
         path=path,
         name=manifest.text("name", default=path.name),
         driver=manifest.text("driver"),
@@ -136,8 +136,6 @@ def load(path: Path) -> Capture:
         pages=read_pages(path / manifest.memory_file()),
         counts=manifest.counts(),
     )
-    checked_file(path / TRANSLATIONS, 1 << 62)
-    return capture
 
 
 class _Manifest:

@@ -132,7 +132,7 @@ def _header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 def _filled(member: IO[bytes], array: NDArray[Any]) -> NDArray[Any]:
     """Read piece by piece, so that nothing but the array itself is ever held; the end checks the sum of all bytes."""
-    target = memoryview(array.reshape(-1).view(np.uint8))
+    target = array.reshape(-1).view(np.uint8).data
     offset = 0
     while piece := member.read(CHUNK):
         if offset + len(piece) > len(target):

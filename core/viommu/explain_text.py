@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from attrs import frozen
@@ -31,6 +32,9 @@ REASONS = {
     FaultKind.UPDATE_FORBIDDEN: "an accessed or dirty flag would have to be stored, and must not be",
     FaultKind.BLOCKED_OUTPUT: "the output lies where no DMA may go",
 }
+
+WORD = 8
+WIDTH = 120
 
 HEADING = "heading"
 GOOD = "good"
@@ -84,26 +88,35 @@ def _configuration(step: ConfigurationStep) -> Iterator[Line]:
     if not isinstance(step, Fetch):
         yield Line(1, step.text)
         return
+    where = f"{step.structure} at {step.address:#x}"
     if step.raw is None:
-        yield Line(1, f"{step.structure} at {step.address:#x}: no memory is there", BAD)
+        yield Line(1, f"{where}: no memory is there", BAD)
+    elif len(step.raw) <= WORD:
+        yield Line(1, f"{where}: {_word(step.raw)}")
     else:
-        yield Line(1, f"{step.structure} at {step.address:#x}")
-        yield from _raw(step.raw)
-    if step.fields:
-        yield Line(2, fields_text(step.fields), FAINT)
+        yield Line(1, where)
+        yield from _words(step.raw)
+    yield from _fields(2, step.fields)
     if step.note:
         yield Line(2, step.note)
 
 
-def _raw(raw: bytes, words_in_line: int = 4) -> Iterator[Line]:
+def _word(raw: bytes) -> str:
+    return f"0x{int.from_bytes(raw, 'little'):0{2 * len(raw)}x}"
+
+
+def _words(raw: bytes) -> Iterator[Line]:
     """Show up to four 64-bit words in a line, the lowest address first; lines of zeros are left out."""
-    words = [
-        f"{int.from_bytes(raw[at : at + 8], 'little'):0{2 * len(raw[at : at + 8])}x}" for at in range(0, len(raw), 8)
-    ]
-    for first in range(0, len(words), words_in_line):
-        line = words[first : first + words_in_line]
-        if first == 0 or any(word.strip("0") for word in line):
-            yield Line(2, f"+{first * 8:#04x}  {' '.join(line)}")
+    for first in range(0, len(raw), 4 * WORD):
+        line = raw[first : first + 4 * WORD]
+        if first == 0 or any(line):
+            words = " ".join(_word(line[at : at + WORD]) for at in range(0, len(line), WORD))
+            yield Line(2, f"+{first:#04x}  {words}")
+
+
+def _fields(indent: int, fields: Sequence[FieldValue]) -> Iterator[Line]:
+    for text in wrap(fields_text(fields), WIDTH - 2 * indent, break_long_words=False, break_on_hyphens=False):
+        yield Line(indent, text, FAINT)
 
 
 def fields_text(fields: Sequence[FieldValue]) -> str:
@@ -124,15 +137,14 @@ def _walk(steps: Sequence[WalkStep]) -> Iterator[Line]:
             yield Line(1, f"entry at IPA {step.beneath[0].input:#x}: never read", BAD)
         else:
             if entry.stage != stage:
-                yield _stage_heading(entry)
+                yield _stage_heading(entry, "IOVA" if stage is None else "IPA")
             stage = entry.stage
             yield from _entry(1, entry)
         yield from _beneath(step.beneath)
 
 
-def _stage_heading(entry: Entry) -> Line:
-    what = "IOVA" if entry.stage == 1 else "address"
-    return Line(0, f"stage {entry.stage}: {entry.format} tables, {what} {entry.input:#x}", HEADING)
+def _stage_heading(entry: Entry, kind: str) -> Line:
+    return Line(0, f"stage {entry.stage}: {entry.format} tables, {kind} {entry.input:#x}", HEADING)
 
 
 def _beneath(entries: Sequence[Entry]) -> Iterator[Line]:
@@ -152,8 +164,7 @@ def _entry(indent: int, entry: Entry) -> Iterator[Line]:
         f"level {entry.level} at {where}: {entry.raw:#018x} {_verdict(entry)}",
         BAD if entry.verdict == "fault" else PLAIN,
     )
-    if entry.fields:
-        yield Line(indent + 2, fields_text(entry.fields), FAINT)
+    yield from _fields(indent + 2, entry.fields)
     if entry.updated != entry.raw:
         yield Line(indent + 2, f"accessed or dirty flag stored: {entry.updated:#018x}")
 
@@ -214,6 +225,12 @@ def _refused_configuration(refusal: Refusal) -> Iterator[Line]:
     yield Line(1, f"refused by the configuration, {refusal.reason}{detail}", BAD)
     if refusal.address is not None:
         yield Line(2, f"the structure at {refusal.address:#x} could not be read")
+    if refusal.walk is not None:
+        walk = refusal.walk
+        reason = f"{REASONS[FaultKind(walk.kind)]} ({FaultKind(walk.kind).name})"
+        yield Line(2, f"stage 2 refused the fetch at IPA {walk.ipa:#x}, level {walk.level}: {reason}")
+        if walk.entry_address:
+            yield Line(3, f"entry {walk.entry_value:#018x} at {walk.entry_address:#x}")
 
 
 def _recorded(report: Report) -> Iterator[Line]:

@@ -106,15 +106,24 @@ def _within(what: str, value: int, last: int) -> None:
 
 
 def _column(what: str, values: ArrayLike, last: int, also: int | None = None) -> NDArray[np.integer]:
-    column = np.asarray(values)
-    if column.ndim > 1 or not np.issubdtype(column.dtype, np.integer):
-        if column.size:
-            raise BadValue(f"column {what}", f"{column.ndim}-dimensional {column.dtype}", "one row of whole numbers")
-        column = column.astype(np.uint64)
+    column = _whole_numbers(what, values)
     wrong = (column < 0) | (column > last)
     if also is not None:
         wrong &= column != also
     if wrong.any():
         row = int(np.atleast_1d(wrong).argmax())
         raise OutOfRange(f"{what} in row {row}", int(np.atleast_1d(column)[row]), last)
+    return column
+
+
+def _whole_numbers(what: str, values: ArrayLike) -> NDArray[np.integer]:
+    # As objects first: of whole numbers on both sides of 2^63, NumPy would make floating-point ones.
+    column = values if isinstance(values, np.ndarray) else np.asarray(values, object)
+    if column.dtype == object and all(isinstance(value, int | np.integer) for value in column.flat):
+        wide = all(0 <= value <= IOVA_LAST for value in column.flat)
+        column = column.astype(np.uint64) if wide else column
+    elif not np.issubdtype(column.dtype, np.integer):
+        raise BadValue(f"column {what}", str(column.dtype), "made of whole numbers")
+    if column.ndim > 1:
+        raise BadValue(f"column {what}", f"{column.ndim}-dimensional", "one row of values")
     return column

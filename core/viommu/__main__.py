@@ -1,0 +1,9 @@
+"""``python -m viommu``."""
+
+from __future__ import annotations
+
+import sys
+
+from viommu.cli import main
+
+sys.exit(main())

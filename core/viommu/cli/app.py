@@ -1,0 +1,30 @@
+"""The group of commands, one module each."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import click
+import structlog
+
+from viommu.cli.drivers import drivers
+from viommu.cli.replay import replay
+from viommu.cli.walk import walk
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="viommu", prog_name="viommu")
+@click.pass_context
+def app(context: click.Context) -> None:
+    """Vendor IOMMU hardware in software: translate, explain and compare."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+for command in (drivers, replay, walk):
+    app.add_command(command)
