@@ -161,7 +161,8 @@ class X86:
         write_protect: bool = True,
         no_execute: bool = True,
         extended_accessed: bool = False,
-        accessed_dirty: bool = True,
+        accessed: bool = True,
+        dirty: bool = True,
         updates_allowed: bool = True,
         page_1g: bool = True,
     ) -> None:
@@ -287,6 +288,7 @@ class Context:
         rights: int = 7,
         input_bits: int = 64,
         blocked_output: tuple[int, int] | None = None,
+        untranslated_input: Sequence[tuple[int, int]] = (),
         privileged: bool | None = None,
         instruction: bool | None = None,
         driver_bits: int = 0,
@@ -295,6 +297,8 @@ class Context:
 
         ``input_bits``: checked where there is no stage 1 (``input_size`` at stage 0).
         ``blocked_output``: (start, last); a final page that touches it is ``blocked_output`` (interrupt range).
+        ``untranslated_input``: (start, last) ranges of IOVAs that pass as they are, with every right and uncached
+        (AMD's exclusion range, interrupt windows).
         Tags: ``stage1_tag`` an ASID or PASID, ``stage2_tag`` a VMID, DomainID or DID.
         ``privileged``, ``instruction``: what every access is made, whatever it came as (SMMU PRIVCFG, INSTCFG; a
         write stays data). ``driver_bits`` (32 bits) are the driver's own and come back in each Result: what it needs

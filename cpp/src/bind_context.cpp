@@ -6,11 +6,12 @@ namespace {
 
 
 
-std::optional<OutputRange> range_of(const std::optional<std::pair<u64, u64>>& range) {
-    if (!range) return std::nullopt;
-    if (range->first > range->second)
-        throw py::value_error("Context: blocked_output starts at " + hex(range->first) + ", after its last address " + hex(range->second));
-    return OutputRange{range->first, range->second};
+using RangeArgument = std::pair<u64, u64>;
+
+AddressRange range_of(const char* field, const RangeArgument& range) {
+    if (range.first > range.second)
+        throw py::value_error(std::string("Context: ") + field + " starts at " + hex(range.first) + ", after its last address " + hex(range.second));
+    return {range.first, range.second};
 }
 
 // The variants without their empty alternative, as Python passes them.
@@ -31,11 +32,21 @@ void check_riscv(const Stage1& stage1, const Stage2& stage2) {
 
 std::shared_ptr<Context> make_context(const std::optional<Stage1Argument>& stage1, const std::optional<Stage2Argument>& stage2,
                                       u32 stage1_tag, u32 stage2_tag, unsigned rights, unsigned input_bits,
-                                      const std::optional<std::pair<u64, u64>>& blocked_output, std::optional<bool> privileged,
+                                      const std::optional<RangeArgument>& blocked_output,
+                                      const std::vector<RangeArgument>& untranslated_input, std::optional<bool> privileged,
                                       std::optional<bool> instruction, u32 driver_bits) {
-    ContextSettings settings{stage1_tag, stage2_tag, bounded("Context", "rights", rights, 0, access::wants),
-                             bounded("Context", "input_bits", input_bits, 0, 64), range_of(blocked_output), privileged, instruction,
-                             driver_bits};
+    ContextSettings settings{.stage1_tag = stage1_tag,
+                             .stage2_tag = stage2_tag,
+                             .rights = bounded("Context", "rights", rights, 0, access::wants),
+                             .input_bits = bounded("Context", "input_bits", input_bits, 0, 64),
+                             .blocked_output = {},
+                             .untranslated_input = {},
+                             .privileged = privileged,
+                             .instruction = instruction,
+                             .driver_bits = driver_bits};
+    if (blocked_output) settings.blocked_output = range_of("blocked_output", *blocked_output);
+    for (const RangeArgument& range : untranslated_input)
+        settings.untranslated_input.push_back(range_of("untranslated_input", range));
     auto first = stage_of<Stage1>(stage1);
     auto second = stage_of<Stage2>(stage2);
     check_riscv(first, second);
@@ -147,7 +158,7 @@ void bind_context(py::module_& m) {
     py::class_<Context, std::shared_ptr<Context>>(m, "Context", py::is_final(), "What the translation of one (requester, PASID) needs.")
         .def(py::init(&make_context), py::kw_only(), "stage1"_a = py::none(), "stage2"_a = py::none(), "stage1_tag"_a = 0,
              "stage2_tag"_a = 0, "rights"_a = access::wants, "input_bits"_a = 64, "blocked_output"_a = py::none(),
-             "privileged"_a = py::none(), "instruction"_a = py::none(), "driver_bits"_a = 0)
+             "untranslated_input"_a = std::vector<RangeArgument>{},              "privileged"_a = py::none(), "instruction"_a = py::none(), "driver_bits"_a = 0)
         .def_property_readonly("stage1", [](const Context& c) { return stage_object(c.stage1()); })
         .def_property_readonly("stage2", [](const Context& c) { return stage_object(c.stage2()); })
         .def_property_readonly("stage1_tag", [](const Context& c) { return c.settings().stage1_tag; })

@@ -96,7 +96,7 @@ void bind_arm(py::module_& m) {
 void bind_x86(py::module_& m) {
     py::class_<X86>(m, "X86", py::is_final(), "x86-64 tables: VT-d first stage, AMD v2.")
         .def(py::init([](u64 table, unsigned levels, unsigned output_bits, bool sign_extended, bool write_protect, bool no_execute,
-                         bool extended_accessed, bool accessed_dirty, bool updates_allowed, bool page_1g) {
+                         bool extended_accessed, bool accessed, bool dirty, bool updates_allowed, bool page_1g) {
                  X86 f;
                  f.table = aligned("X86", table, 4096);
                  f.levels = bounded("X86", "levels", levels, 4, 5);
@@ -105,13 +105,14 @@ void bind_x86(py::module_& m) {
                  f.write_protect = write_protect;
                  f.no_execute = no_execute;
                  f.extended_accessed = extended_accessed;
-                 f.accessed_dirty = accessed_dirty;
+                 f.sets_accessed = accessed;
+                 f.sets_dirty = dirty;
                  f.may_update = updates_allowed;
                  f.page_1g = page_1g;
                  return f;
              }),
              py::kw_only(), "table"_a, "levels"_a, "output_bits"_a = 52, "sign_extended"_a = true, "write_protect"_a = true,
-             "no_execute"_a = true, "extended_accessed"_a = false, "accessed_dirty"_a = true, "updates_allowed"_a = true,
+             "no_execute"_a = true, "extended_accessed"_a = false, "accessed"_a = true, "dirty"_a = true, "updates_allowed"_a = true,
              "page_1g"_a = true)
         .def_readonly("table", &X86::table)
         .def_readonly("levels", &X86::levels);

@@ -29,7 +29,8 @@ struct ContextSettings {
     u32 stage2_tag = 0;
     u8 rights = access::wants;  // granted before any table is read
     u8 input_bits = 64;         // without stage 1
-    std::optional<OutputRange> blocked_output;
+    std::optional<AddressRange> blocked_output;
+    std::vector<AddressRange> untranslated_input;  // passes as it is, with every right
     // What the configuration makes of an access before anything looks at it; nothing: as it came.
     std::optional<bool> privileged;
     std::optional<bool> instruction;
@@ -46,6 +47,10 @@ public:
         }, stage1_, stage2_);
         if (const auto* arm = std::get_if<fmt::ArmStage1>(&stage1_))
             for (int i = 0; i < 2; ++i) top_byte_ignored_[i] = arm->halves[arm->has_upper ? i : 0].top_byte_ignore;
+        // Address spaces that differ only in this may share a tag (AMD: PASID 0, and requests without a PASID).
+        if (const auto* x86 = std::get_if<fmt::X86>(&stage1_); x86 && !x86->sign_extended)
+            uncached_bits_ = ~below(12 + 9 * x86->levels - 1);
+        if (!has_stage1()) uncached_bits_ = ~below(settings_.input_bits);
     }
 
     const Stage1& stage1() const { return stage1_; }
@@ -53,6 +58,11 @@ public:
     const ContextSettings& settings() const { return settings_; }
     bool has_stage1() const { return stage1_.index() != 0; }
     bool untranslated() const { return !has_stage1() && stage2_.index() == 0; }
+
+    // Accesses that are no business of the IOTLB's: they pass untranslated, or stage 1 does not take their address.
+    bool cacheable(u64 iova) const {
+        return !(iova & uncached_bits_) && !untranslated() && !(settings_.untranslated_input.size() && passes(iova));
+    }
 
     // The input as caches know it: an ignored top byte takes no part.
     u64 cache_input(u64 iova) const {
@@ -89,6 +99,15 @@ private:
         result.access = access;
         result.driver_bits = settings_.driver_bits;
     }
+    bool passes(u64 iova) const {
+        return std::any_of(settings_.untranslated_input.begin(), settings_.untranslated_input.end(),
+                           [iova](const AddressRange& r) { return iova - r.start <= r.last - r.start; });
+    }
+    static void pass(Result& result) {
+        result.rights = Rights::all();
+        result.pa = result.iova;
+        result.page_lg2 = whole_lg2;
+    }
     static void refuse(Result& result, FaultKind kind, u8 missing) {
         result.kind = kind;
         result.missing = missing;
@@ -99,12 +118,13 @@ private:
                             Observer& observer) {
         constexpr bool has_stage1 = !std::is_same_v<S1, NoStage>, has_stage2 = !std::is_same_v<S2, NoStage>;
         const ContextSettings& settings = context.settings_;
+        if (context.passes(result.iova)) return pass(result);
         result.rights = Rights::both(settings.rights);
         if (!has_stage1 && (result.iova & ~below(settings.input_bits))) return refuse(result, FaultKind::input_size, 0);
         if (const u8 missing = result.rights.missing(result.access))
             return refuse(result, FaultKind::permission, missing);
 
-        const OutputRange* blocked = settings.blocked_output ? &*settings.blocked_output : nullptr;
+        const AddressRange* blocked = settings.blocked_output ? &*settings.blocked_output : nullptr;
         Direct direct(memory);
         StageOutput out{.address = result.iova, .lg2 = whole_lg2, .rights = result.rights};
         if constexpr (has_stage1) {
@@ -155,6 +175,7 @@ private:
     Walk<Unobserved> walk_ = nullptr;
     Walk<Recorder> explain_ = nullptr;
     bool top_byte_ignored_[2] = {false, false};
+    u64 uncached_bits_ = 0;
 };
 
 }  // namespace viommu

@@ -161,7 +161,7 @@ private:
         ++counters_.context_hits;
         const Context& context = *bound.context;
         access = context.overridden(access);
-        const bool cached = iotlb_ && !context.untranslated();
+        const bool cached = iotlb_ && context.cacheable(iova);
         if (cached && hit(bound, iova, access, result)) return;
         Unobserved observer;
         context.walk(memory, scopes(bound), iova, access, result, observer);
@@ -180,7 +180,7 @@ private:
         const IotlbEntry* entry = iotlb_->find(bound.tag, tags_.stale(bound.tag), input);
         if (!entry && bound.global_tag != bound.tag)
             entry = iotlb_->find(bound.global_tag, tags_.stale(bound.global_tag), input);
-        if (!entry || (entry->rights & granted).missing(access) || beyond(context, iova)) {
+        if (!entry || (entry->rights & granted).missing(access)) {
             ++counters_.misses;
             return false;
         }
@@ -198,10 +198,6 @@ private:
         result.driver_bits = context.settings().driver_bits;
         return true;
     }
-    static bool beyond(const Context& context, u64 iova) {
-        return !context.has_stage1() && (iova & ~below(context.settings().input_bits));
-    }
-
     void keep(const BoundContext& bound, const Result& result) {
         IotlbEntry entry;
         entry.page = bound.context->cache_input(result.iova) >> result.page_lg2;

@@ -42,7 +42,7 @@ struct Recorder {
     u64 loads = 0;
 };
 
-struct OutputRange {
+struct AddressRange {
     u64 start, last;
 };
 
@@ -51,7 +51,7 @@ struct Purpose {
     Stage stage;
     FaultClass fault_class = FaultClass::input;
     u8 access = 0;
-    const OutputRange* blocked = nullptr;  // final outputs that no DMA may touch
+    const AddressRange* blocked = nullptr;  // final outputs that no DMA may touch
     WalkCache::Scope cache;                // where partial walks are kept, if anywhere
 };
 
@@ -193,7 +193,7 @@ bool walk_stage(const F& format, Entries& entries, u64 input, const Purpose& pur
         u64 output = step.address;
         if (step.verdict == Step::Verdict::leaf) {
             output = splice(step.address, input, step.lg2);
-            if (const OutputRange* blocked = purpose.blocked;
+            if (const AddressRange* blocked = purpose.blocked;
                 blocked && step.address <= blocked->last && (step.address | below(step.lg2)) >= blocked->start)
                 step = Step::refuse(FaultKind::blocked_output);
         }

@@ -155,3 +155,13 @@ def test_the_exclusion_range_is_told_where_it_names_the_device(amd: Amd) -> None
     amd.device(EX=0)
     amd.others["EXCLBASE"] |= 2
     assert any("exclusion" in note for note in amd.told().notes)
+
+
+def test_the_exclusion_range_is_forwarded_untranslated(amd: Amd) -> None:
+    amd.others |= {"EXCLBASE": 0x8000_0001, "EXCLLIMIT": 0x8000_3000}
+    amd.device(EX=1, Mode=4, IR=1, IW=1)
+
+    assert amd.pa(0x8000_0000) == 0x8000_0000
+    assert amd.pa(0x8000_3FFF) == 0x8000_3FFF
+    amd.fault(0x7FFF_FFFF)
+    amd.fault(0x8000_4000)

@@ -218,9 +218,11 @@ def test_the_root_rights_bound_guest_tables_too(amd: Amd) -> None:
     assert amd.fault(0x1000, pasid=PASID, access=Access.WRITE).stage is Stage.NONE
 
 
-@pytest.mark.parametrize(("disabled", "updated"), [(0, 0x60), (1, 0)])
-def test_guest_flags_are_set_unless_software_disabled_it(amd: Amd, disabled: int, updated: int) -> None:
-    amd.control |= {"GAUpdateDis": disabled, "GDUpdateDis": disabled}
+@pytest.mark.parametrize(("no_accessed", "no_dirty", "updated"), [(0, 0, 0x60), (0, 1, 0x20), (1, 0, 0x40), (1, 1, 0)])
+def test_each_guest_flag_is_set_unless_software_disabled_it(
+    amd: Amd, no_accessed: int, no_dirty: int, updated: int
+) -> None:
+    amd.control |= {"GAUpdateDis": no_accessed, "GDUpdateDis": no_dirty}
     root = alone(amd)
     slot = amd.map(root, 4, 0x1000, 0x5000 | GUEST_PAGE, link=guest_link)
 

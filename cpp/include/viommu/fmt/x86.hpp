@@ -17,7 +17,8 @@ struct X86 : FormatDefaults, NineBitLevels {
     bool write_protect = true;
     bool no_execute = true;
     bool extended_accessed = false;
-    bool accessed_dirty = true;
+    bool sets_accessed = true;
+    bool sets_dirty = true;
     bool may_update = true;
     bool page_1g = true;
 
@@ -40,11 +41,11 @@ struct X86 : FormatDefaults, NineBitLevels {
         const bool leaf = level == 0 || (raw & ps);
         if (raw & reserved(level, leaf)) return Step::refuse(FaultKind::reserved);
         u64 updated = raw;
-        if (accessed_dirty) updated |= accessed | (extended_accessed ? extended : 0);
+        if (sets_accessed) updated |= accessed | (extended_accessed ? extended : 0);
         if (!leaf) return Step::table_at(raw & frame, level - 1, updated);
-        if (accessed_dirty && (access & write)) updated |= dirty;
+        if (sets_dirty && (access & write)) updated |= dirty;
         const unsigned lg2 = 12 + 9 * level;
-        return Step::leaf_of(raw & frame & ~below(lg2), lg2, updated, accessed_dirty && !(updated & dirty));
+        return Step::leaf_of(raw & frame & ~below(lg2), lg2, updated, sets_dirty && !(updated & dirty));
     }
 
     static constexpr u8 attrs(u64 raw) { return static_cast<u8>(((raw >> 3) & 3) | ((raw >> 12) & 1) << 2 | ((raw >> 8) & 1) << 3); }

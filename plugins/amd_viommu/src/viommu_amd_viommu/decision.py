@@ -58,8 +58,8 @@ class Decision:
         return illegal_entry(RESERVED, f"DTE has reserved bits set: {checked:#x}") if checked else None
 
     def _tell_exclusion(self) -> None:
-        if window := self.settings.exclusion_for(self.entry):
-            self.log.note(f"exclusion range {window[0]:#x}-{window[1]:#x} names this device; it is not applied")
+        for start, last in self.settings.exclusion_for(self.entry):
+            self.log.note(f"exclusion range {start:#x}-{last:#x}: forwarded untranslated")
 
     def _bad_encoding(self) -> EventRefusal | None:
         entry, settings = self.entry, self.settings
@@ -93,6 +93,7 @@ class Decision:
             stage2=translate.host_tables(self.entry, self.settings),
             stage2_tag=self.entry.DomainID,
             rights=translate.root_rights(self.entry),
+            untranslated_input=self.settings.exclusion_for(self.entry),
             driver_bits=int(attribution(self.entry, self.pasid)),
         )
 
@@ -108,8 +109,6 @@ class Decision:
         if isinstance(root, Refusal):
             return root
         self.log.note(f"guest tables of PASID {pasid:#x}, {translate.guest_levels(self.entry)} levels")
-        if self.settings.control.GAUpdateDis != self.settings.control.GDUpdateDis:
-            self.log.note("GAUpdateDis and GDUpdateDis differ: neither flag of guest tables is set")
         self.log.note(_host_note(self.entry))
         return Context(
             stage1=translate.guest_tables(root, self.entry, self.settings, sign_extended=self.pasid is not None),
@@ -117,6 +116,7 @@ class Decision:
             stage1_tag=pasid,
             stage2_tag=self.entry.DomainID,
             rights=translate.root_rights(self.entry),
+            untranslated_input=self.settings.exclusion_for(self.entry),
             driver_bits=int(attribution(self.entry, self.pasid)),
         )
 

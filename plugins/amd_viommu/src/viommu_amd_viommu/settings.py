@@ -92,11 +92,6 @@ class Settings:
         """The width of the PASIDs that a GCR3 table of so many levels may be asked for."""
         return min(self.features.PASmax + 1, INDEX_BITS * gcr3_levels, MOST_PASID_BITS)
 
-    @property
-    def guest_updates(self) -> bool:
-        """Whether flags of guest tables are set: both, or neither (the engine knows no table with one of them)."""
-        return not self.control.GAUpdateDis and not self.control.GDUpdateDis
-
     def device_entry_address(self, device: int) -> int | None:
         """The address of a DeviceID's entry; None where the table ends before it."""
         index_bits = DEVICE_ID_BITS - (len(self.segments).bit_length() - 1)
@@ -105,9 +100,9 @@ class Settings:
             return None
         return self.segments[number].base + index * DTE.size
 
-    def exclusion_for(self, entry: DTE) -> tuple[int, int] | None:
-        """(start, last) of the addresses that this device reaches untranslated."""
-        return self.exclusion if self.exclusion_for_all or entry.EX else None
+    def exclusion_for(self, entry: DTE) -> tuple[tuple[int, int], ...]:
+        """(start, last) of each range of addresses that this device reaches untranslated."""
+        return (self.exclusion,) if self.exclusion and (self.exclusion_for_all or entry.EX) else ()
 
 
 def _register(registers: Registers, name: str, layout: type[Register]) -> Register:

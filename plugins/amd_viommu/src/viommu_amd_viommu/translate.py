@@ -49,7 +49,8 @@ def guest_tables(root: int, entry: DTE, settings: Settings, *, sign_extended: bo
         levels=guest_levels(entry),
         sign_extended=sign_extended,
         no_execute=bool(settings.features.NX),
-        accessed_dirty=settings.guest_updates,
+        accessed=not settings.control.GAUpdateDis,
+        dirty=not settings.control.GDUpdateDis,
     )
 
 
