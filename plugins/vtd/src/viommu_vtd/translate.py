@@ -18,6 +18,21 @@ if TYPE_CHECKING:
 INTERRUPT_RANGE = (0xFEE0_0000, 0xFEEF_FFFF)
 """Where writes are interrupts: no translation may end there."""
 
+SILENCED = 1
+"""Bit of ``driver_bits``: FPD was set on the way, so that faults of the page tables go unrecorded."""
+
+
+@frozen
+class Request:
+    """What requests that share a PASID table entry have in common.
+
+    ``privileged`` None: as each request says. ``silenced``: FPD was met on the way to the entry.
+    """
+
+    pasid: int
+    privileged: bool | None
+    silenced: bool
+
 
 @frozen
 class Invalid:
@@ -26,7 +41,7 @@ class Invalid:
     why: str
 
 
-def context_of(entry: ContextEntry, unit: RemappingUnit) -> Context | Invalid:
+def context_of(entry: ContextEntry, unit: RemappingUnit, *, silenced: bool) -> Context | Invalid:
     """What a legacy context entry asks for."""
     if (wrong := _legacy_type_wrong(entry, unit)) is not None:
         return Invalid(wrong)
@@ -36,11 +51,12 @@ def context_of(entry: ContextEntry, unit: RemappingUnit) -> Context | Invalid:
     if entry.TT == TranslationType.PASS_THROUGH:
         if width != unit.widest:
             return Invalid(f"AW {width} of a pass-through entry is not the widest in CAP.SAGAW")
-        return _pass_through(entry.DID, unit)
+        return _pass_through(entry.DID, unit, silenced=silenced)
     return Context(
         stage2=_second_stage(entry.SSPTPTR, width, unit, legacy_order=True),
         stage2_tag=entry.DID,
         blocked_output=INTERRUPT_RANGE,
+        driver_bits=SILENCED if silenced else 0,
     )
 
 
@@ -55,7 +71,7 @@ def _legacy_type_wrong(entry: ContextEntry, unit: RemappingUnit) -> str | None:
     return f"TT {entry.TT} is reserved"
 
 
-def pasid_context_of(entry: PasidTableEntry, pasid: int, unit: RemappingUnit) -> Context | Invalid:
+def pasid_context_of(entry: PasidTableEntry, request: Request, unit: RemappingUnit) -> Context | Invalid:
     """What a PASID table entry asks for. Fields of a stage that PGTT leaves out are not looked at."""
     first = second = None
     match entry.PGTT:
@@ -66,7 +82,7 @@ def pasid_context_of(entry: PasidTableEntry, pasid: int, unit: RemappingUnit) ->
         case PasidTranslationType.NESTED if unit.ecap.NEST:
             first, second = _first_stage(entry, unit), _pasid_second_stage(entry, unit)
         case PasidTranslationType.PASS_THROUGH if unit.ecap.PT:
-            return _pass_through(entry.DID, unit)
+            return _pass_through(entry.DID, unit, silenced=request.silenced)
         case _:
             return Invalid(f"PGTT {entry.PGTT} is not one that ECAP has")
     if isinstance(first, Invalid):
@@ -76,9 +92,11 @@ def pasid_context_of(entry: PasidTableEntry, pasid: int, unit: RemappingUnit) ->
     return Context(
         stage1=first,
         stage2=second,
-        stage1_tag=pasid if first else 0,
+        stage1_tag=request.pasid if first else 0,
         stage2_tag=entry.DID,
         blocked_output=INTERRUPT_RANGE,
+        privileged=request.privileged,
+        driver_bits=SILENCED if request.silenced else 0,
     )
 
 
@@ -139,5 +157,10 @@ def _second_stage(
     )
 
 
-def _pass_through(domain: int, unit: RemappingUnit) -> Context:
-    return Context(stage2_tag=domain, input_bits=unit.host_address_width, blocked_output=INTERRUPT_RANGE)
+def _pass_through(domain: int, unit: RemappingUnit, *, silenced: bool) -> Context:
+    return Context(
+        stage2_tag=domain,
+        input_bits=unit.host_address_width,
+        blocked_output=INTERRUPT_RANGE,
+        driver_bits=SILENCED if silenced else 0,
+    )

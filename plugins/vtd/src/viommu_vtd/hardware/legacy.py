@@ -29,7 +29,7 @@ def configure(search: Search, requester: int, pasid: int | None) -> Context | Re
     entry = search.entry(ContextEntry, root.CTP + devfn * ContextEntry.size, CONTEXT)
     if isinstance(entry, Refusal):
         return entry
-    context = context_of(entry, search.unit)
+    context = context_of(entry, search.unit, silenced=search.silenced)
     if isinstance(context, Invalid):
         return search.refuse(FaultReason.CONTEXT_INVALID, context.why)
     return context

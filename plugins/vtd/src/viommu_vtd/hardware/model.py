@@ -12,8 +12,9 @@ from viommu_vtd.hardware import legacy, scalable
 from viommu_vtd.hardware.capabilities import RemappingUnit
 from viommu_vtd.hardware.reasons import legacy_reason, scalable_reason
 from viommu_vtd.hardware.search import Search
-from viommu_vtd.spec.faults import FRCD, UNQUALIFIED, FaultReason
+from viommu_vtd.spec.faults import FRCD, FaultReason
 from viommu_vtd.spec.registers import TranslationTableMode
+from viommu_vtd.translate import SILENCED
 
 if TYPE_CHECKING:
     from viommu.faults import ConfigurationLog, Fault, Refusal
@@ -22,16 +23,6 @@ if TYPE_CHECKING:
 
 PASID_KNOWN = range(FaultReason.PASID_TABLE_ACCESS, 0x100)
 """Reasons that are found once the PASID's table is: the record of an earlier one names no PASID."""
-
-
-class _Unheard:
-    """A log that keeps nothing."""
-
-    def fetched(self, structure: type, address: int, raw: bytes | None, note: str = "") -> None:
-        """Forget it."""
-
-    def note(self, text: str) -> None:
-        """Forget it."""
 
 
 @frozen
@@ -48,22 +39,9 @@ class VtdHardware:
 
     def configure(self, requester: int, pasid: int | None, log: ConfigurationLog) -> Context | Refusal:
         """Find what governs one (source-id, PASID); see `viommu.hookspecs.HardwareModel`."""
-        return self._configure(Search(self.unit, self.memory, log), requester, pasid)
-
-    def report(self, fault: Fault) -> Report:
-        """Give the reason (``0x71``) and the fault recording register, 16 bytes in memory order."""
-        refusal = fault.refusal
-        if refusal is not None:
-            reason, suppressed = FaultReason(refusal.code), refusal.suppressed
-        else:
-            reason = scalable_reason(fault) if self._scalable else legacy_reason(fault)
-            suppressed = reason not in UNQUALIFIED and self._silenced(fault.requester, fault.pasid)
-        name = f"{reason:#x}"
-        return Report("abort", name) if suppressed else Report("fault", name, _record(fault, reason).encode())
-
-    def _configure(self, search: Search, requester: int, pasid: int | None) -> Context | Refusal:
+        search = Search(self.unit, self.memory, log)
         if not self.unit.status.TES:
-            search.log.note("GSTS.TES is 0: translation is off")
+            log.note("GSTS.TES is 0: translation is off")
             return Context()
         match self.unit.root.TTM:
             case TranslationTableMode.LEGACY:
@@ -75,15 +53,19 @@ class VtdHardware:
             case mode:
                 return search.refuse(FaultReason.TABLE_MODE_INVALID, f"RTADDR.TTM {mode} is not one that ECAP has")
 
+    def report(self, fault: Fault) -> Report:
+        """Give the reason (``0x71``) and the fault recording register, 16 bytes in memory order."""
+        if fault.refusal is not None:
+            reason, silenced = FaultReason(fault.refusal.code), fault.refusal.suppressed
+        else:
+            reason = scalable_reason(fault) if self._scalable else legacy_reason(fault)
+            silenced = bool(fault.driver_bits & SILENCED)
+        name = f"{reason:#x}"
+        return Report("abort", name) if silenced else Report("fault", name, _record(fault, reason).encode())
+
     @property
     def _scalable(self) -> bool:
         return self.unit.root.TTM == TranslationTableMode.SCALABLE
-
-    def _silenced(self, requester: int, pasid: int | None) -> bool:
-        """Whether FPD stands in the way to the page tables, which a context does not carry along."""
-        search = Search(self.unit, self.memory, _Unheard())
-        self._configure(search, requester, pasid)
-        return search.silenced
 
 
 def _record(fault: Fault, reason: FaultReason) -> FRCD:

@@ -9,7 +9,7 @@ from viommu_vtd.hardware.search import Reasons
 from viommu_vtd.spec.faults import FaultReason
 from viommu_vtd.spec.pasid import DIRECTORY_BITS, TABLE_BITS, PasidDirectoryEntry, PasidTableEntry
 from viommu_vtd.spec.root_context import ScalableContextEntry, ScalableRootEntry
-from viommu_vtd.translate import Invalid, pasid_context_of
+from viommu_vtd.translate import Invalid, Request, pasid_context_of
 
 if TYPE_CHECKING:
     from viommu.formats import Context
@@ -35,7 +35,8 @@ def configure(search: Search, requester: int, pasid: int | None) -> Context | Re
     number = _pasid(search, entry, pasid)
     if isinstance(number, Refusal):
         return number
-    return _pasid_context(search, entry.PASIDDIRPTR, number)
+    # A request without PASID cannot say that it is privileged: its context entry does.
+    return _pasid_context(search, entry.PASIDDIRPTR, number, privileged=bool(entry.RID_PRIV) if pasid is None else None)
 
 
 def _context_entry(search: Search, requester: int) -> ScalableContextEntry | Refusal:
@@ -66,7 +67,7 @@ def _pasid(search: Search, entry: ScalableContextEntry, pasid: int | None) -> in
     return number
 
 
-def _pasid_context(search: Search, directory: int, pasid: int) -> Context | Refusal:
+def _pasid_context(search: Search, directory: int, pasid: int, *, privileged: bool | None) -> Context | Refusal:
     index, offset = pasid >> TABLE_BITS, pasid & (1 << TABLE_BITS) - 1
     table = search.entry(PasidDirectoryEntry, directory + index * PasidDirectoryEntry.size, DIRECTORY)
     if isinstance(table, Refusal):
@@ -74,7 +75,9 @@ def _pasid_context(search: Search, directory: int, pasid: int) -> Context | Refu
     entry = search.entry(PasidTableEntry, table.SMPTBLPTR + offset * PasidTableEntry.size, TABLE)
     if isinstance(entry, Refusal):
         return entry
-    context = pasid_context_of(entry, pasid, search.unit)
+    context = pasid_context_of(entry, Request(pasid, privileged, search.silenced), search.unit)
     if isinstance(context, Invalid):
         return search.refuse(FaultReason.PASID_ENTRY_INVALID, context.why)
+    if privileged and context.stage1 and not entry.SRE:
+        return search.refuse(FaultReason.SUPERVISOR_DISABLED, "RID_PRIV makes requests privileged, SRE is 0")
     return context
