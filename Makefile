@@ -71,7 +71,7 @@ fuzz: $(VENV)/.tools
 		-DVIOMMU_SANITIZE=address$(,)undefined)
 	@set -e; for target in build/fuzz/fuzz/*; do \
 		corpus=build/corpus/$$(basename $$target); mkdir -p $$corpus; \
-		$$target $$corpus -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1; \
+		$$target $$corpus -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1; \
 	done
 
 bench: setup
