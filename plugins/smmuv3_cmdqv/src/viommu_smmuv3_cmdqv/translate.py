@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from viommu.formats import ArmHalf, ArmStage1, ArmStage2, Context
 from viommu_smmuv3_cmdqv import stage2_geometry
+from viommu_smmuv3_cmdqv.recording import recording_of
 from viommu_smmuv3_cmdqv.spec.registers import HardwareUpdate
-from viommu_smmuv3_cmdqv.spec.stream_table import StreamConfig
+from viommu_smmuv3_cmdqv.spec.stream_table import InstructionOverride, PrivilegeOverride, StreamConfig
 from viommu_smmuv3_cmdqv.worlds import StreamWorld, halves, large_52, stream_world
 
 if TYPE_CHECKING:
@@ -16,27 +17,42 @@ if TYPE_CHECKING:
     from viommu_smmuv3_cmdqv.spec.stream_table import STE
     from viommu_smmuv3_cmdqv.worlds import Half
 
+PRIVILEGED: dict[int, bool] = {PrivilegeOverride.UNPRIVILEGED: False, PrivilegeOverride.PRIVILEGED: True}
+INSTRUCTION: dict[int, bool] = {InstructionOverride.DATA: False, InstructionOverride.INSTRUCTION: True}
+
 WORLD_TAGS = {StreamWorld.NS_EL2: 1 << 16, StreamWorld.NS_EL2_E2H: 2 << 16}
 """Stand in for the VMID, which has 16 bits, so that entries of EL2 never answer for EL1 or for each other."""
 
 
-def bypass(features: Features) -> Context:
-    """No stage translates: the address only has to fit the SMMU's output (3.4)."""
+def disabled(features: Features) -> Context:
+    """Bypass while the SMMU is off: the address only has to fit its output (3.4), and nothing is recorded."""
     return Context(input_bits=features.oas)
 
 
-def translation(ste: STE, cd: CD | None, stage2: ArmStage2 | None, features: Features) -> Context:
-    """The stages that translate one (stream, substream). ``cd`` None: stage 1 is bypassed or off."""
-    if cd is None:
-        if stage2 is None:
-            return bypass(features)
-        return Context(stage2=stage2, stage2_tag=ste.S2VMID, input_bits=features.ias)
-    world = stream_world(ste, features)
+def without_stage1(ste: STE, stage2: ArmStage2 | None, features: Features) -> Context:
+    """Stage 2 alone, or no stage at all."""
+    recording = recording_of(ste, None, features)
+    return Context(
+        stage2=stage2,
+        stage2_tag=0 if stage2 is None else ste.S2VMID,
+        input_bits=features.oas if stage2 is None else features.ias,
+        privileged=PRIVILEGED.get(recording.PRIVCFG),
+        instruction=INSTRUCTION.get(recording.INSTCFG),
+        driver_bits=int(recording),
+    )
+
+
+def with_stage1(ste: STE, cd: CD, stage2: ArmStage2 | None, features: Features) -> Context:
+    """Stage 1, on stage 2 where that is on."""
+    world, recording = stream_world(ste, features), recording_of(ste, cd, features)
     return Context(
         stage1=stage1_of(cd, world, features),
         stage2=stage2,
         stage1_tag=0 if world is StreamWorld.NS_EL2 else cd.ASID,
         stage2_tag=stage2_tag(ste, world, features),
+        privileged=PRIVILEGED.get(recording.PRIVCFG),
+        instruction=INSTRUCTION.get(recording.INSTCFG),
+        driver_bits=int(recording),
     )
 
 
@@ -48,7 +64,7 @@ def stage2_tag(ste: STE, world: StreamWorld, features: Features) -> int:
 
 
 def stage1_of(cd: CD, world: StreamWorld, features: Features) -> ArmStage1:
-    """Stage 1 of a legal CD."""
+    """Stage 1 of a legal CD. UWXN is ignored, as AArch64 tables have its effect always."""
     lower, *upper = [_engine_half(half) for half in halves(cd, world, features)]
     el2 = world is StreamWorld.NS_EL2
     return ArmStage1(
@@ -60,8 +76,6 @@ def stage1_of(cd: CD, world: StreamWorld, features: Features) -> ArmStage1:
         hardware_dirty=bool(cd.HA and cd.HD),
         hardware_table_access=bool(cd.HAFT and cd.HA and features.idr0.HTTU == HardwareUpdate.TABLE_ACCESS_FLAG),
         write_implies_no_execute=bool(cd.WXN),
-        # CD.UWXN is ignored: in AArch64 tables this rule always holds where there are two privileges.
-        user_write_implies_no_privileged_execute=not el2,
         privileged_access_never=bool(cd.PAN) and not el2,
         single_privilege=el2,
         large_52=large_52(cd, features),

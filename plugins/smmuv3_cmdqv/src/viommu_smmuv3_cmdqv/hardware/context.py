@@ -11,6 +11,7 @@ from viommu.faults import Access, FaultKind, Refusal
 from viommu.formats import Context, walk
 from viommu_smmuv3_cmdqv.hardware.faults import event_of
 from viommu_smmuv3_cmdqv.hardware.refusals import refuse
+from viommu_smmuv3_cmdqv.recording import recording_of
 from viommu_smmuv3_cmdqv.spec.context_descriptor import CD, L1CD
 from viommu_smmuv3_cmdqv.spec.events import EventId
 from viommu_smmuv3_cmdqv.spec.stream_table import ContextTableFormat, DefaultSubstream
@@ -106,7 +107,8 @@ class ContextTable:
         return raw
 
     def _translated(self, structure: type[Descriptor], ipa: int) -> int | Refusal:
-        result = walk(self.memory.engine, Context(stage2=self.stage2), ipa, Access.READ)
+        context = Context(stage2=self.stage2, driver_bits=int(recording_of(self.ste, None, self.features)))
+        result = walk(self.memory.engine, context, ipa, Access.READ)
         name = structure.__name__
         if result.kind != FaultKind.NONE:
             kind = FaultKind(result.kind)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from viommu.faults import Access, FaultClass, FaultKind, Report, Stage
 from viommu_smmuv3_cmdqv.hardware.faults import TRANSLATION_EVENTS, event_of
+from viommu_smmuv3_cmdqv.recording import Recording
 from viommu_smmuv3_cmdqv.spec.events import (
     RECORDS,
     EventId,
@@ -13,11 +14,11 @@ from viommu_smmuv3_cmdqv.spec.events import (
     TranslationRecord,
     WalkAbortRecord,
 )
+from viommu_smmuv3_cmdqv.translate import INSTRUCTION, PRIVILEGED
 
 if TYPE_CHECKING:
     from viommu.faults import Fault, Refusal
     from viommu.formats import Result
-    from viommu_smmuv3_cmdqv.hardware.recording import Recording
 
 CLASS_OF = {
     FaultClass.INPUT: OperationClass.IN,
@@ -28,25 +29,23 @@ DWORD3_ADDRESS = (1 << 52) - 1
 """What the last doubleword of a record can hold of an address."""
 
 
-def report_fault(fault: Fault, recording: Recording) -> Report:
+def report_fault(fault: Fault) -> Report:
     """The report of an access that a walk, or bypass, refused."""
-    event = event_of(fault.kind, fault.stage)
+    event, recording = event_of(fault.kind, fault.stage), Recording.decode(fault.driver_bits)
     if event is EventId.F_WALK_EABT:
-        return _recorded(event, _walk_abort(fault))
-    policy = recording.of(fault.stage)
-    if policy.silent:
+        return _recorded(event, _walk_abort(fault, recording))
+    if recording.silent(fault.stage):
         return Report("abort", event.name)
-    operation = _operation(fault, nested=recording.nested)
-    return _recorded(event, _translation(event, operation, fault, stall=policy.stall))
+    return _recorded(event, _translation(event, fault, recording))
 
 
-def report_refusal(fault: Fault, refusal: Refusal, recording: Recording) -> Report:
+def report_refusal(fault: Fault, refusal: Refusal) -> Report:
     """The report of an access that never came to its own walk."""
     if refusal.silent:
         return Report("abort", refusal.reason)
     event = EventId(refusal.code)
     if refusal.walk is not None:
-        return _cd_behind_stage2(event, fault, refusal.walk, recording)
+        return _cd_behind_stage2(event, fault, refusal.walk)
     values: dict[str, int] = {"ID": event, "SID": fault.requester}
     layout = RECORDS[event]
     if "SSID" in layout.fields:
@@ -58,22 +57,23 @@ def report_refusal(fault: Fault, refusal: Refusal, recording: Recording) -> Repo
     return _recorded(event, layout(**values).encode())
 
 
-def _cd_behind_stage2(event: EventId, fault: Fault, result: Result, recording: Recording) -> Report:
+def _cd_behind_stage2(event: EventId, fault: Fault, result: Result) -> Report:
+    recording = Recording.decode(result.driver_bits)
+    access = _access(fault, recording)
     if event not in TRANSLATION_EVENTS:
         aborted = WalkAbortRecord(
-            ID=event, S2=1, CLASS=OperationClass.CD, FetchAddr=_fetch_address(result.entry_address), **_cd_access(fault)
+            ID=event, S2=1, CLASS=OperationClass.CD, FetchAddr=_fetch_address(result.entry_address), **access
         )
         return _recorded(event, aborted.encode())
-    policy = recording.stage2
-    if policy.silent:
+    if recording.silent(Stage.STAGE2):
         return Report("abort", event.name)
     refused = TranslationRecord(
         ID=event,
-        STALL=policy.stall,
+        STALL=recording.stalls(Stage.STAGE2),
         S2=1,
         CLASS=OperationClass.CD,
         IPA=_page_address(result.ipa),
-        **_cd_access(fault),
+        **access,
     )
     return _recorded(event, refused.encode())
 
@@ -82,7 +82,7 @@ def _recorded(event: EventId, record: bytes) -> Report:
     return Report("fault", event.name, record)
 
 
-def _walk_abort(fault: Fault) -> bytes:
+def _walk_abort(fault: Fault, recording: Recording) -> bytes:
     stage2 = fault.stage is Stage.STAGE2
     return WalkAbortRecord(
         ID=EventId.F_WALK_EABT,
@@ -90,7 +90,7 @@ def _walk_abort(fault: Fault) -> bytes:
         # Alone among the events, an abort of a stage-1 fetch is of class TT although stage 2 is not at fault.
         CLASS=CLASS_OF[fault.fault_class] if stage2 else OperationClass.TT,
         FetchAddr=_fetch_address(fault.entry_address),
-        **_access(fault),
+        **_access(fault, recording),
     ).encode()
 
 
@@ -111,37 +111,38 @@ def _is_table(fault: Fault) -> bool:
     return fault.level > 0 and fault.entry_value & 3 == 3
 
 
-def _translation(event: EventId, operation: OperationClass, fault: Fault, *, stall: bool) -> bytes:
+def _translation(event: EventId, fault: Fault, recording: Recording) -> bytes:
     stage2 = fault.stage is Stage.STAGE2
+    operation = _operation(fault, nested=bool(recording.NESTED))
     table_permission = event is EventId.F_PERMISSION and operation is OperationClass.TT
     return TranslationRecord(
         ID=event,
-        STALL=stall,
+        STALL=recording.stalls(fault.stage),
         S2=stage2,
         CLASS=operation,
         TTRnW=table_permission and not fault.for_update,
         IPA=_page_address(fault.ipa) if stage2 else 0,
-        **_access(fault),
+        **_access(fault, recording),
     ).encode()
 
 
-def _access(fault: Fault) -> dict[str, int]:
-    """Who asked, and for what. A write is data, whatever else it says."""
+def _access(fault: Fault, recording: Recording) -> dict[str, int]:
+    """Who asked, and for what, after the STE's overrides. A write is data, whatever else it says.
+
+    Recordings tell the fetch of what configuration points at, a CD or the table that a CD names, as the read
+    that it is, even where a write caused it.
+    """
     write = Access.WRITE in fault.access
+    configuration_fetch = fault.refusal is not None or (fault.for_top and not fault.for_update)
     return {
         "SID": fault.requester,
         "SSV": fault.pasid is not None,
         "SSID": fault.pasid or 0,
-        "PnU": Access.PRIVILEGED in fault.access,
-        "InD": Access.EXECUTE in fault.access and not write,
-        "RnW": not write,
+        "PnU": PRIVILEGED.get(recording.PRIVCFG, Access.PRIVILEGED in fault.access),
+        "InD": INSTRUCTION.get(recording.INSTCFG, Access.EXECUTE in fault.access) and not write,
+        "RnW": configuration_fetch or not write,
         "InputAddr": fault.iova,
     }
-
-
-def _cd_access(fault: Fault) -> dict[str, int]:
-    """The same for the fetch of a CD, which is a read even where a write caused it."""
-    return _access(fault) | {"RnW": 1}
 
 
 def _fetch_address(address: int) -> int:
