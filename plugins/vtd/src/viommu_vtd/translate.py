@@ -26,12 +26,18 @@ SILENCED = 1
 class Request:
     """What requests that share a PASID table entry have in common.
 
-    ``privileged`` None: as each request says. ``silenced``: FPD was met on the way to the entry.
+    ``privileged`` None: as each request says, which those that came with the PASID can. ``silenced``: FPD was met
+    on the way to the entry.
     """
 
     pasid: int
     privileged: bool | None
     silenced: bool
+
+    @property
+    def came_with_pasid(self) -> bool:
+        """Whether the PASID is the request's own, not RID_PASID."""
+        return self.privileged is None
 
 
 @frozen
@@ -82,7 +88,9 @@ def pasid_context_of(entry: PasidTableEntry, request: Request, unit: RemappingUn
         case PasidTranslationType.NESTED if unit.ecap.NEST:
             first, second = _first_stage(entry, unit), _pasid_second_stage(entry, unit)
         case PasidTranslationType.PASS_THROUGH if unit.ecap.PT:
-            return _pass_through(entry.DID, unit, silenced=request.silenced)
+            return _pass_through(
+                entry.DID, unit, silenced=request.silenced, blocked=INTERRUPT_RANGE if request.came_with_pasid else None
+            )
         case _:
             return Invalid(f"PGTT {entry.PGTT} is not one that ECAP has")
     if isinstance(first, Invalid):
@@ -157,10 +165,13 @@ def _second_stage(
     )
 
 
-def _pass_through(domain: int, unit: RemappingUnit, *, silenced: bool) -> Context:
+def _pass_through(
+    domain: int, unit: RemappingUnit, *, silenced: bool, blocked: tuple[int, int] | None = None
+) -> Context:
+    """Only a request with PASID can be a DMA to the interrupt range; without one it is an interrupt (VT-d 3.14)."""
     return Context(
         stage2_tag=domain,
         input_bits=unit.host_address_width,
-        blocked_output=INTERRUPT_RANGE,
+        blocked_output=blocked,
         driver_bits=SILENCED if silenced else 0,
     )
