@@ -8,6 +8,8 @@ from collections.abc import Callable
 from threading import RLock
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from viommu import _engine
 from viommu.addresses import PAGE_SIZE, Pa
 from viommu.backing import (
@@ -148,8 +150,9 @@ class PhysicalMemory:
         with self._lock:
             pieces = self._pieces(pa, length)
             for backing, start, end in pieces:
-                if not backing.counts()[backing.pages(start, end)].all():
-                    raise NotPinned(start)
+                unpinned = np.flatnonzero(backing.counts()[backing.pages(start, end)] == 0)
+                if unpinned.size:
+                    raise NotPinned((start & -PAGE_SIZE) + int(unpinned[0]) * PAGE_SIZE)
             for backing, start, end in pieces:
                 counts = backing.counts()[backing.pages(start, end)]
                 counts -= 1

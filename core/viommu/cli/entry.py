@@ -15,6 +15,9 @@ INTERRUPTED = 130
 BROKEN_PIPE = 141
 """As the shell says of a program that a signal ended, SIGINT and SIGPIPE."""
 
+COMPLETION = "_VIOMMU_COMPLETE"
+"""What click's shell completion sets."""
+
 DEBUG = "VIOMMU_DEBUG"
 """Set it to see where an error comes from."""
 
@@ -43,17 +46,17 @@ def _run(arguments: Sequence[str] | None) -> int:
 
     from viommu.cli.app import app  # noqa: PLC0415
 
+    if COMPLETION in os.environ:
+        app.main(prog_name="viommu")
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        code = app.main(None if arguments is None else list(arguments), prog_name="viommu", standalone_mode=False)
-    except click.Abort:
-        return INTERRUPTED
+        # Not app.main(): on a closed pipe that leaves with 1, which means a disagreement here.
+        with app.make_context("viommu", given) as context:
+            code = app.invoke(context)
+    except click.exceptions.Exit as end:
+        return end.exit_code
     except click.ClickException as error:
         return _say(error.format_message())
-    except SystemExit as error:
-        # click leaves this way when stdout is closed, with the exit code that means a disagreement here.
-        if isinstance(error.__context__, BrokenPipeError):
-            raise error.__context__ from None
-        raise
     return code if isinstance(code, int) else GOOD
 
 

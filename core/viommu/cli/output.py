@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from viommu.explain import Explanation
 
-FILE_WIDTH = 160
-"""Columns where the output is no terminal: wide enough that no table is cut."""
+FILE_WIDTH = 1000
+"""Columns where the output is no terminal: nothing is cut or wrapped, and nothing is padded either."""
 
 STYLES = {HEADING: "bold", GOOD: "green", BAD: "red", FAINT: "dim"}
 
