@@ -112,7 +112,9 @@ class ContextTable:
         name = structure.__name__
         if result.kind != FaultKind.NONE:
             kind = FaultKind(result.kind)
-            return self._stage2_fault(event_of(kind, result.stage), result, f"stage 2 has no {name} at IPA {ipa:#x}")
+            return self._stage2_fault(
+                event_of(kind, result.stage), result, f"stage 2 refuses the fetch of a {name} at IPA {ipa:#x}"
+            )
         if self.ste.S2PTW and is_device(result.attrs2, forced=forced_write_back(self.ste, self.features)):
             detail = f"{name} at IPA {ipa:#x} lies in Device memory (S2PTW)"
             return self._stage2_fault(EventId.F_PERMISSION, result, detail)
