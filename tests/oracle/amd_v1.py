@@ -31,10 +31,10 @@ def next_level(entry: int) -> int:
     return entry >> 9 & 7
 
 
-def encoded_size(entry: int) -> int | None:
-    """Log2 of the size that a leaf with next level 7 tells by its lowest zero address bit; None: there is none."""
-    zeros = ~entry & ADDRESS
-    return (zeros & -zeros).bit_length() if zeros else None
+def encoded_size(entry: int) -> int:
+    """Log2 of the size that a leaf with next level 7 tells by the lowest zero of its address from bit 12 on."""
+    zeros = ~(entry & ADDRESS | bits(11, 0))
+    return (zeros & -zeros).bit_length()
 
 
 @frozen
@@ -104,9 +104,7 @@ class AmdV1:
         if next_level(entry) == LEAF_OF_DEFAULT_SIZE:
             return level_shift(level)
         size = encoded_size(entry)
-        if size is None or not level_shift(level) < size < level_shift(level + 1):
-            return None
-        return size
+        return size if level_shift(level) < size < level_shift(level + 1) else None
 
     def _updated(self, entry: int, access: int) -> int:
         if self.accessed:

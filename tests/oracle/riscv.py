@@ -33,6 +33,7 @@ class Riscv:
     hardware_update: bool = False
     svpbmt: bool = False
     svnapot: bool = True
+    svrsw60t59b: bool = False
     supervisor_user_access: bool = False
     output_bits: int = 56
     big_endian: bool = False
@@ -49,17 +50,20 @@ class Riscv:
         user, privileged = self._rights(pte)
         missing = missing_rights(access, privileged if access & PRIVILEGED else user)
         if missing:
-            raise stage.fault(Kind.PERMISSION, self._explained(missing, pte))
+            raise stage.fault(Kind.PERMISSION, missing | (PRIVILEGED if self._privilege_refuses(pte, access) else 0))
         base = (pte & PPN) << 2
         if base & bits(12 + 9 * level - 1, 12):
             raise stage.fault(Kind.MALFORMED)
         size = NAPOT_LG2 if pte & NAPOT else 12 + 9 * level
         base &= -(1 << size)
+        output = base | address & bits(size - 1, 0)
+        desired = pte | ACCESSED | (DIRTY if access & WRITE else 0)
+        if desired != pte and not self.hardware_update:
+            raise stage.fault(Kind.ACCESS_FLAG)
         if base >> self.output_bits:
             raise stage.fault(Kind.ADDRESS_SIZE)
-        output = base | address & bits(size - 1, 0)
         stage.check_output(output, size)
-        self._set_flags(stage, pte, access)
+        stage.update(desired)
         attrs = pte >> 61 & 3 | (pte >> 5 & 1) << 2
         return Leaf(output, size, user, privileged, attrs, level)
 
@@ -89,7 +93,7 @@ class Riscv:
         return address >> sign in (0, bits(63, sign) >> sign)
 
     def _reserved(self) -> int:
-        mask = bits(60, 54)
+        mask = bits(58, 54) if self.svrsw60t59b else bits(60, 54)
         if not self.svpbmt:
             mask |= PBMT
         if not self.svnapot:
@@ -113,15 +117,8 @@ class Riscv:
             return 0, rights
         return rights, rights & ~EXECUTE if self.supervisor_user_access else 0
 
-    def _explained(self, missing: int, pte: int) -> int:
-        """PRIVILEGED is added where the U bit takes a right that R, W and X would give."""
-        by_letters = 0
-        for flag, right in ((READABLE, READ), (WRITABLE, WRITE), (EXECUTABLE, EXECUTE)):
-            by_letters |= right if pte & flag else 0
-        return missing | PRIVILEGED if missing & by_letters else missing
-
-    def _set_flags(self, stage: Stage, pte: int, access: int) -> None:
-        desired = pte | ACCESSED | (DIRTY if access & WRITE else 0)
-        if desired != pte and not self.hardware_update:
-            raise stage.fault(Kind.ACCESS_FLAG)
-        stage.update(desired)
+    def _privilege_refuses(self, pte: int, access: int) -> bool:
+        """Whether the U bit keeps this access out, whatever R, W and X say."""
+        if self.guest_stage or not access & PRIVILEGED:
+            return not pte & USER
+        return bool(pte & USER) and (not self.supervisor_user_access or bool(access & EXECUTE))

@@ -9,6 +9,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from attrs import AttrsInstance
+
 if TYPE_CHECKING:
     from .memory import Memory
 
@@ -72,7 +74,7 @@ class Fault(Exception):
         self.for_top = False
 
 
-class Format(Protocol):
+class Format(AttrsInstance, Protocol):
     """One page-table format with its parameters."""
 
     def walk(self, stage: Stage, address: int, access: int) -> Leaf:

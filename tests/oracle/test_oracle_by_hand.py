@@ -212,7 +212,7 @@ def test_stage_2_is_asked_for_every_stage_1_entry() -> None:
         | {0x4000 + 8 * 0x98: 0x1_1007}
     )
     second = VtdSecondStage(table=0x5000, levels=3)
-    context = Context(stage1=X86(table=0x1_1000, levels=4, accessed_dirty=False), stage2=second)
+    context = Context(stage1=X86(table=0x1_1000, levels=4, accessed=False, dirty=False), stage2=second)
 
     result = walk(memory, context, VA, READ)
     assert (result.kind, result.pa, result.ipa) == (0, 0x1765, 0x1_1765)

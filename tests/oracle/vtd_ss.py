@@ -76,7 +76,7 @@ class VtdSecondStage:
         if level >= 3 or (level == 2 and not self.page_1g) or (level == 1 and not self.page_2m):
             mask |= PAGE_SIZE
         if not is_leaf:
-            return mask if self.legacy_order else mask | SNOOP | TRANSIENT
+            return mask | SNOOP | TRANSIENT
         if level:
             mask |= bits(12 + 9 * level - 1, 12)
         if self.snoop_reserved:

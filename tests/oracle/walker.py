@@ -13,9 +13,12 @@ Results
 - Rights are ANDed with the context's, also for an untranslated access.
 - A stage-1 entry is fetched through stage 2 as an unprivileged read and stored as an unprivileged write.
 
+- ``instruction`` leaves an access that writes as it is. An IOVA of ``untranslated_input`` passes before any check.
+
 Blocked output
 - Only the final output is checked, never the address of a stage-1 entry. The page is the smaller of both stages.
-- It is found before the leaf's accessed/dirty store, but for X86, which stores as it goes down.
+- It is found before the leaf's accessed/dirty store (after those of the tables), and after the fault that a clear
+  accessed flag is.
 - An untranslated access is not checked: it has no page.
 
 Arm
@@ -32,18 +35,20 @@ Arm
 
 X86
 - Without ``no_execute`` bit 63 is ignored. ``missing`` is the first refused right, in the order U/S, RW, XD.
-- Without ``accessed_dirty`` the extended accessed flag is not set either.
+- Without ``accessed`` the extended accessed flag is not set either.
 
 VtdSecondStage
 - The legacy order looks at rights gathered so far; as each entry is checked this is the entry's own.
 
 AmdV1
 - Only a leaf gets the accessed flag. Leaf bits 58:57 are ignored (PMC). Address bits below the default size of a
-  leaf take no part. An encoded size whose address bits are all ones is malformed.
+  leaf take no part. An encoded size whose address bits 51:12 are all ones is 2^53.
 
 Riscv
-- ``output_bits`` is checked as on Arm: a table pointer after its encoding, an output after its alignment.
-- G is the leaf's own bit. PRIVILEGED is in ``missing`` where U takes a right that R, W, X would give.
+- ``output_bits``: a table pointer beyond it is ``address_size``, after its encoding was found good. An output beyond
+  it is found after all that the specification calls a page fault (rights, alignment, A and D), because it is
+  an access fault of the access itself; before the A/D store.
+- G is the leaf's own bit. PRIVILEGED is in ``missing`` where U refuses, whatever R, W, X say.
 
 Described
 - A leaf encoding at a level that may not hold leaves is a table. Only a leaf gets accessed and dirty flags.
@@ -55,7 +60,21 @@ from typing import TYPE_CHECKING
 
 from attrs import define, frozen
 
-from .stage import ALL_RIGHTS, PRIVILEGED, WHOLE, Fault, FaultClass, Format, Kind, Leaf, Stage, missing_rights
+from .stage import (
+    ALL_RIGHTS,
+    EXECUTE,
+    PRIVILEGED,
+    READ,
+    WHOLE,
+    WRITE,
+    Fault,
+    FaultClass,
+    Format,
+    Kind,
+    Leaf,
+    Stage,
+    missing_rights,
+)
 
 if TYPE_CHECKING:
     from .memory import Memory
@@ -70,6 +89,17 @@ class Context:
     rights: int = ALL_RIGHTS
     input_bits: int = 64
     blocked_output: tuple[int, int] | None = None
+    untranslated_input: tuple[tuple[int, int], ...] = ()
+    privileged: bool | None = None
+    instruction: bool | None = None
+
+    def as_configured(self, access: int) -> int:
+        """The access that the overrides make of ``access``. One that writes stays what it is, but for its privilege."""
+        if self.privileged is not None:
+            access = access & ~PRIVILEGED | (PRIVILEGED if self.privileged else 0)
+        if self.instruction is not None and access & (READ | EXECUTE) and not access & WRITE:
+            access = access & ~(READ | EXECUTE) | (EXECUTE if self.instruction else READ)
+        return access
 
 
 @define
@@ -116,6 +146,9 @@ class BehindStage2(Stage):
 
 def walk(memory: Memory, context: Context, iova: int, access: int) -> OracleResult:
     """Translate one access. Accessed and dirty flags are stored in ``memory``, which logs them."""
+    access = context.as_configured(access)
+    if any(start <= iova <= last for start, last in context.untranslated_input):
+        return OracleResult(iova, access, pa=iova, page_lg2=WHOLE, rights=ALL_RIGHTS, ipa=iova)
     if context.stage1 is None and iova >> context.input_bits:
         return OracleResult(iova, access, kind=Kind.INPUT_SIZE, ipa=iova)
     missing = missing_rights(access, context.rights)
@@ -165,7 +198,7 @@ def _translate(memory: Memory, context: Context, iova: int, access: int) -> Orac
         rights=rights,
         attrs1=first.attrs if first else 0,
         attrs2=second.attrs if second else 0,
-        ipa=first.output if first and second else iova,
+        ipa=first.output if first else iova,
         level=leaves[0].level,
     )
 

@@ -31,7 +31,8 @@ class X86:
     write_protect: bool = True
     no_execute: bool = True
     extended_accessed: bool = False
-    accessed_dirty: bool = True
+    accessed: bool = True
+    dirty: bool = True
     updates_allowed: bool = True
     page_1g: bool = True
 
@@ -58,17 +59,18 @@ class X86:
             is_leaf = level == 0 or bool(entry & PAGE_SIZE)
             if entry & self._reserved(level, is_leaf):
                 raise stage.fault(Kind.RESERVED)
-            self._set_flags(stage, entry, is_leaf and bool(access & WRITE))
             user_page = user_page and bool(entry & USER)
             writable = writable and bool(entry & WRITABLE)
             executable = executable and not (self.no_execute and entry & EXECUTE_DISABLE)
             if is_leaf:
                 break
+            self._set_flags(stage, entry, dirties=False)
             table = entry & ADDRESS
             level -= 1
 
         output = entry & ADDRESS & -(1 << shift) | address & bits(shift - 1, 0)
         stage.check_output(output, shift)
+        self._set_flags(stage, entry, dirties=bool(access & WRITE))
         rights = READ | (WRITE if writable else 0) | (EXECUTE if executable else 0)
         privileged = rights if self.write_protect else (rights | WRITE) & ALL_RIGHTS
         attribute_table = entry >> 7 if level == 0 else entry >> 12
@@ -91,12 +93,10 @@ class X86:
         return mask
 
     def _set_flags(self, stage: Stage, entry: int, dirties: bool) -> None:
-        if not self.accessed_dirty:
-            return
-        desired = entry | ACCESSED
-        if self.extended_accessed:
-            desired |= EXTENDED_ACCESSED
-        if dirties:
+        desired = entry
+        if self.accessed:
+            desired |= ACCESSED | (EXTENDED_ACCESSED if self.extended_accessed else 0)
+        if self.dirty and dirties:
             desired |= DIRTY
         if desired != entry and not self.updates_allowed:
             raise stage.fault(Kind.UPDATE_FORBIDDEN, for_update=True)
