@@ -291,12 +291,15 @@ class Context:
         untranslated_input: Sequence[tuple[int, int]] = (),
         privileged: bool | None = None,
         instruction: bool | None = None,
+        privileged_refused: bool = False,
         driver_bits: int = 0,
     ) -> None:
         """``rights``: granted before any table is read; a missing one is ``permission`` at stage 0.
 
         ``input_bits``: checked where there is no stage 1 (``input_size`` at stage 0).
-        ``blocked_output``: (start, last); a final page that touches it is ``blocked_output`` (interrupt range).
+        ``blocked_output``: (start, last); a final page (the smaller of both stages') that touches it is
+        ``blocked_output`` (interrupt range); an address in it, where nothing translates.
+        ``privileged_refused``: a privileged access is ``permission`` at stage 0, missing PRIVILEGED (VT-d SRE=0).
         ``untranslated_input``: (start, last) ranges of IOVAs that pass as they are, with every right and uncached
         (AMD's exclusion range, interrupt windows).
         Tags: ``stage1_tag`` an ASID or PASID, ``stage2_tag`` a VMID, DomainID or DID.

@@ -6,7 +6,6 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 import pluggy
-import structlog
 from attrs import field, frozen
 
 from viommu import hookspecs
@@ -18,16 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from importlib.metadata import EntryPoint
 
-    from viommu.hookspecs import HardwareModel, Registers
+    from viommu.hookspecs import Decoded, HardwareModel, Registers
     from viommu.layout import Descriptor
     from viommu.memory import PhysicalMemory
+    from viommu.platform import Platform
 
 REQUESTER_BITS = 32
 """The widest requester id there is (an SMMU's StreamID)."""
 
 HOOKS = ("viommu_driver_info", "viommu_hardware", "viommu_layouts")
-
-log = structlog.get_logger("viommu.drivers")
 
 
 @frozen
@@ -59,24 +57,42 @@ class BoundDriver:
         layouts: Mapping[str, type[Descriptor]] = self._call("viommu_layouts")
         return layouts
 
-    def hardware(self, memory: PhysicalMemory, registers: Registers) -> HardwareModel:
+    def hardware(self, memory: PhysicalMemory, registers: Registers, platform: Platform) -> HardwareModel:
         """Make the silicon of one IOMMU instance. Raises BadRegister, DriverBug."""
-        model: HardwareModel = self._call("viommu_hardware", memory=memory, registers=registers)
+        model: HardwareModel = self._call("viommu_hardware", memory=memory, registers=registers, platform=platform)
         for method in ("configure", "report"):
             if not callable(getattr(model, method, None)):
                 raise DriverBug(self.info.name, "viommu_hardware", f"a {type(model).__name__} has no {method}()")
         return model
 
+    def kinds(self) -> Mapping[str, tuple[int, ...]]:
+        """Name what `decode` explains, with the sizes in bytes; nothing where the driver explains nothing."""
+        kinds: Mapping[str, tuple[int, ...]] = self._ask("viommu_kinds") or {}
+        return kinds
+
+    def decode(self, kind: str, raw: bytes) -> Decoded:
+        """Explain bytes of a kind and size that `kinds` names. Raises DriverBug."""
+        decoded: Decoded = self._call("viommu_decode", kind=kind, raw=raw)
+        return decoded
+
+    def log_line(self, line: str) -> tuple[str, bytes] | None:
+        """Recognise a line of this driver's kernel log: (kind, bytes). Raises DriverBug."""
+        found: tuple[str, bytes] | None = self._ask("viommu_log_line", line=line)
+        return found
+
     def _call(self, hook: str, **arguments: object) -> Any:  # noqa: ANN401 - each hook has its own type
+        value = self._ask(hook, **arguments)
+        if value is None:
+            raise DriverBug(self.info.name, hook, "it returned None where it owes a value")
+        return value
+
+    def _ask(self, hook: str, **arguments: object) -> Any:  # noqa: ANN401 - each hook has its own type
         try:
-            value = getattr(self._manager.hook, hook)(**arguments)
+            return getattr(self._manager.hook, hook)(**arguments)
         except ViommuError:
             raise
         except Exception as error:
             raise DriverBug(self.info.name, hook, told(error)) from error
-        if value is None:
-            raise DriverBug(self.info.name, hook, "it returned None where it owes a value")
-        return value
 
 
 @frozen
@@ -95,7 +111,6 @@ def discover() -> Drivers:
         try:
             working.append(_bind_entries(entries, ()))
         except BrokenDriver as error:
-            log.info("driver.broken", driver=error.name, distribution=error.distribution, reason=error.reason)
             broken.append(error)
     return Drivers(tuple(working), tuple(broken))
 
@@ -146,22 +161,23 @@ def _origin(entry: EntryPoint) -> Origin:
 
 def _bind_checked(origin: Origin, plugin: object, wrappers: Iterable[object], *, named: bool) -> BoundDriver:
     """Check every promise that can be checked without hardware, the cheapest first."""
-    version = getattr(plugin, "hookspec_version", None)
-    if version != HOOKSPEC_VERSION:
-        raise origin.broken(f"its hookspec_version is {version!r}, this viommu speaks {HOOKSPEC_VERSION}")
     manager = pluggy.PluginManager("viommu")
     manager.add_hookspecs(hookspecs)
     try:
-        manager.register(plugin, name=origin.name)
-        manager.check_pending()
+        version = getattr(plugin, "hookspec_version", None)
+        if version == HOOKSPEC_VERSION:
+            manager.register(plugin, name=origin.name)
+            manager.check_pending()
     except Exception as error:  # pluggy reads every attribute of the plugin: anything may happen
         raise origin.broken(told(error)) from error
+    if version != HOOKSPEC_VERSION:
+        raise origin.broken(f"its hookspec_version is {version!r}, this viommu speaks {HOOKSPEC_VERSION}")
     missing = [hook for hook in HOOKS if not getattr(manager.hook, hook).get_hookimpls()]
     if missing:
         raise origin.broken(f"it does not implement {', '.join(missing)}")
     info = _checked_info(origin, manager, named=named)
     for wrapper in reversed(list(wrappers)):
-        _register_wrapper(manager, wrapper)
+        _register_wrapper(manager, wrapper, getattr(wrapper, "__name__", type(wrapper).__name__))
     return BoundDriver(origin, info, manager)
 
 
@@ -187,11 +203,10 @@ def _is_within(value: object, first: int, last: int) -> bool:
     return isinstance(value, int) and first <= value <= last
 
 
-def _register_wrapper(manager: pluggy.PluginManager, wrapper: object) -> None:
+def _register_wrapper(manager: pluggy.PluginManager, wrapper: object, name: str) -> None:
     """Add a wrapper plugin; an implementation that is no wrapper would answer in the driver's place."""
-    name = getattr(wrapper, "__name__", type(wrapper).__name__)
     try:
-        manager.register(wrapper)
+        manager.register(wrapper, name=f"wrapper {name}, {id(wrapper):#x}")
         manager.check_pending()
     except Exception as error:
         raise BadValue("wrapper plugin", name, f"usable: {told(error)}") from error

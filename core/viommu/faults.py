@@ -117,14 +117,15 @@ class Fault:
 class Report:
     """How one vendor's hardware tells of a fault.
 
-    ``outcome`` is ``fault`` or ``abort`` (refused without a record). ``reason`` is what the vendor calls it
-    (an event name, or a code as ``0x71``). ``record`` is the event record in memory order, None where
-    hardware writes none.
+    ``outcome`` is ``fault``, ``abort`` (refused without a record) or ``stall`` (recorded, and the access waits for
+    software; ``stall_tag`` names it). ``reason`` is what the vendor calls it (an event name, or a code as
+    ``0x71``). ``record`` is the event record in memory order, None where hardware writes none.
     """
 
     outcome: str
     reason: str
     record: bytes | None = None
+    stall_tag: int | None = None
 
 
 class ConfigurationLog(Protocol):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from attrs import frozen
 
 from viommu._engine import Context
 from viommu.errors import DriverBug, ViommuError, told
 from viommu.faults import Refusal, Report
+from viommu.hookspecs import LiveHardware
+from viommu.platform import Completion
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,8 +19,11 @@ if TYPE_CHECKING:
     from viommu.faults import ConfigurationLog, Fault
     from viommu.hookspecs import HardwareModel, Registers
     from viommu.memory import PhysicalMemory
+    from viommu.platform import PageRequest, Platform, RequestKind
 
-OUTCOMES = ("fault", "abort")
+OUTCOMES = ("fault", "abort", "stall")
+
+AnswerT = TypeVar("AnswerT")
 
 
 @frozen
@@ -34,35 +39,90 @@ class Silence:
 
 @frozen(eq=False)
 class CheckedHardware:
-    """A hardware model whose answers can be relied upon."""
+    """A hardware model whose answers can be relied upon. A model without registers is asked about translation only."""
 
     driver: str
     model: HardwareModel
 
     @classmethod
-    def made_by(cls, driver: BoundDriver, memory: PhysicalMemory, registers: Registers) -> CheckedHardware:
+    def made_by(
+        cls, driver: BoundDriver, memory: PhysicalMemory, registers: Registers, platform: Platform
+    ) -> CheckedHardware:
         """Ask a driver for its silicon. Raises BadRegister, DriverBug."""
-        return cls(driver.info.name, driver.hardware(memory, registers))
+        return cls(driver.info.name, driver.hardware(memory, registers, platform))
+
+    @property
+    def live(self) -> LiveHardware | None:
+        """The model, where software can program it."""
+        return self.model if isinstance(self.model, LiveHardware) else None
 
     def configure(self, requester: int, pasid: int | None, log: ConfigurationLog) -> Context | Refusal:
         """Find what governs one (requester, PASID). Raises DriverBug."""
         found = self._call("configure", lambda: self.model.configure(requester, pasid, log))
         if not isinstance(found, Context | Refusal):
-            raise DriverBug(self.driver, "configure", f"it returned {type(found).__name__}, not a Context or Refusal")
+            raise self._bug("configure", found, "a Context or Refusal")
         return found
 
     def report(self, fault: Fault) -> Report:
         """Say what the hardware would record of a fault. Raises DriverBug."""
-        report = self._call("report", lambda: self.model.report(fault))
+        return self._report("report", lambda: self.model.report(fault))
+
+    def record(self, fault: Fault) -> Report:
+        """Have the hardware write a fault down; one without registers only tells. Raises DriverBug."""
+        live = self.live
+        return self.report(fault) if live is None else self._report("record", lambda: live.record(fault))
+
+    def read(self, offset: int, size: int) -> int:
+        """Read a register; without any, zero. Raises DriverBug."""
+        live = self.live
+        return 0 if live is None else self._call("read", lambda: live.read(offset, size))
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """Write a register. Raises DriverBug."""
+        live = self.live
+        if live is not None:
+            self._call("write", lambda: live.write(offset, size, value))
+
+    def admit(
+        self, requester: int, pasid: int | None, kind: RequestKind, log: ConfigurationLog
+    ) -> Context | Refusal | None:
+        """Say whether an ATS request may be sent; without registers, none may. Raises DriverBug."""
+        live = self.live
+        if live is None:
+            return Refusal("no ATS", silent=True, detail="this hardware model knows no ATS")
+        found = self._call("admit", lambda: live.admit(requester, pasid, kind, log))
+        if not isinstance(found, Context | Refusal | None):
+            raise self._bug("admit", found, "a Context, Refusal or None")
+        return found
+
+    def complete(self, fault: Fault) -> Completion:
+        """Say how a refused translation request ends. Raises DriverBug."""
+        live = self.live
+        if live is None:
+            return Completion.UNSUPPORTED_REQUEST
+        found = self._call("complete", lambda: live.complete(fault))
+        if not isinstance(found, Completion):
+            raise self._bug("complete", found, "a Completion")
+        return found
+
+    def page_request(self, request: PageRequest) -> None:
+        """Take a page request; without registers it is lost. Raises DriverBug."""
+        live = self.live
+        if live is not None:
+            self._call("page_request", lambda: live.page_request(request))
+
+    def _report(self, what: str, ask: Callable[[], object]) -> Report:
+        report = self._call(what, ask)
         if not isinstance(report, Report):
-            raise DriverBug(self.driver, "report", f"it returned {type(report).__name__}, not a Report")
+            raise self._bug(what, report, "a Report")
         if report.outcome not in OUTCOMES:
-            raise DriverBug(
-                self.driver, "report", f"its outcome is {report.outcome!r}, not one of {', '.join(OUTCOMES)}"
-            )
+            raise DriverBug(self.driver, what, f"its outcome is {report.outcome!r}, not one of {', '.join(OUTCOMES)}")
         return report
 
-    def _call(self, what: str, ask: Callable[[], object]) -> object:
+    def _bug(self, what: str, found: object, owed: str) -> DriverBug:
+        return DriverBug(self.driver, what, f"it returned {type(found).__name__}, not {owed}")
+
+    def _call(self, what: str, ask: Callable[[], AnswerT]) -> AnswerT:
         try:
             return ask()
         except ViommuError:

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from viommu import drivers
-from viommu._engine import NO_PASID, Iotlb, Translator
+from viommu._engine import NO_PASID, Context, Iotlb, Translator, walk
+from viommu.addresses import RequesterId
+from viommu.board import Board
+from viommu.devices import Device, DeviceTlb
 from viommu.drivers import BoundDriver
 from viommu.errors import OutOfRange
 from viommu.explain import Explanation, explain
@@ -15,17 +18,21 @@ from viommu.faults import Access, Fault, Refusal, Report
 from viommu.hardware import CheckedHardware, Silence
 from viommu.hookspecs import DriverInfo, Registers
 from viommu.memory import PhysicalMemory
+from viommu.platform import Completion, RequestKind
 from viommu.requests import IOVA_LAST, Bounds, check_access, requests
-from viommu.translation import Translations, outcome_of, pasid_of
+from viommu.translation import Translation, Translations, outcome_of, pasid_of, refused, untranslated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from numpy.typing import ArrayLike
     from typing_extensions import Buffer
 
-    from viommu._engine import Context
+    from viommu.platform import Interrupt, PageRequest, StallResolution
     from viommu.translation import Outcome
+
+MOST_STALLED = 65536
+"""Accesses that may wait for software at once; one more ends as a fault that nobody waits for."""
 
 
 @frozen
@@ -52,7 +59,9 @@ class Machine:
     ``driver`` is the name of an installed one, or one that `viommu.drivers` bound. Registers are given by the
     specification's names. ``iotlb`` None: every access walks. ``walk_cache_entries`` 0: no partial walks are kept.
 
-    Tables are memory: whoever changes them must invalidate, by `translator`, as on real hardware.
+    Tables are memory: whoever changes them must invalidate, by commands or by `translator`, as on real hardware.
+    Faults are written down as the hardware's registers say. ``on_interrupt`` is called for each interrupt,
+    ``observers`` for what happens on the control path (a name and its facts).
 
     Raises UnknownDriver, BrokenDriver, BadRegister, DriverBug.
     """
@@ -66,14 +75,20 @@ class Machine:
         iotlb: Iotlb | None = None,
         walk_cache_entries: int = 0,
         wrappers: Iterable[object] = (),
+        on_interrupt: Callable[[Interrupt], None] | None = None,
+        observers: Iterable[Callable[[str, Mapping[str, object]], None]] = (),
     ) -> None:
         self.driver = driver if isinstance(driver, BoundDriver) else drivers.bind(driver, wrappers)
         self.memory = PhysicalMemory() if memory is None else memory
         self.registers = registers if isinstance(registers, Registers) else Registers(dict(registers or {}))
-        self.hardware = CheckedHardware.made_by(self.driver, self.memory, self.registers)
+        self._board = Board(self.memory, on_interrupt, tuple(observers), self._stall_resolved)
+        self.hardware = CheckedHardware.made_by(self.driver, self.memory, self.registers, self._board)
         self.translator = Translator(
             self.memory.engine, _Resolver(self.hardware), iotlb=iotlb, walk_cache_entries=walk_cache_entries
         )
+        self._board.caches = self.translator
+        self.stalled: dict[tuple[int, int], Fault] = {}
+        self.resumed: list[tuple[Fault, Outcome]] = []
         self._bounds = Bounds.of(self.driver.info)
 
     @property
@@ -88,9 +103,10 @@ class Machine:
         """
         self._bounds.check(requester, pasid)
         check_access(iova, access)
-        answer = self.translator.translate(requester, iova, access, NO_PASID if pasid is None else pasid)
-        result, refusal = answer if isinstance(answer, tuple) else (answer, None)
-        return outcome_of(requester, pasid, result, refusal)
+        outcome = self._look_up(requester, iova, access, pasid)
+        if isinstance(outcome, Fault):
+            self._record(outcome)
+        return outcome
 
     def translate_many(
         self, requester: ArrayLike, iova: ArrayLike, access: ArrayLike, pasid: ArrayLike | None = None
@@ -98,7 +114,11 @@ class Machine:
         """Do as `translate` for rows in order; a single value stands for every row. Raises as `translate`."""
         asked = requests(self._bounds, requester, iova, access, pasid)
         batch = self.translator.translate_many(asked.requester, asked.iova, asked.access, asked.pasid)
-        return Translations.of(batch, asked)
+        answer = Translations.of(batch, asked)
+        if self.hardware.live is not None:  # else no fault need become a value
+            for _, fault in answer.faults():
+                self._record(fault)
+        return answer
 
     def probe_many(
         self, requester: ArrayLike, iova: ArrayLike, access: ArrayLike, pasid: ArrayLike | None = None
@@ -113,6 +133,51 @@ class Machine:
         self._bounds.check(requester, pasid)
         check_access(iova, access)
         return explain(self.hardware, self.memory, requester, iova, access, pasid)
+
+    def read_register(self, offset: int, size: int = 4) -> int:
+        """Read a register of the IOMMU (offset and size in bytes). Raises DriverBug."""
+        return self.hardware.read(offset, size)
+
+    def write_register(self, offset: int, value: int, size: int = 4) -> None:
+        """Write a register of the IOMMU; what it sets off is done when this returns. Raises DriverBug."""
+        self.hardware.write(offset, size, value)
+
+    def device(self, requester: int, *, tlb_entries: int = 1024) -> Device:
+        """Put a device with a TLB of its own behind the IOMMU; it replaces one of the same id. Raises OutOfRange."""
+        self._bounds.check(requester, None)
+        device = Device(self, RequesterId(requester), DeviceTlb(tlb_entries))
+        self._board.devices[requester] = device
+        return device
+
+    def request_translation(
+        self, requester: int, iova: int, access: Access = Access.READ, pasid: int | None = None
+    ) -> Translation | Completion:
+        """Answer an ATS translation request. Raises as `translate`."""
+        self._bounds.check(requester, pasid)
+        check_access(iova, access)
+        admitted = self.hardware.admit(requester, pasid, RequestKind.TRANSLATION_REQUEST, Silence())
+        outcome = self._admitted(admitted, requester, iova, access, pasid)
+        return self.hardware.complete(outcome) if isinstance(outcome, Fault) else outcome
+
+    def send_translated(
+        self, requester: int, address: int, access: Access = Access.READ, pasid: int | None = None
+    ) -> Outcome:
+        """Send an access whose address ATS gave. Raises as `translate`."""
+        self._bounds.check(requester, pasid)
+        check_access(address, access)
+        admitted = self.hardware.admit(requester, pasid, RequestKind.TRANSLATED, Silence())
+        if admitted is None:
+            return untranslated(address)
+        outcome = self._admitted(admitted, requester, address, access, pasid)
+        if isinstance(outcome, Fault):
+            self._record(outcome)
+        return outcome
+
+    def request_page(self, request: PageRequest) -> None:
+        """Hand a page request to the IOMMU. Raises as `translate`."""
+        self._bounds.check(request.requester, request.pasid)
+        check_access(request.iova, request.access)
+        self.hardware.page_request(request)
 
     def report(self, fault: Fault) -> Report:
         """Say what the vendor's hardware records of a fault. Raises DriverBug."""
@@ -142,6 +207,36 @@ class Machine:
                 return BusAbort(pa, size)
         return None
 
+    def _look_up(self, requester: int, iova: int, access: Access, pasid: int | None) -> Outcome:
+        answer = self.translator.translate(requester, iova, access, NO_PASID if pasid is None else pasid)
+        result, refusal = answer if isinstance(answer, tuple) else (answer, None)
+        return outcome_of(requester, pasid, result, refusal)
+
+    def _admitted(
+        self, admitted: Context | Refusal | None, requester: int, iova: int, access: Access, pasid: int | None
+    ) -> Outcome:
+        if isinstance(admitted, Refusal):
+            return refused(requester, pasid, iova, access, admitted)
+        if isinstance(admitted, Context):
+            return outcome_of(requester, pasid, walk(self.memory.engine, admitted, iova, access))
+        return self._look_up(requester, iova, access, pasid)
+
+    def _record(self, fault: Fault) -> None:
+        if self.hardware.live is None:
+            return
+        report = self.hardware.record(fault)
+        if report.stall_tag is not None and len(self.stalled) < MOST_STALLED:
+            self.stalled[fault.requester, report.stall_tag] = fault
+
+    def _stall_resolved(self, resolution: StallResolution) -> None:
+        """Take stalled accesses out of their wait; one that is retried may stall again, under another tag."""
+        for key in [key for key in self.stalled if _is_meant(resolution, *key)]:
+            fault = self.stalled.pop(key)
+            ended: Outcome = fault
+            if resolution.retry:
+                ended = self.translate(fault.requester, fault.iova, fault.access, fault.pasid)
+            self.resumed.append((fault, ended))
+
     def _dma(
         self, requester: int, iova: int, length: int, access: Access, pasid: int | None
     ) -> Iterator[tuple[int, int, int] | Fault]:
@@ -159,3 +254,7 @@ class Machine:
             size = min(left, found.page_size - at % found.page_size) if found.page_size else left
             yield offset, found.pa, size
             offset += size
+
+
+def _is_meant(resolution: StallResolution, requester: int, tag: int) -> bool:
+    return requester == resolution.requester and resolution.tag in (None, tag)

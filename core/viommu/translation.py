@@ -88,8 +88,14 @@ def outcome_of(requester: int, pasid: int | None, result: Result, refusal: Refus
         top=result.top,
         for_top=result.for_top,
         for_update=result.for_update,
+        driver_bits=result.driver_bits,
         refusal=refusal,
     )
+
+
+def untranslated(iova: int) -> Translation:
+    """Make the outcome of an access that passes as it is, with every right."""
+    return Translation(Iova(iova), Pa(iova), 0, RIGHTS, Ipa(iova))
 
 
 def refused(requester: int, pasid: int | None, iova: int, access: int, refusal: Refusal) -> Fault:
@@ -175,9 +181,10 @@ class Translations:
             entry_address=int(record["entry_address"]),
             entry_value=int(record["entry_value"]),
             missing=Access(int(record["missing"])),
-            granted=Access(int(self.rights[row])) & RIGHTS,
+            granted=Access(int(record["rights"])) & RIGHTS,
             top=bool(record["top"]),
             for_top=bool(record["for_top"]),
             for_update=bool(record["for_update"]),
+            driver_bits=int(record["driver_bits"]),
             refusal=self._refusals.get((requester, pasid)) if kind is FaultKind.CONFIGURATION else None,
         )

@@ -34,7 +34,7 @@ std::shared_ptr<Context> make_context(const std::optional<Stage1Argument>& stage
                                       u32 stage1_tag, u32 stage2_tag, unsigned rights, unsigned input_bits,
                                       const std::optional<RangeArgument>& blocked_output,
                                       const std::vector<RangeArgument>& untranslated_input, std::optional<bool> privileged,
-                                      std::optional<bool> instruction, u32 driver_bits) {
+                                      std::optional<bool> instruction, bool privileged_refused, u32 driver_bits) {
     ContextSettings settings{.stage1_tag = stage1_tag,
                              .stage2_tag = stage2_tag,
                              .rights = bounded("Context", "rights", rights, 0, access::wants),
@@ -43,6 +43,7 @@ std::shared_ptr<Context> make_context(const std::optional<Stage1Argument>& stage
                              .untranslated_input = {},
                              .privileged = privileged,
                              .instruction = instruction,
+                             .privileged_refused = privileged_refused,
                              .driver_bits = driver_bits};
     if (blocked_output) settings.blocked_output = range_of("blocked_output", *blocked_output);
     for (const RangeArgument& range : untranslated_input)
@@ -158,7 +159,7 @@ void bind_context(py::module_& m) {
     py::class_<Context, std::shared_ptr<Context>>(m, "Context", py::is_final(), "What the translation of one (requester, PASID) needs.")
         .def(py::init(&make_context), py::kw_only(), "stage1"_a = py::none(), "stage2"_a = py::none(), "stage1_tag"_a = 0,
              "stage2_tag"_a = 0, "rights"_a = access::wants, "input_bits"_a = 64, "blocked_output"_a = py::none(),
-             "untranslated_input"_a = std::vector<RangeArgument>{},              "privileged"_a = py::none(), "instruction"_a = py::none(), "driver_bits"_a = 0)
+             "untranslated_input"_a = std::vector<RangeArgument>{},              "privileged"_a = py::none(), "instruction"_a = py::none(), "privileged_refused"_a = false, "driver_bits"_a = 0)
         .def_property_readonly("stage1", [](const Context& c) { return stage_object(c.stage1()); })
         .def_property_readonly("stage2", [](const Context& c) { return stage_object(c.stage2()); })
         .def_property_readonly("stage1_tag", [](const Context& c) { return c.settings().stage1_tag; })

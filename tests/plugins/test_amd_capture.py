@@ -12,6 +12,7 @@ import pytest
 from attrs import frozen
 
 from viommu import drivers
+from viommu.board import Board
 from viommu.faults import Access, Fault, FaultKind, Refusal
 from viommu.formats import walk
 from viommu.hardware import Silence
@@ -42,7 +43,7 @@ class Captured:
             for address, page in zip(pages["gpa"], pages["page"], strict=True):
                 memory.place(int(address), page.copy())
         registers = Registers({name: int(found["value"], 0) for name, found in manifest["registers"].items()})
-        return cls(memory, drivers.bind("amd_viommu").hardware(memory, registers))
+        return cls(memory, drivers.bind("amd_viommu").hardware(memory, registers, Board(memory)))
 
     def translate(self, row: dict[str, str]) -> Outcome:
         requester, iova, access = int(row["rid"], 0), int(row["iova"], 0), ACCESS[row["access"]]

@@ -34,6 +34,7 @@ struct ContextSettings {
     // What the configuration makes of an access before anything looks at it; nothing: as it came.
     std::optional<bool> privileged;
     std::optional<bool> instruction;
+    bool privileged_refused = false;
     u32 driver_bits = 0;  // the driver's own; comes back in each Result
 };
 
@@ -60,8 +61,8 @@ public:
     bool untranslated() const { return !has_stage1() && stage2_.index() == 0; }
 
     // Accesses that are no business of the IOTLB's: they pass untranslated, or stage 1 does not take their address.
-    bool cacheable(u64 iova) const {
-        return !(iova & uncached_bits_) && !untranslated() && !(settings_.untranslated_input.size() && passes(iova));
+    bool cacheable(u64 iova, u8 access) const {
+        return !(iova & uncached_bits_) && !untranslated() && !refuses(access) && !passes(iova);
     }
 
     // The input as caches know it: an ignored top byte takes no part.
@@ -101,8 +102,9 @@ private:
     }
     bool passes(u64 iova) const {
         return std::any_of(settings_.untranslated_input.begin(), settings_.untranslated_input.end(),
-                           [iova](const AddressRange& r) { return iova - r.start <= r.last - r.start; });
+                           [iova](const AddressRange& r) { return r.contains(iova); });
     }
+    bool refuses(u8 access) const { return settings_.privileged_refused && (access & access::privileged); }
     static void pass(Result& result) {
         result.rights = Rights::all();
         result.pa = result.iova;
@@ -121,10 +123,13 @@ private:
         if (context.passes(result.iova)) return pass(result);
         result.rights = Rights::both(settings.rights);
         if (!has_stage1 && (result.iova & ~below(settings.input_bits))) return refuse(result, FaultKind::input_size, 0);
+        if (context.refuses(result.access)) return refuse(result, FaultKind::permission, access::privileged);
         if (const u8 missing = result.rights.missing(result.access))
             return refuse(result, FaultKind::permission, missing);
 
         const AddressRange* blocked = settings.blocked_output ? &*settings.blocked_output : nullptr;
+        if (!has_stage1 && !has_stage2 && blocked && blocked->contains(result.iova))
+            return refuse(result, FaultKind::blocked_output, 0);
         Direct direct(memory);
         StageOutput out{.address = result.iova, .lg2 = whole_lg2, .rights = result.rights};
         if constexpr (has_stage1) {
@@ -145,8 +150,11 @@ private:
             result.global = out.global;
         }
         if constexpr (has_stage2) {
-            const Purpose purpose{
-                .stage = Stage::stage2, .access = result.access, .blocked = blocked, .cache = scopes.stage2};
+            const Purpose purpose{.stage = Stage::stage2,
+                                  .access = result.access,
+                                  .blocked = blocked,
+                                  .page_lg2 = out.lg2,
+                                  .cache = scopes.stage2};
             StageOutput final_out;
             const u64 input = out.address;
             if (!walk_stage(std::get<S2>(context.stage2_), direct, input, purpose, observer, final_out, result)) return;

@@ -161,7 +161,7 @@ private:
         ++counters_.context_hits;
         const Context& context = *bound.context;
         access = context.overridden(access);
-        const bool cached = iotlb_ && context.cacheable(iova);
+        const bool cached = iotlb_ && context.cacheable(iova, access);
         if (cached && hit(bound, iova, access, result)) return;
         Unobserved observer;
         context.walk(memory, scopes(bound), iova, access, result, observer);

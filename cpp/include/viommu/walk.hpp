@@ -44,6 +44,11 @@ struct Recorder {
 
 struct AddressRange {
     u64 start, last;
+
+    bool contains(u64 address) const { return address - start <= last - start; }
+    bool meets_page(u64 address, unsigned lg2) const {
+        return (address & ~below(lg2)) <= last && (address | below(lg2)) >= start;
+    }
 };
 
 // What a walk of one stage is for.
@@ -51,7 +56,8 @@ struct Purpose {
     Stage stage;
     FaultClass fault_class = FaultClass::input;
     u8 access = 0;
-    const AddressRange* blocked = nullptr;  // final outputs that no DMA may touch
+    const AddressRange* blocked = nullptr;  // final pages that no DMA may touch
+    u8 page_lg2 = whole_lg2;                // of the other stage: the final page is the smaller one
     WalkCache::Scope cache;                // where partial walks are kept, if anywhere
 };
 
@@ -193,8 +199,7 @@ bool walk_stage(const F& format, Entries& entries, u64 input, const Purpose& pur
         u64 output = step.address;
         if (step.verdict == Step::Verdict::leaf) {
             output = splice(step.address, input, step.lg2);
-            if (const AddressRange* blocked = purpose.blocked;
-                blocked && step.address <= blocked->last && (step.address | below(step.lg2)) >= blocked->start)
+            if (purpose.blocked && purpose.blocked->meets_page(output, std::min(step.lg2, purpose.page_lg2)))
                 step = Step::refuse(FaultKind::blocked_output);
         }
         const bool store = step.verdict != Step::Verdict::fault && step.updated != raw;

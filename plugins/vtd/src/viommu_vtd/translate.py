@@ -104,6 +104,7 @@ def pasid_context_of(entry: PasidTableEntry, request: Request, unit: RemappingUn
         stage2_tag=entry.DID,
         blocked_output=INTERRUPT_RANGE,
         privileged=request.privileged,
+        privileged_refused=first is not None and not entry.SRE,
         driver_bits=SILENCED if request.silenced else 0,
     )
 

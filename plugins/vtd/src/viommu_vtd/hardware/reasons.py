@@ -38,6 +38,8 @@ def scalable_reason(fault: Fault) -> FaultReason:
             return _first_stage_behind_second(fault)
         case Stage.STAGE2:
             return _second_stage(fault)
+    if fault.kind is FaultKind.PERMISSION:
+        return FaultReason.SUPERVISOR_DISABLED
     return FaultReason.ADDRESS_BEYOND_HOST
 
 

@@ -78,6 +78,4 @@ def _pasid_context(search: Search, directory: int, pasid: int, *, privileged: bo
     context = pasid_context_of(entry, Request(pasid, privileged, search.silenced), search.unit)
     if isinstance(context, Invalid):
         return search.refuse(FaultReason.PASID_ENTRY_INVALID, context.why)
-    if privileged and context.stage1 and not entry.SRE:
-        return search.refuse(FaultReason.SUPERVISOR_DISABLED, "RID_PRIV makes requests privileged, SRE is 0")
     return context

@@ -1,0 +1,68 @@
+"""What a machine puts around its hardware model: the `viommu.platform.Platform` that models act upon."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+from attrs import define, field
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from viommu.devices import Device
+    from viommu.memory import PhysicalMemory
+    from viommu.platform import Caches, DeviceInvalidation, Interrupt, PageResponse, StallResolution
+
+MESSAGE_BYTES = 4
+"""An interrupt message stores 32 bits."""
+
+log = structlog.get_logger("viommu.hardware")
+
+
+class _NoCaches:
+    """What stands in for the engine while a model is being made: there is nothing to invalidate yet."""
+
+    def __getattr__(self, verb: str) -> Callable[..., None]:
+        return lambda *_, **__: None
+
+
+@define(eq=False)
+class Board:
+    """One machine's platform. ``on_interrupt`` and ``observers`` are the user's; what they raise is theirs to catch."""
+
+    memory: PhysicalMemory
+    on_interrupt: Callable[[Interrupt], None] | None = None
+    observers: tuple[Callable[[str, Mapping[str, object]], None], ...] = ()
+    on_stall_resolved: Callable[[StallResolution], None] | None = None
+    caches: Caches = field(factory=_NoCaches)
+    devices: dict[int, Device] = field(factory=dict)
+
+    def interrupt(self, interrupt: Interrupt) -> None:
+        """Store the message, if it is one, and tell the user."""
+        if interrupt.address is not None and interrupt.data is not None:
+            self.memory.write(interrupt.address, interrupt.data.to_bytes(MESSAGE_BYTES, "little"))
+        if self.on_interrupt is not None:
+            self.on_interrupt(interrupt)
+
+    def invalidate_device(self, invalidation: DeviceInvalidation) -> bool:
+        """Pass it to the device; where there is none, nothing holds translations and nothing is waited for."""
+        device = self.devices.get(invalidation.requester)
+        return device is None or device.invalidate(invalidation)
+
+    def respond(self, response: PageResponse) -> None:
+        """Pass it to the device, if there is one."""
+        device = self.devices.get(response.requester)
+        if device is not None:
+            device.responded(response)
+
+    def resolve_stall(self, resolution: StallResolution) -> None:
+        """Pass it to the machine."""
+        if self.on_stall_resolved is not None:
+            self.on_stall_resolved(resolution)
+
+    def observe(self, event: str, facts: Mapping[str, object]) -> None:
+        """Log at debug level and tell the observers; costs nothing where there are none and logging is off."""
+        log.debug(event, **facts)
+        for observer in self.observers:
+            observer(event, facts)

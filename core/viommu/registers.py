@@ -1,0 +1,137 @@
+"""Register files: declared once, read and written by offset as software does, with what hardware must react to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from attrs import define, field, frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from viommu.hookspecs import Registers
+    from viommu.layout import Descriptor
+
+LayoutT = TypeVar("LayoutT", bound="Descriptor")
+
+BYTE = 8
+ACCESS_SIZES = (4, 8)
+"""Bytes of one register access. Any other size, and a misaligned access, reads as zero and is not stored."""
+
+
+@frozen
+class Register:
+    """One register of a map.
+
+    ``offset`` in bytes. ``layout`` gives its fields and its width (32 or 64 bits). ``writable`` are the bits that a
+    store sets, None: every bit that the layout names. ``clears`` are those that a 1 clears (RW1C). Other bits keep
+    what hardware put there.
+    """
+
+    offset: int
+    layout: type[Descriptor]
+    writable: int | None = None
+    clears: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.layout.size
+
+    @property
+    def mask(self) -> int:
+        """All bits of the register."""
+        return (1 << self.layout.width) - 1
+
+    @property
+    def last(self) -> int:
+        """Offset of the last byte."""
+        return self.offset + self.size - 1
+
+    def stored(self, before: int, written: int) -> int:
+        """Give the register's value after a store of ``written``."""
+        sets = self.mask & ~self.layout.reserved_mask if self.writable is None else self.writable
+        sets &= ~self.clears
+        return (before & ~sets | written & sets) & ~(written & self.clears)
+
+
+@frozen
+class Store:
+    """What one store did to one register: its value before and after, and the value that software gave.
+
+    Bytes of ``written`` that the store did not cover are those of ``before``, zero among RW1C bits.
+    """
+
+    name: str
+    before: int
+    written: int
+    after: int
+
+    @property
+    def changed(self) -> int:
+        """The bits that are different now."""
+        return self.before ^ self.after
+
+
+@define
+class RegisterFile:
+    """The registers of one IOMMU instance, by name for its hardware and by offset for software."""
+
+    declared: Mapping[str, Register]
+    _values: dict[str, int] = field(init=False, factory=dict)
+
+    @classmethod
+    def of(cls, declared: Mapping[str, Register], initial: Registers) -> RegisterFile:
+        """Make a file whose registers hold what ``initial`` says, and zero where it says nothing."""
+        made = cls(declared)
+        for name in declared:
+            made[name] = initial[name]
+        return made
+
+    def __getitem__(self, name: str) -> int:
+        return self._values.get(name, 0)
+
+    def __setitem__(self, name: str, value: int) -> None:
+        """Set a register as hardware does: no bit is protected from it."""
+        self._values[name] = value & self.declared[name].mask
+
+    def decoded(self, name: str, layout: type[LayoutT]) -> LayoutT:
+        """Read a register's fields."""
+        return layout.decode(self[name])
+
+    def read(self, offset: int, size: int) -> int:
+        """Read ``size`` bytes as software does; what no register covers is zero."""
+        if not _allowed(offset, size):
+            return 0
+        value = 0
+        for name, register in self._covered(offset, size):
+            shift = (register.offset - offset) * BYTE
+            value |= self[name] << shift if shift >= 0 else self[name] >> -shift
+        return value & (1 << size * BYTE) - 1
+
+    def write(self, offset: int, size: int, value: int) -> list[Store]:
+        """Store ``size`` bytes as software does; tells what happened to each register, lowest offset first."""
+        if not _allowed(offset, size):
+            return []
+        return [self._store(name, register, offset, size, value) for name, register in self._covered(offset, size)]
+
+    def _covered(self, offset: int, size: int) -> Iterator[tuple[str, Register]]:
+        last = offset + size - 1
+        for name, register in self.declared.items():
+            if register.offset <= last and register.last >= offset:
+                yield name, register
+
+    def _store(self, name: str, register: Register, offset: int, size: int, value: int) -> Store:
+        shift = (offset - register.offset) * BYTE
+        given = value & (1 << size * BYTE) - 1
+        placed = given << shift if shift >= 0 else given >> -shift
+        covered = ((1 << size * BYTE) - 1) << shift if shift >= 0 else ((1 << size * BYTE) - 1) >> -shift
+        before = self[name]
+        written = (before & ~register.clears & ~covered | placed & covered) & register.mask
+        after = register.stored(before, written)
+        self[name] = after
+        return Store(name, before, written, after)
+
+
+def _allowed(offset: int, size: int) -> bool:
+    return size in ACCESS_SIZES and not offset % size and offset >= 0
