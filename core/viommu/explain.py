@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from viommu._engine import Context, explain_walk
 from viommu.as_json import letters, outcome_to_json
@@ -187,13 +187,19 @@ class Entry:
 
 @frozen
 class WalkStep:
-    """An entry, and beneath it what stage 2 had to read for its sake.
+    """An entry, and beneath it what stage 2 had to read for its sake: to fetch it, and to store its flags.
 
     ``entry`` None: stage 2 refused, so that the stage-1 entry at ``beneath[0].input`` was never read.
     """
 
     entry: Entry | None
     beneath: tuple[Entry, ...] = ()
+    beneath_store: tuple[Entry, ...] = ()
+
+    @property
+    def stores_through_stage2(self) -> bool:
+        """Whether stage 2 is asked once more, since a stage-1 entry behind it is updated."""
+        return bool(self.beneath) and self.entry is not None and self.entry.updated != self.entry.raw
 
     def to_json(self) -> dict[str, Any]:
         """Give it as JSON holds it."""
@@ -201,18 +207,24 @@ class WalkStep:
             shown: dict[str, Any] = {"stage": 1, "address": hex(self.beneath[0].input), "verdict": "unread"}
         else:
             shown = self.entry.to_json()
-        return {**shown, "beneath": [entry.to_json() for entry in self.beneath]} if self.beneath else shown
+        for name, entries in (("beneath", self.beneath), ("beneath_store", self.beneath_store)):
+            if entries:
+                shown[name] = [entry.to_json() for entry in entries]
+        return shown
 
 
 def grouped(entries: Iterable[Entry]) -> tuple[WalkStep, ...]:
-    """Put each stage-2 walk that served a fetch beneath the stage-1 entry that was fetched."""
+    """Put each stage-2 walk that served a stage-1 entry beneath that entry."""
     steps: list[WalkStep] = []
     waiting: list[Entry] = []
     for entry in entries:
-        if entry.serves_a_fetch:
-            waiting.append(entry)
-        else:
+        if not entry.serves_a_fetch:
             steps.append(WalkStep(entry, tuple(waiting)))
+            waiting = []
+            continue
+        waiting.append(entry)
+        if entry.verdict != "table" and steps and steps[-1].stores_through_stage2 and not steps[-1].beneath_store:
+            steps[-1] = evolve(steps[-1], beneath_store=tuple(waiting))
             waiting = []
     if waiting:
         steps.append(WalkStep(None, tuple(waiting)))

@@ -140,20 +140,19 @@ def _walk(steps: Sequence[WalkStep]) -> Iterator[Line]:
                 yield _stage_heading(entry, "IOVA" if stage is None else "IPA")
             stage = entry.stage
             yield from _entry(1, entry)
-        yield from _beneath(step.beneath)
+        yield from _beneath(step.beneath, "")
+        yield from _beneath(step.beneath_store, ", to store the flag")
 
 
 def _stage_heading(entry: Entry, kind: str) -> Line:
     return Line(0, f"stage {entry.stage}: {entry.format} tables, {kind} {entry.input:#x}", HEADING)
 
 
-def _beneath(entries: Sequence[Entry]) -> Iterator[Line]:
-    """Show the stage-2 walks made for one stage-1 entry; each begins where the level rises again."""
-    above = -1
+def _beneath(entries: Sequence[Entry], purpose: str) -> Iterator[Line]:
+    """Show what stage 2 read for the sake of one stage-1 entry."""
+    if entries:
+        yield Line(3, f"stage 2 finds that entry{purpose}: {entries[0].format} tables, IPA {entries[0].input:#x}")
     for entry in entries:
-        if entry.level >= above or above < 0:
-            yield Line(3, f"stage 2 finds that entry: {entry.format} tables, IPA {entry.input:#x}")
-        above = entry.level
         yield from _entry(4, entry)
 
 
@@ -166,7 +165,7 @@ def _entry(indent: int, entry: Entry) -> Iterator[Line]:
     )
     yield from _fields(indent + 2, entry.fields)
     if entry.updated != entry.raw:
-        yield Line(indent + 2, f"accessed or dirty flag stored: {entry.updated:#018x}")
+        yield Line(indent + 2, f"accessed or dirty flag to store: {entry.updated:#018x}")
 
 
 def _verdict(entry: Entry) -> str:

@@ -3,15 +3,18 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from tests.core.captured import RECORDINGS, toy_guest
 from tests.core.toy import Device, ToyDriver
-from viommu import Access, Fault, Machine
+from viommu import Access, Fault, Machine, PhysicalMemory
+from viommu._engine import explain_walk
 from viommu.capture import load
 from viommu.drivers import bind_plugin
-from viommu.explain import Fetch, Note, fields_of
+from viommu.explain import Entry, Fetch, Note, fields_of, grouped
 from viommu.explain_text import size_text
+from viommu.formats import X86, Context, VtdSecondStage
 
 if TYPE_CHECKING:
     from viommu.explain import Explanation
@@ -118,6 +121,37 @@ def test_a_stage_1_entry_that_stage_2_kept_from_being_read_is_told_as_unread() -
     assert unread.to_json()["verdict"] == "unread"
     assert "never read" in str(explained)
     assert "while reaching for a stage-1 entry at IPA 0xb0000000" in str(explained)
+
+
+def nested_entries(*, writable_tables: bool) -> list[Entry]:
+    """Explain a read by tables of the guest that have no accessed flag yet: x86-64 behind VT-d's second stage."""
+    memory = PhysicalMemory()
+    memory.place(0x10_0000, np.zeros(1 << 15, np.uint64))
+    memory.store(0x10_0000, 0x10_1000 | 3)
+    memory.store(0x10_1000, 0x80 | (3 if writable_tables else 1))  # one identical page of 1 GiB
+    for level in range(4):
+        memory.store(0x11_0000 + level * 0x1000, 0x11_1000 + level * 0x1000 | 7)
+    context = Context(stage1=X86(table=0x11_0000, levels=4), stage2=VtdSecondStage(table=0x10_0000, levels=3))
+    return [Entry.of(step) for step in explain_walk(memory.engine, context, 0, 1)[1]]
+
+
+def test_what_stage_2_reads_to_store_a_flag_stands_beneath_the_entry_that_is_updated() -> None:
+    *stage1, final = grouped(nested_entries(writable_tables=True))[:5]
+
+    for step in stage1:
+        assert step.entry is not None
+        assert step.entry.updated == step.entry.raw | 0x20
+        assert [entry.input for entry in (*step.beneath, *step.beneath_store)] == [step.entry.address] * 4
+    assert final.entry is not None
+    assert final.entry.stage == 2
+
+
+def test_a_flag_that_stage_2_keeps_from_being_stored_is_told_where_it_happens() -> None:
+    [step] = grouped(nested_entries(writable_tables=False))
+
+    assert [entry.verdict for entry in step.beneath] == ["table", "leaf"]
+    assert [entry.verdict for entry in step.beneath_store] == ["table", "fault"]
+    assert step.to_json()["beneath_store"][1]["kind"] == "PERMISSION"
 
 
 @pytest.mark.parametrize(
