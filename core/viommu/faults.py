@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum, IntFlag
 from typing import Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 
 from viommu import _engine
 from viommu.addresses import Iova, Ipa, Pasid, RequesterId
@@ -92,17 +92,17 @@ class Refusal:
 class Fault:
     """One refused access (units: bytes). `_engine.Result` says what each field means."""
 
-    requester: RequesterId
+    requester: RequesterId = field(repr=hex)
     pasid: Pasid | None
-    iova: Iova
+    iova: Iova = field(repr=hex)
     access: Access
     kind: FaultKind
     stage: Stage
     level: int
     fault_class: FaultClass
-    ipa: Ipa
-    entry_address: int
-    entry_value: int
+    ipa: Ipa = field(repr=hex)
+    entry_address: int = field(repr=hex)
+    entry_value: int = field(repr=hex)
     missing: Access
     granted: Access
     top: bool

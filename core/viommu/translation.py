@@ -32,11 +32,11 @@ class Translation:
     stage's leaf, laid out as the format says (`viommu._engine`).
     """
 
-    iova: Iova
-    pa: Pa
-    page_size: int
+    iova: Iova = field(repr=hex)
+    pa: Pa = field(repr=hex)
+    page_size: int = field(repr=hex)
     rights: Access
-    ipa: Ipa
+    ipa: Ipa = field(repr=hex)
     attrs1: int = 0
     attrs2: int = 0
 
