@@ -22,8 +22,8 @@ def test_the_ten_lines_print_what_the_readme_says(capsys: pytest.CaptureFixture[
     exec(compile(program, "README.md", "exec"), {})
 
     printed = capsys.readouterr().out
-    shown = README.split(program, 1)[1].split("```\n", 2)[1]
-    assert printed.startswith(re.sub(r"^```\n|```$", "", shown))
+    shown = README.split(program, 1)[1].split("```")[2].lstrip("\n")
+    assert printed.startswith(shown)
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))
