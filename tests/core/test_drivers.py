@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from importlib.metadata import Distribution, EntryPoint
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 import viommu
+from tests.core.installed import Shelf
 from tests.core.toy import Device, NamedToy, ToyDriver
 from viommu import drivers
 from viommu.board import Board
@@ -17,7 +16,6 @@ from viommu.memory import PhysicalMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from os import PathLike
 
     from viommu.hookspecs import HardwareModel
 
@@ -27,41 +25,12 @@ if TYPE_CHECKING:
 MEMORY = PhysicalMemory()
 
 
-class Installed(Distribution):
-    """What pip would have left behind."""
-
-    def __init__(self, name: str, version: str) -> None:
-        self._about = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-
-    def read_text(self, filename: str) -> str | None:
-        return self._about if filename == "METADATA" else None
-
-    def locate_file(self, path: str | PathLike[str]) -> Path:
-        return Path(path)
-
-
-class Entry(EntryPoint):
-    """An entry point that gives an object, or raises one."""
-
-    def load(self) -> object:
-        found = vars(self)["plugin"]
-        if isinstance(found, BaseException):
-            raise found
-        return found
-
-
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch) -> Install:
     """Install drivers, and nothing else, for one test."""
-    entries: list[EntryPoint] = []
-
-    def installed(name: str, plugin: object, distribution: str = "toy-dist") -> None:
-        entry = Entry(name, f"{distribution}.driver", "viommu")
-        vars(entry).update(plugin=plugin, dist=Installed(distribution, "1.2"))
-        entries.append(entry)
-
-    monkeypatch.setattr(drivers, "entry_points", lambda group: entries if group == "viommu" else [])
-    return installed
+    shelf = Shelf()
+    monkeypatch.setattr(drivers, "entry_points", shelf)
+    return shelf.install
 
 
 def test_a_driver_is_found_by_its_entry_point(install: Install) -> None:

@@ -33,9 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _silence_stdout()
         return BROKEN_PIPE
     except Exception as error:
+        if _was_interrupted(error):
+            return INTERRUPTED
         if os.environ.get(DEBUG):
             raise
-        _silence_stdout()
+        _flush_or_silence()
         return _told(error)
     return code
 
@@ -60,6 +62,12 @@ def _run(arguments: Sequence[str] | None) -> int:
     return code if isinstance(code, int) else GOOD
 
 
+def _was_interrupted(error: BaseException) -> bool:
+    """Say whether an interrupt is behind it: an extension that is being imported turns one into an ImportError."""
+    before = error.__cause__ or error.__context__
+    return isinstance(error, KeyboardInterrupt) or (before is not None and _was_interrupted(before))
+
+
 def _told(error: Exception) -> int:
     from viommu.errors import ViommuError, told  # noqa: PLC0415
 
@@ -74,6 +82,13 @@ def _say(message: str) -> int:
     line = "".join(letter if letter.isprintable() else " " for letter in " ".join(message.split()))
     print(f"viommu: {line}", file=sys.stderr)  # noqa: T201
     return BAD_INPUT
+
+
+def _flush_or_silence() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _silence_stdout()
 
 
 def _silence_stdout() -> None:

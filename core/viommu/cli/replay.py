@@ -123,7 +123,7 @@ def _print_mismatches(out: Console, result: Replay) -> None:
 def _print_disputed(out: Console, result: Replay) -> None:
     if not result.disputed:
         return
-    out.print(f"\n{result.name}: {len(result.disputed)} disputed rows, which count for nothing", style="bold")
+    out.print(f"\n{result.name}: disputed rows, which count for nothing: {len(result.disputed)}", style="bold")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("row", "access", "recorded", "second walker", "ours", "note"):
         table.add_column(name)
