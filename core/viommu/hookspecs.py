@@ -111,6 +111,10 @@ class Decoded:
     ``name`` is the specification's (``TLBI_NH_VA``, ``F_TRANSLATION``). ``meaning`` is one sentence. ``complaints``
     are reserved bits that are set and encodings that hardware refuses; ``causes``, for faults, what is likely wrong,
     likeliest first.
+
+    Recordings and logs may use other names: ``aliases`` are those of the whole (``wait``, ``0x71``), ``field_aliases``
+    those of fields, with the descriptor's own (``addr`` -> ``InputAddr``). Names that differ in case and punctuation
+    alone need none.
     """
 
     kind: str
@@ -119,6 +123,8 @@ class Decoded:
     meaning: str
     complaints: tuple[str, ...] = ()
     causes: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    field_aliases: Mapping[str, str] = field(factory=dict)
 
 
 @hookspec(firstresult=True)
