@@ -15,7 +15,7 @@ from attrs import field, frozen
 from viommu import capture_rows
 from viommu.addresses import PASID_BITS
 from viommu.capture_files import Table, checked_file, parsed_number, unreadable
-from viommu.capture_pages import Pages, read_pages
+from viommu.capture_pages import read_pages
 from viommu.errors import CaptureError
 from viommu.hookspecs import Registers
 from viommu.machine import Machine
@@ -49,26 +49,26 @@ T = TypeVar("T")
 
 @frozen(eq=False)
 class Capture:
-    """One capture, its tables in memory; rows are read as they are asked for."""
+    """One capture; pages and rows are read as they are asked for."""
 
     path: Path
     name: str
     driver: str
     """The entry-point name of the driver whose hardware it is."""
     registers: Registers
-    pages: Pages = field(repr=False)
+    memory_file: str = MEMORY
     counts: Mapping[str, int] = field(factory=dict, repr=False)
     """How many rows each table should have, where the manifest says."""
 
     def memory(self) -> PhysicalMemory:
-        """Make physical memory of a private copy of the pages. Raises CaptureError."""
+        """Read the pages into physical memory that nobody else has. Raises CaptureError."""
         memory = PhysicalMemory()
-        for pa, data in self.pages.runs():
+        for pa, data in read_pages(self.path / self.memory_file).runs():
             memory.place(pa, data)
         return memory
 
     def machine(self, driver: BoundDriver | None = None) -> Machine:
-        """Make the captured machine. Raises UnknownDriver, BrokenDriver, BadRegister, DriverBug."""
+        """Make the captured machine. Raises CaptureError, UnknownDriver, BrokenDriver, BadRegister, DriverBug."""
         return Machine(driver or self.driver, self.memory(), self.registers)
 
     def has(self, table: str) -> bool:
@@ -126,14 +126,14 @@ def _looks_like_one(path: Path) -> bool:
 
 
 def load(path: Path) -> Capture:
-    """Read manifest and memory of a capture directory. Raises CaptureError."""
+    """Read the manifest of a capture directory. Raises CaptureError."""
     manifest = _Manifest(path / MANIFEST)
     return Capture(
         path=path,
         name=manifest.text("name", default=path.name),
         driver=manifest.text("driver"),
         registers=Registers(manifest.registers()),
-        pages=read_pages(path / manifest.memory_file()),
+        memory_file=manifest.memory_file(),
         counts=manifest.counts(),
     )
 

@@ -47,11 +47,11 @@ class Pages:
         return len(self.gpa)
 
     def runs(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """Give (physical address, a private copy of the bytes) of each unbroken stretch."""
+        """Give (physical address, bytes) of each unbroken stretch."""
         ends = np.flatnonzero(np.diff(self.gpa) != PAGE_SIZE) + 1
         for first, end in zip([0, *ends.tolist()], [*ends.tolist(), len(self)], strict=True):
             if end > first:
-                yield int(self.gpa[first]), self.page[first:end].reshape(-1).copy()
+                yield int(self.gpa[first]), self.page[first:end].reshape(-1)
 
 
 def read_pages(path: Path) -> Pages:
