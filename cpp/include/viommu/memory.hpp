@@ -10,6 +10,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "viommu/types.hpp"
@@ -35,7 +36,8 @@ struct Region {
 
 enum class Exchange : u8 { stored, changed, refused };
 
-// One immutable picture of the address space. Walks hold a picture, so a map or unmap never pulls memory from under them.
+// One immutable picture of the address space. Walks hold a picture, so a map or unmap never pulls memory from under
+// them.
 class RegionMap {
 public:
     explicit RegionMap(std::vector<Region> regions) : regions_(std::move(regions)) {}
@@ -57,16 +59,17 @@ private:
 // Stores that a walk made, so that they can be taken back.
 class UndoLog {
 public:
-    void stored(u64 pa, u64 before) { stores_.push_back({pa, before}); }
+    struct Store {
+        u64 pa, before, after;
+    };
+
+    void stored(const Store& store) { stores_.push_back(store); }
     bool empty() const { return stores_.empty(); }
     template <typename Restore> void unwind(Restore&& restore) {
-        for (; !stores_.empty(); stores_.pop_back()) restore(stores_.back().pa, stores_.back().before);
+        for (; !stores_.empty(); stores_.pop_back()) restore(stores_.back());
     }
 
 private:
-    struct Store {
-        u64 pa, before;
-    };
     std::vector<Store> stores_;
 };
 
@@ -88,16 +91,15 @@ public:
         const Region* region = region_of(pa);
         if (!region || !region->writable) return Exchange::refused;
         const Exchange outcome = exchange_in(*region, pa, expected, desired);
-        if (outcome == Exchange::stored && undo_) undo_->stored(pa, expected);
+        if (outcome == Exchange::stored && undo_) undo_->stored({pa, expected, desired});
         return outcome;
     }
 
+    // What somebody else has written since then stays.
     void undo() {
         if (!undo_ || undo_->empty()) return;
-        undo_->unwind([this](u64 pa, u64 before) {
-            const Region* region = region_of(pa);
-            u64 now;
-            if (load(pa, now)) exchange_in(*region, pa, now, before);
+        undo_->unwind([this](const UndoLog::Store& store) {
+            exchange_in(*region_of(store.pa), store.pa, store.after, store.before);
         });
     }
 
@@ -149,6 +151,8 @@ public:
 
     // Every region within [start, last] goes; the old picture, and with it the buffers, dies with its last reader.
     void remove(u64 start, u64 last) {
+        // Dies after the lock is let go: whoever owns a buffer may use this memory, or wait for who does (the GIL).
+        std::shared_ptr<const RegionMap> old;
         std::scoped_lock lock(mutex_);
         std::vector<Region> kept;
         for (const Region& r : map_->regions()) {
@@ -158,12 +162,17 @@ public:
                 throw std::invalid_argument("range " + range(start, last) + " would cut region " +
                                             range(r.start, r.last) + " in two: unmap whole regions");
         }
-        map_ = std::make_shared<const RegionMap>(std::move(kept));
+        old = std::exchange(map_, std::make_shared<const RegionMap>(std::move(kept)));
     }
+
+    // Whether all of the bytes lie in regions.
+    bool covers(u64 pa, std::size_t size) const { return !size || covered(*picture(), pa, size, false); }
 
     // Copies whole words or parts of them; false, with nothing stored, where any byte lies in a hole.
     bool read(u64 pa, std::byte* out, std::size_t size) const {
-        View memory = view();
+        const auto map = picture();
+        if (size && !covered(*map, pa, size, false)) return false;
+        View memory(map);
         return by_words(pa, size, [&](u64 at, std::size_t offset, std::size_t count) {
             u64 value;
             if (!memory.load(at, value)) return false;
@@ -175,17 +184,10 @@ public:
 
     bool write(u64 pa, const std::byte* in, std::size_t size) {
         const auto map = picture();
-        if (size && !writable(*map, pa, size)) return false;
+        if (size && !covered(*map, pa, size, true)) return false;
         View memory(map);
         return by_words(pa, size, [&](u64 at, std::size_t offset, std::size_t count) {
-            for (Exchange outcome = Exchange::changed; outcome != Exchange::stored;) {
-                u64 before;
-                if (!memory.load(at, before)) return false;
-                u64 after = before;
-                std::memcpy(reinterpret_cast<std::byte*>(&after) + offset, in, count);
-                outcome = memory.compare_exchange(at, before, after);
-                if (outcome == Exchange::refused) return false;
-            }
+            if (!store(memory, at, offset, in, count)) return false;
             in += count;
             return true;
         });
@@ -194,16 +196,32 @@ public:
 private:
     static std::string hex(u64 value) {
         char text[19];
-        return {text, static_cast<std::size_t>(std::snprintf(text, sizeof text, "%#llx", static_cast<unsigned long long>(value)))};
+        return {text, static_cast<std::size_t>(
+                          std::snprintf(text, sizeof text, "%#llx", static_cast<unsigned long long>(value)))};
     }
     static std::string range(u64 start, u64 last) { return "[" + hex(start) + ", " + hex(last) + "]"; }
 
-    static bool writable(const RegionMap& map, u64 pa, std::size_t size) {
+    // Replaces part of one word. Gives up where the word is never what was just read: memory behind callbacks may say
+    // so.
+    static bool store(View& memory, u64 at, std::size_t offset, const std::byte* in, std::size_t count) {
+        constexpr int most_attempts = 4096;
+        for (int attempt = 0; attempt < most_attempts; ++attempt) {
+            u64 before;
+            if (!memory.load(at, before)) return false;
+            u64 after = before;
+            std::memcpy(reinterpret_cast<std::byte*>(&after) + offset, in, count);
+            const Exchange outcome = memory.compare_exchange(at, before, after);
+            if (outcome != Exchange::changed) return outcome == Exchange::stored;
+        }
+        return false;
+    }
+
+    static bool covered(const RegionMap& map, u64 pa, std::size_t size, bool for_write) {
         const u64 last = pa + (size - 1);
         if (last < pa) return false;
         for (u64 at = pa;;) {
             const Region* region = map.find(at);
-            if (!region || !region->writable) return false;
+            if (!region || (for_write && !region->writable)) return false;
             if (region->last >= last) return true;
             at = region->last + 1;
         }
