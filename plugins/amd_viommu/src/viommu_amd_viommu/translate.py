@@ -9,7 +9,7 @@ from viommu.formats import X86, AmdV1, Context
 from viommu_amd_viommu.spec.device_table import DTE, HostAccessDirty
 
 if TYPE_CHECKING:
-    from viommu_amd_viommu.settings import Settings
+    from viommu_amd_viommu.hardware.settings import Settings
 
 UNTRANSLATED = Context()
 

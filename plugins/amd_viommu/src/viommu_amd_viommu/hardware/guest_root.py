@@ -8,14 +8,14 @@ from attrs import frozen
 
 from viommu.faults import Access, FaultKind, Refusal
 from viommu.formats import Context, walk
-from viommu_amd_viommu.refusals import NOT_PRESENT, cause_of, page_fault, page_table_error
+from viommu_amd_viommu.hardware.refusals import NOT_PRESENT, cause_of, page_fault, page_table_error
 from viommu_amd_viommu.spec.gcr3 import INDEX_BITS, GCR3Entry
 
 if TYPE_CHECKING:
     from viommu.faults import ConfigurationLog
     from viommu.formats import AmdV1
     from viommu.memory import PhysicalMemory
-    from viommu_amd_viommu.refusals import EventRefusal
+    from viommu_amd_viommu.hardware.refusals import EventRefusal
 
 
 @frozen

@@ -9,15 +9,15 @@ from attrs import evolve, frozen
 from viommu.faults import Refusal
 from viommu.formats import Context
 from viommu_amd_viommu import translate
-from viommu_amd_viommu.attribution import attribution
-from viommu_amd_viommu.guest_root import GuestRoots
-from viommu_amd_viommu.refusals import BAD_ENCODING, NOT_PRESENT, RESERVED, illegal_entry, page_fault
+from viommu_amd_viommu.hardware.attribution import attribution
+from viommu_amd_viommu.hardware.guest_root import GuestRoots
+from viommu_amd_viommu.hardware.refusals import BAD_ENCODING, NOT_PRESENT, RESERVED, illegal_entry, page_fault
 
 if TYPE_CHECKING:
     from viommu.faults import ConfigurationLog
     from viommu.memory import PhysicalMemory
-    from viommu_amd_viommu.refusals import EventRefusal
-    from viommu_amd_viommu.settings import Settings
+    from viommu_amd_viommu.hardware.refusals import EventRefusal
+    from viommu_amd_viommu.hardware.settings import Settings
     from viommu_amd_viommu.spec.device_table import DTE
 
 _LOWER_HALF = (1 << 128) - 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from viommu.faults import FaultKind, Refusal
-from viommu_amd_viommu.attribution import NOBODY, Attribution
+from viommu_amd_viommu.hardware.attribution import NOBODY, Attribution
 from viommu_amd_viommu.spec.events import EventCode
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from viommu.faults import Access, FaultKind, Report
-from viommu_amd_viommu.attribution import Attribution
-from viommu_amd_viommu.refusals import NOT_PRESENT, Cause, EventRefusal, cause_of
+from viommu_amd_viommu.hardware.attribution import Attribution
+from viommu_amd_viommu.hardware.refusals import NOT_PRESENT, Cause, EventRefusal, cause_of
 from viommu_amd_viommu.spec.events import (
     DevTabHardwareError,
     EventCode,

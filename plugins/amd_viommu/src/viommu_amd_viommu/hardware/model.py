@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from viommu.faults import Refusal
-from viommu_amd_viommu import reporting, translate
-from viommu_amd_viommu.decision import Decision
-from viommu_amd_viommu.refusals import NOT_PRESENT, device_table_error, illegal_entry
-from viommu_amd_viommu.settings import Settings
+from viommu_amd_viommu import translate
+from viommu_amd_viommu.hardware import reporting
+from viommu_amd_viommu.hardware.decision import Decision
+from viommu_amd_viommu.hardware.refusals import NOT_PRESENT, device_table_error, illegal_entry
+from viommu_amd_viommu.hardware.settings import Settings
 from viommu_amd_viommu.spec.device_table import DTE
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from viommu.formats import Context
     from viommu.hookspecs import Registers
     from viommu.memory import PhysicalMemory
-    from viommu_amd_viommu.refusals import EventRefusal
+    from viommu_amd_viommu.hardware.refusals import EventRefusal
 
 
 @frozen
