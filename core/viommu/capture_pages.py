@@ -25,6 +25,9 @@ ARCHIVE_LIMIT = 1 << 30
 MEMORY_LIMIT = 1 << 30
 """Bytes of pages that are read into memory at most."""
 
+STRETCH_LIMIT = 1 << 14
+"""Unbroken stretches of pages: each is a region of memory, and regions are meant to be few."""
+
 DIRECTORY_LIMIT = 1 << 16
 """Bytes of the archive's directory: it lists two arrays, and its length bounds what listing them costs."""
 
@@ -160,3 +163,7 @@ def _check(path: Path, gpa: NDArray[np.uint64], page: NDArray[np.uint8]) -> None
     if falling.any():
         at = int(falling.argmax()) + 1
         raise CaptureError(str(path), "gpa.npy", f"gpa[{at}]", int(gpa[at]), f"it is not above {int(gpa[at - 1]):#x}")
+    stretches = 1 + int(np.count_nonzero(np.diff(gpa) != PAGE_SIZE))
+    if stretches > STRETCH_LIMIT:
+        bound = f"at most {STRETCH_LIMIT:#x} unbroken stretches of pages are read"
+        raise CaptureError(str(path), "gpa.npy", "stretches", stretches, bound)

@@ -285,6 +285,15 @@ def test_an_archive_with_an_endless_list_of_members_is_not_read(tmp_path: Path) 
         read_pages(path)
 
 
+def test_pages_that_are_scattered_beyond_reason_are_not_read(tmp_path: Path) -> None:
+    gpa = np.arange(0x4001, dtype=np.uint64) * 0x2000
+    path = tmp_path / "memory.npz"
+    np.savez_compressed(path, gpa=gpa, page=np.zeros((len(gpa), 4096), np.uint8))
+
+    with pytest.raises(CaptureError, match=r"gpa\.npy: stretches 0x4001: at most 0x4000 unbroken stretches"):
+        read_pages(path)
+
+
 def test_an_object_array_is_never_unpickled(tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[object, ...]:
