@@ -151,7 +151,7 @@ def _stage_heading(entry: Entry, kind: str) -> Line:
 def _beneath(entries: Sequence[Entry], purpose: str) -> Iterator[Line]:
     """Show what stage 2 read for the sake of one stage-1 entry."""
     if entries:
-        yield Line(3, f"stage 2 finds that entry{purpose}: {entries[0].format} tables, IPA {entries[0].input:#x}")
+        yield Line(3, f"stage 2 looks for that entry{purpose}: {entries[0].format} tables, IPA {entries[0].input:#x}")
     for entry in entries:
         yield from _entry(4, entry)
 

@@ -76,5 +76,5 @@ def test_a_recorded_nested_walk_shows_both_stages(run: Run) -> None:
     assert (code, err) == (0, "")
     assert "STE at 0x480a8a00" in out
     assert "level 3 at IPA 0x90000000 (PA 0x45c74000)" in out
-    assert "stage 2 finds that entry" in out
+    assert "stage 2 looks for that entry" in out
     assert out.endswith("result\n  PA 0x45b4f000 through IPA 0x91001000, 4K page, rights rwx\n")
