@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from viommu._engine import (
+    NO_PASID,
     X86,
     AmdV1,
     ArmHalf,
@@ -21,6 +22,7 @@ from viommu._engine import (
 from viommu.entries import entry_layout
 
 __all__ = [
+    "NO_PASID",
     "X86",
     "AmdV1",
     "ArmHalf",
