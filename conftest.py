@@ -21,11 +21,15 @@ def _use_engine(path: str) -> None:
 if "VIOMMU_ENGINE" in os.environ:  # `make sanitize`: another build takes the installed one's place
     _use_engine(os.environ["VIOMMU_ENGINE"])
 
-# Machines are shared, so a slow example says nothing.
-settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Machines are shared, so a slow example says nothing. CI tries the same examples each time: what it says of a change is
+# of that change.
+settings.register_profile(
+    "default", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
+)
 settings.register_profile(
     "long",
     settings.get_profile("default"),
+    derandomize=False,
     max_examples=int(os.environ.get("VIOMMU_LONG_EXAMPLES", "20000")),
     print_blob=True,
 )
