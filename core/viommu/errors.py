@@ -9,6 +9,9 @@ from __future__ import annotations
 from attrs import define
 
 
+TOLD_LENGTH = 240
+
+
 def shown(value: object) -> str:
     """Write a value as messages show it: integers in hexadecimal, text quoted, anything long cut short."""
     if isinstance(value, int):
@@ -18,8 +21,9 @@ def shown(value: object) -> str:
 
 
 def told(error: BaseException) -> str:
-    """Write an exception in one line."""
+    """Write an exception in one line, cut short where it would fill a screen."""
     text = " ".join(str(error).split())
+    text = text if len(text) <= TOLD_LENGTH else f"{text[:TOLD_LENGTH]}..."
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
