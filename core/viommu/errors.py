@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from attrs import define
 
-
 TOLD_LENGTH = 240
 
 
