@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from attrs import define, field
 
+from viommu.board import Board
 from viommu.faults import Access, Fault, Refusal, Report
 from viommu.formats import Context, walk
 from viommu.hookspecs import Registers
@@ -114,7 +115,7 @@ class Guest:
     @property
     def hardware(self) -> HardwareModel:
         values = {layout.__name__: int(layout(**fields)) for layout, fields in self.registers.items()}
-        return driver.viommu_hardware(self.memory, Registers(values))
+        return driver.viommu_hardware(self.memory, Registers(values), Board(self.memory))
 
     # Structures.
 

@@ -201,7 +201,7 @@ def test_the_cd_decides_whether_stage_1_faults_are_recorded(
     report = guest.report(0x3000)
 
     assert report.reason == "F_TRANSLATION"
-    assert report.outcome == ("fault" if recorded else "abort")
+    assert report.outcome == ("stall" if stalled else "fault" if recorded else "abort")
     assert (report.record is not None) == bool(recorded)
     assert report.record is None or stalled == TranslationRecord.decode(report.record).STALL
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from viommu.hookspecs import DriverInfo, hookimpl
-from viommu_smmuv3_cmdqv.features import read_features
 from viommu_smmuv3_cmdqv.hardware import Smmuv3
 from viommu_smmuv3_cmdqv.spec import LAYOUTS
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from viommu.hookspecs import Registers
     from viommu.layout import Descriptor
     from viommu.memory import PhysicalMemory
+    from viommu.platform import Platform
 
 hookspec_version = 1
 
@@ -29,7 +29,9 @@ INFO = DriverInfo(
         "stage 1, stage 2, nested, bypass, abort",
         "VMSAv8-64 tables with 4K, 16K and 64K granules, 52-bit addresses",
         "hardware update of access flag and dirty state",
-        "event records",
+        "command queue with every command",
+        "event queue with stalls and merging, page requests, global errors, interrupts by message and wire",
+        "device TLBs: translation requests, translated accesses, invalidation",
     ),
     specification="Arm IHI 0070",
 )
@@ -48,6 +50,6 @@ def viommu_layouts() -> Mapping[str, type[Descriptor]]:
 
 
 @hookimpl
-def viommu_hardware(memory: PhysicalMemory, registers: Registers) -> Smmuv3:
+def viommu_hardware(memory: PhysicalMemory, registers: Registers, platform: Platform) -> Smmuv3:
     """Make one SMMU. Raises BadRegister."""
-    return Smmuv3(memory, read_features(registers))
+    return Smmuv3.made(memory, registers, platform)

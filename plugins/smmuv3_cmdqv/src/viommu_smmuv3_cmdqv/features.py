@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from attrs import field, frozen
 
@@ -22,7 +22,6 @@ from viommu_smmuv3_cmdqv.spec.registers import (
 from viommu_smmuv3_cmdqv.spec.sizes import AddressSize
 
 if TYPE_CHECKING:
-    from viommu.hookspecs import Registers
     from viommu.layout import Descriptor
 
     Register = TypeVar("Register", bound=Descriptor)
@@ -38,6 +37,13 @@ ADDRESS_BITS = {
     AddressSize.BITS_56: 52,  # 56 bits exist in VMSAv9-128 tables alone
 }
 AARCH32_IPA_BITS = 40
+
+
+class RegisterValues(Protocol):
+    """Values by the register's name: `viommu.hookspecs.Registers`, or the registers of a live model."""
+
+    def __getitem__(self, name: str) -> int:
+        """The value of one register."""
 
 
 @frozen
@@ -78,7 +84,7 @@ class Features:
         return min(ADDRESS_BITS[AddressSize(code)], self.oas)
 
 
-def read_features(registers: Registers) -> Features:
+def read_features(registers: RegisterValues) -> Features:
     """Decode ``registers``. Raises BadRegister where they describe no SMMU that this driver models."""
     features = Features(
         idr0=_read(IDR0, registers),
@@ -97,7 +103,7 @@ def read_features(registers: Registers) -> Features:
     return features
 
 
-def _read(layout: type[Register], registers: Registers) -> Register:
+def _read(layout: type[Register], registers: RegisterValues) -> Register:
     name, value = layout.__name__, registers[layout.__name__]
     try:
         return layout.decode(value)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class Recording(Descriptor, width=32):
     """The driver's own bits of a Context (`viommu.formats.Context`); those of a disabled SMMU are 0.
 
-    R and S of each stage; NESTED: the tables of stage 1 lie behind stage 2; the overrides in force.
+    R and S of each stage; NESTED: the tables of stage 1 lie behind stage 2; the overrides in force; MEV: events that
+    say the same may be merged.
     """
 
     S1R = Bit(0)
@@ -27,6 +28,7 @@ class Recording(Descriptor, width=32):
     NESTED = Bit(4)
     PRIVCFG = Field(6, 5, of=PrivilegeOverride)
     INSTCFG = Field(8, 7, of=InstructionOverride)
+    MEV = Bit(9)
 
     def stalls(self, stage: Stage) -> bool:
         """Whether a translation fault of ``stage`` holds the transaction."""
@@ -48,4 +50,5 @@ def recording_of(ste: STE, cd: CD | None, features: Features) -> Recording:
         NESTED=ste.Config == StreamConfig.NESTED,
         PRIVCFG=ste.PRIVCFG if overrides else 0,
         INSTCFG=ste.INSTCFG if overrides else 0,
+        MEV=ste.MEV,
     )

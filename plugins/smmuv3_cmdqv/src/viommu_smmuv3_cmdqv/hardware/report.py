@@ -29,23 +29,30 @@ DWORD3_ADDRESS = (1 << 52) - 1
 """What the last doubleword of a record can hold of an address."""
 
 
-def report_fault(fault: Fault) -> Report:
+def report(fault: Fault, stall_tag: int | None) -> Report:
+    """The report of a refused access; ``stall_tag`` is the one that it gets if it stalls, None: it cannot."""
+    if fault.refusal is not None:
+        return _refusal(fault, fault.refusal, stall_tag)
+    return _fault(fault, stall_tag)
+
+
+def _fault(fault: Fault, stall_tag: int | None) -> Report:
     """The report of an access that a walk, or bypass, refused."""
     event, recording = event_of(fault.kind, fault.stage), Recording.decode(fault.driver_bits)
     if event is EventId.F_WALK_EABT:
         return _recorded(event, _walk_abort(fault, recording))
     if recording.silent(fault.stage):
         return Report("abort", event.name)
-    return _recorded(event, _translation(event, fault, recording))
+    return _translation(event, fault, recording, stall_tag)
 
 
-def report_refusal(fault: Fault, refusal: Refusal) -> Report:
+def _refusal(fault: Fault, refusal: Refusal, stall_tag: int | None) -> Report:
     """The report of an access that never came to its own walk."""
     if refusal.silent:
         return Report("abort", refusal.reason)
     event = EventId(refusal.code)
     if refusal.walk is not None:
-        return _cd_behind_stage2(event, fault, refusal.walk)
+        return _cd_behind_stage2(event, fault, refusal.walk, stall_tag)
     values: dict[str, int] = {"ID": event, "SID": fault.requester}
     layout = RECORDS[event]
     if "SSID" in layout.fields:
@@ -54,10 +61,14 @@ def report_refusal(fault: Fault, refusal: Refusal) -> Report:
         values["SSV"] = fault.pasid is not None
     if "FetchAddr" in layout.fields:
         values["FetchAddr"] = _fetch_address(refusal.address or 0)
+    if "RnW" in layout.fields:
+        values["RnW"] = Access.WRITE not in fault.access
+    if "InputAddr" in layout.fields:
+        values["InputAddr"] = fault.iova & layout.fields["InputAddr"].maximum
     return _recorded(event, layout(**values).encode())
 
 
-def _cd_behind_stage2(event: EventId, fault: Fault, result: Result) -> Report:
+def _cd_behind_stage2(event: EventId, fault: Fault, result: Result, stall_tag: int | None) -> Report:
     recording = Recording.decode(result.driver_bits)
     access = _access(fault, recording)
     if event not in TRANSLATION_EVENTS:
@@ -67,19 +78,19 @@ def _cd_behind_stage2(event: EventId, fault: Fault, result: Result) -> Report:
         return _recorded(event, aborted.encode())
     if recording.silent(Stage.STAGE2):
         return Report("abort", event.name)
-    refused = TranslationRecord(
-        ID=event,
-        STALL=recording.stalls(Stage.STAGE2),
-        S2=1,
-        CLASS=OperationClass.CD,
-        IPA=_page_address(result.ipa),
-        **access,
-    )
-    return _recorded(event, refused.encode())
+    refused = TranslationRecord(ID=event, S2=1, CLASS=OperationClass.CD, IPA=_page_address(result.ipa), **access)
+    return _may_stall(refused, event, stall_tag if recording.stalls(Stage.STAGE2) else None)
 
 
 def _recorded(event: EventId, record: bytes) -> Report:
     return Report("fault", event.name, record)
+
+
+def _may_stall(record: TranslationRecord, event: EventId, stall_tag: int | None) -> Report:
+    """The report of a translation fault; ``stall_tag`` None: it ends the access."""
+    if stall_tag is None:
+        return _recorded(event, record.encode())
+    return Report("stall", event.name, record.replace(STALL=1, STAG=stall_tag).encode(), stall_tag)
 
 
 def _walk_abort(fault: Fault, recording: Recording) -> bytes:
@@ -111,19 +122,19 @@ def _is_table(fault: Fault) -> bool:
     return fault.level > 0 and fault.entry_value & 3 == 3
 
 
-def _translation(event: EventId, fault: Fault, recording: Recording) -> bytes:
+def _translation(event: EventId, fault: Fault, recording: Recording, stall_tag: int | None) -> Report:
     stage2 = fault.stage is Stage.STAGE2
     operation = _operation(fault, nested=bool(recording.NESTED))
     table_permission = event is EventId.F_PERMISSION and operation is OperationClass.TT
-    return TranslationRecord(
+    record = TranslationRecord(
         ID=event,
-        STALL=recording.stalls(fault.stage),
         S2=stage2,
         CLASS=operation,
         TTRnW=table_permission and not fault.for_update,
         IPA=_page_address(fault.ipa) if stage2 else 0,
         **_access(fault, recording),
-    ).encode()
+    )
+    return _may_stall(record, event, stall_tag if recording.stalls(fault.stage) else None)
 
 
 def _access(fault: Fault, recording: Recording) -> dict[str, int]:

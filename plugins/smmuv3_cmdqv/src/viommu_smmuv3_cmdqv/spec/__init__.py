@@ -5,9 +5,11 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from viommu_smmuv3_cmdqv.spec.commands import COMMANDS
 from viommu_smmuv3_cmdqv.spec.context_descriptor import CD, L1CD
 from viommu_smmuv3_cmdqv.spec.events import RECORDS
-from viommu_smmuv3_cmdqv.spec.registers import CR0, CR2, GBPA, IDR0, IDR1, IDR3, IDR5, STRTAB_BASE, STRTAB_BASE_CFG
+from viommu_smmuv3_cmdqv.spec.page_requests import PageRequestRecord
+from viommu_smmuv3_cmdqv.spec.register_map import REGISTERS
 from viommu_smmuv3_cmdqv.spec.stream_table import L1STD, STE
 
 if TYPE_CHECKING:
@@ -15,11 +17,13 @@ if TYPE_CHECKING:
 
     from viommu.layout import Descriptor
 
-REGISTERS = (IDR0, IDR1, IDR3, IDR5, CR0, CR2, GBPA, STRTAB_BASE, STRTAB_BASE_CFG)
-STRUCTURES = (L1STD, STE, L1CD, CD)
+STRUCTURES: tuple[type[Descriptor], ...] = (L1STD, STE, L1CD, CD)
 
 LAYOUTS: Mapping[str, type[Descriptor]] = MappingProxyType(
-    {layout.__name__: layout for layout in STRUCTURES + REGISTERS}
+    {layout.__name__: layout for layout in STRUCTURES}
+    | {name: layout for name, (_, layout) in REGISTERS.items()}
     | {event.name: record for event, record in RECORDS.items()}
+    | {f"CMD_{opcode.name}": command for opcode, command in COMMANDS.items()}
+    | {"PRI_REQUEST": PageRequestRecord}
 )
-"""Structures and registers by name; records by the name of their event."""
+"""Structures and registers by name; records by the name of their event, commands by theirs."""

@@ -6,7 +6,7 @@ from enum import IntEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from viommu.layout import Bit, Bits, Descriptor, Field
+from viommu.layout import Bit, Bits, Descriptor, Field, Ignored
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,6 +92,27 @@ class UnsupportedRecord(TransactionRecord):
     Reason = Bits(79, 64)
 
 
+class ForbiddenRecord(StreamRecord):
+    """F_TRANSL_FORBIDDEN: an access with an address that ATS gave, where none may be."""
+
+    RnW = Bit(99)
+    InputAddr = Bits(191, 128)
+
+
+class BadRequestRecord(StreamRecord):
+    """F_BAD_ATS_TREQ: an ATS translation request where none may be."""
+
+    InputAddr = Bits(191, 140, shift=12)
+
+
+class PageRequestHintRecord(StreamRecord):
+    """E_PAGE_REQUEST; what it says of the page is not named."""
+
+    Payload1 = Ignored(127, 64)
+    Payload2 = Ignored(191, 128)
+    Payload3 = Ignored(255, 192)
+
+
 class WalkRecord(TransactionRecord):
     """What a record has that tells of a stage: which, and for whose sake."""
 
@@ -129,7 +150,9 @@ RECORDS: Mapping[EventId, type[EventRecord]] = MappingProxyType(
         EventId.C_BAD_STREAMID: StreamRecord,
         EventId.F_STE_FETCH: FetchRecord,
         EventId.C_BAD_STE: StreamRecord,
+        EventId.F_BAD_ATS_TREQ: BadRequestRecord,
         EventId.F_STREAM_DISABLED: EventRecord,
+        EventId.F_TRANSL_FORBIDDEN: ForbiddenRecord,
         EventId.C_BAD_SUBSTREAMID: BadSubstreamRecord,
         EventId.F_CD_FETCH: FetchRecord,
         EventId.C_BAD_CD: StreamRecord,
@@ -140,7 +163,8 @@ RECORDS: Mapping[EventId, type[EventRecord]] = MappingProxyType(
         EventId.F_PERMISSION: TranslationRecord,
         EventId.F_TLB_CONFLICT: TlbConflictRecord,
         EventId.F_CFG_CONFLICT: ConflictRecord,
+        EventId.E_PAGE_REQUEST: PageRequestHintRecord,
         EventId.F_VMS_FETCH: FetchRecord,
     }
 )
-"""The layout of each event's record. What ATS and page requests record is not among them."""
+"""The layout of each event's record."""

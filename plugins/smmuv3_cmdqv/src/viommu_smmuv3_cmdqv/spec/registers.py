@@ -1,4 +1,4 @@
-"""Registers that decide how a transaction is translated (IHI 0070, chapter 6.3)."""
+"""Registers that say what the SMMU can do, and those that switch it (IHI 0070, chapter 6.3)."""
 
 from __future__ import annotations
 
@@ -109,6 +109,12 @@ class IDR1(Descriptor, width=32):
     ECMDQ = Bit(31)
 
 
+class IDR2(Descriptor, width=32):
+    """Features: where the page of VATOS is, in units of 64 KB."""
+
+    BA_VATOS = Bits(9, 0)
+
+
 class IDR3(Descriptor, width=32):
     """Features: page-table extensions."""
 
@@ -126,6 +132,12 @@ class IDR3(Descriptor, width=32):
     DPT = Bit(15)
 
 
+class IDR4(Descriptor, width=32):
+    """Features: the implementer's own."""
+
+    IMPDEF = Bits(31, 0)
+
+
 class IDR5(Descriptor, width=32):
     """Features: address sizes and granules."""
 
@@ -137,6 +149,34 @@ class IDR5(Descriptor, width=32):
     D128 = Bit(8)
     VAX = Field(11, 10, of=VirtualAddressExtend)
     STALL_MAX = Bits(31, 16)
+
+
+class IIDR(Descriptor, width=32):
+    """Who made it."""
+
+    Implementer = Bits(11, 0)
+    Revision = Bits(15, 12)
+    Variant = Bits(19, 16)
+    ProductID = Bits(31, 20)
+
+
+class AIDR(Descriptor, width=32):
+    """Which version of the architecture: SMMUv3.minor."""
+
+    ArchMinorRev = Bits(3, 0)
+    ArchMajorRev = Bits(7, 4)
+
+
+class PIDR(Descriptor, width=32):
+    """One byte of the peripheral's identity (a CoreSight convention)."""
+
+    ID = Bits(7, 0)
+
+
+class CIDR(Descriptor, width=32):
+    """One byte of the component's class (a CoreSight convention)."""
+
+    PRMBL = Bits(7, 0)
 
 
 class CR0(Descriptor, width=32):
@@ -151,6 +191,21 @@ class CR0(Descriptor, width=32):
     DPT_WALK_EN = Bit(10)
 
 
+class CR0ACK(CR0):
+    """What of CR0 has taken effect."""
+
+
+class CR1(Descriptor, width=32):
+    """Control: how structures and queues are read and written. Cacheability: 0 none, 1 write-back, 2 write-through."""
+
+    QUEUE_IC = Bits(1, 0)
+    QUEUE_OC = Bits(3, 2)
+    QUEUE_SH = Bits(5, 4)
+    TABLE_IC = Bits(7, 6)
+    TABLE_OC = Bits(9, 8)
+    TABLE_SH = Bits(11, 10)
+
+
 class CR2(Descriptor, width=32):
     """Control: EL2 with E2H, records of invalid StreamIDs, broadcast maintenance."""
 
@@ -158,6 +213,12 @@ class CR2(Descriptor, width=32):
     RECINVSID = Bit(1)
     PTM = Bit(2)
     REC_CFG_ATS = Bit(3)
+
+
+class STATUSR(Descriptor, width=32):
+    """Whether the SMMU sleeps."""
+
+    DORMANT = Bit(0)
 
 
 class GBPA(Descriptor, width=32):
@@ -171,6 +232,12 @@ class GBPA(Descriptor, width=32):
     INSTCFG = Bits(19, 18)
     ABORT = Bit(20)
     UPDATE = Bit(31)
+
+
+class AGBPA(Descriptor, width=32):
+    """Global bypass attributes: the implementer's own."""
+
+    IMPDEF = Bits(31, 0)
 
 
 class STRTAB_BASE(Descriptor, width=64):

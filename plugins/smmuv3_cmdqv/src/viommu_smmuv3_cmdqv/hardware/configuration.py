@@ -1,4 +1,4 @@
-"""The silicon of one SMMU: from (StreamID, SubstreamID) to a Context, and from a fault to its event."""
+"""From (StreamID, SubstreamID) to a Context, by reading the structures in memory (IHI 0070, chapter 3)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from viommu_smmuv3_cmdqv import translate
 from viommu_smmuv3_cmdqv.hardware.context import ContextTable, select_substream
 from viommu_smmuv3_cmdqv.hardware.legality import cd_complaint, ste_complaint
 from viommu_smmuv3_cmdqv.hardware.refusals import abort, refuse
-from viommu_smmuv3_cmdqv.hardware.report import report_fault, report_refusal
 from viommu_smmuv3_cmdqv.hardware.stream import find_ste
 from viommu_smmuv3_cmdqv.spec.events import EventId
 from viommu_smmuv3_cmdqv.spec.stream_table import StreamConfig
 
 if TYPE_CHECKING:
-    from viommu.faults import ConfigurationLog, Fault, Report
+    from viommu.faults import ConfigurationLog
     from viommu.formats import ArmStage2, Context
     from viommu.memory import PhysicalMemory
     from viommu_smmuv3_cmdqv.features import Features
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 
 
 @frozen
-class Smmuv3:
-    """An SMMUv3's translation side, Non-secure state, AArch64 tables."""
+class Configuration:
+    """What the structures in memory say under one state of the registers: Non-secure state, AArch64 tables."""
 
     memory: PhysicalMemory
     features: Features
@@ -34,26 +33,26 @@ class Smmuv3:
     def configure(self, requester: int, pasid: int | None, log: ConfigurationLog) -> Context | Refusal:
         """Find what governs one (StreamID, SubstreamID), as `viommu.hookspecs.HardwareModel` promises."""
         if not self.features.cr0.SMMUEN:
-            return self._disabled(log)
+            return self.disabled(log)
+        ste = self.stream(requester, log)
+        if isinstance(ste, Refusal):
+            return ste
+        if ste.Config < StreamConfig.BYPASS:
+            return abort("STE.Config", f"Config {int(ste.Config)} ends every transaction")
+        return self._stream(ste, pasid, log)
+
+    def stream(self, requester: int, log: ConfigurationLog) -> STE | Refusal:
+        """Find the STE of one StreamID: one that is legal, or lets nothing pass."""
         ste = find_ste(self.memory, self.features, requester, log)
         if isinstance(ste, Refusal):
             return ste
         if not ste.V:
             return refuse(EventId.C_BAD_STE, "V is 0")
-        if ste.Config < StreamConfig.BYPASS:
-            return abort("STE.Config", f"Config {int(ste.Config)} ends every transaction")
-        complaint = ste_complaint(ste, self.features)
-        if complaint is not None:
-            return refuse(EventId.C_BAD_STE, complaint)
-        return self._stream(ste, pasid, log)
+        complaint = ste_complaint(ste, self.features) if ste.Config >= StreamConfig.BYPASS else None
+        return ste if complaint is None else refuse(EventId.C_BAD_STE, complaint)
 
-    def report(self, fault: Fault) -> Report:
-        """Say of a refused access what the SMMU would record."""
-        if fault.refusal is not None:
-            return report_refusal(fault, fault.refusal)
-        return report_fault(fault)
-
-    def _disabled(self, log: ConfigurationLog) -> Context | Refusal:
+    def disabled(self, log: ConfigurationLog) -> Context | Refusal:
+        """What becomes of a transaction while CR0.SMMUEN is 0 (GBPA)."""
         if self.features.gbpa.ABORT:
             return abort("GBPA.ABORT", "the SMMU is disabled and GBPA.ABORT ends every transaction")
         log.note("the SMMU is disabled: bypass, as GBPA says")

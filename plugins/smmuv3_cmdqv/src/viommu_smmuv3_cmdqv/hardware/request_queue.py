@@ -1,0 +1,102 @@
+"""The queue of page requests, and the answers that the SMMU gives itself (IHI 0070, chapter 8)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import define
+
+from viommu.faults import Access, Refusal
+from viommu.platform import PageResponse, ResponseCode
+from viommu_smmuv3_cmdqv.hardware.ring import OVERFLOW, POINTER, request_ring
+from viommu_smmuv3_cmdqv.hardware.signals import GlobalError, Source
+from viommu_smmuv3_cmdqv.spec.page_requests import PageRequestRecord
+from viommu_smmuv3_cmdqv.spec.queue_registers import PRIQ_IRQ_CFG2
+
+if TYPE_CHECKING:
+    from viommu.addresses import Pasid
+    from viommu.platform import PageRequest
+    from viommu_smmuv3_cmdqv.hardware.signals import Signals
+    from viommu_smmuv3_cmdqv.hardware.silicon import Silicon
+
+
+class _Unheard:
+    """A ConfigurationLog that nobody reads."""
+
+    def fetched(self, structure: type, address: int, raw: bytes | None, note: str = "") -> None:
+        """Forget what was read."""
+
+    def note(self, text: str) -> None:
+        """Forget what was said."""
+
+
+@define(eq=False)
+class RequestQueue:
+    """Writes page requests. While it cannot, it answers groups itself, and drops requests that end no group."""
+
+    chip: Silicon
+    signals: Signals
+
+    def append(self, request: PageRequest) -> None:
+        """Take one request. A queue that lost requests takes no more until software acknowledges that."""
+        if not self._is_open():
+            self._answer(request, ResponseCode.FAILURE)
+        elif self._overflows():
+            self._answer(request, ResponseCode.SUCCESS)  # the device will ask again
+        else:
+            self._store(request)
+
+    def _is_open(self) -> bool:
+        features = self.chip.features
+        enabled = features.idr0.PRI and features.cr0.SMMUEN and features.cr0.PRIQEN
+        return bool(enabled) and not self.signals.is_active(GlobalError.PRIQ_ABORT)
+
+    def _overflows(self) -> bool:
+        registers = self.chip.registers
+        if (registers["PRIQ_PROD"] ^ registers["PRIQ_CONS"]) & OVERFLOW:
+            return True
+        if not request_ring(self.chip).is_full(registers["PRIQ_PROD"] & POINTER, registers["PRIQ_CONS"] & POINTER):
+            return False
+        registers["PRIQ_PROD"] ^= OVERFLOW
+        self.chip.platform.observe("smmuv3.overflow", {"queue": "PRIQ"})
+        return True
+
+    def _answer(self, request: PageRequest, code: ResponseCode) -> None:
+        if request.last:
+            pasid = self._answered_pasid(request)
+            self.chip.platform.respond(PageResponse(request.requester, pasid, request.group, code))
+
+    def _answered_pasid(self, request: PageRequest) -> Pasid | None:
+        """Whether an answer that software does not give carries the PASID is the STE's to say (PPAR)."""
+        if request.pasid is None or not self.chip.features.cr0.SMMUEN:
+            return None
+        ste = self.chip.configuration.stream(request.requester, _Unheard())
+        return None if isinstance(ste, Refusal) or not ste.PPAR else request.pasid
+
+    def _store(self, request: PageRequest) -> None:
+        ring, registers = request_ring(self.chip), self.chip.registers
+        prod, cons = registers["PRIQ_PROD"] & POINTER, registers["PRIQ_CONS"] & POINTER
+        if not self.chip.memory.write(ring.address(prod), record_of(request).encode()):
+            self.signals.raise_error(GlobalError.PRIQ_ABORT)
+            self._answer(request, ResponseCode.FAILURE)
+            return
+        registers["PRIQ_PROD"] = registers["PRIQ_PROD"] & OVERFLOW | ring.after(prod)
+        last_only = PRIQ_IRQ_CFG2.decode(registers["PRIQ_IRQ_CFG2"]).LO
+        if request.last if last_only else not ring.waiting(prod, cons):
+            self.signals.interrupt(Source.PRIQ)
+
+
+def record_of(request: PageRequest) -> PageRequestRecord:
+    """The queue's entry for a request."""
+    return PageRequestRecord(
+        SID=request.requester,
+        SSID=request.pasid or 0,
+        SSID_V=request.pasid is not None,
+        Priv=Access.PRIVILEGED in request.access,
+        Exec=Access.EXECUTE in request.access,
+        Read=Access.READ in request.access,
+        Write=Access.WRITE in request.access,
+        Last=request.last,
+        PRGIndex=request.group & PageRequestRecord.PRGIndex.maximum,
+        Address=request.iova & PageRequestRecord.Address.maximum,
+    )
