@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from viommu.capture_files import Row
-    from viommu.capture_rows import DisputedRow, MutatedRow, RecordedRow
+    from viommu.capture_rows import DescribedRow, DisputedRow, FaultRow, MutatedRow, RecordedRow
     from viommu.drivers import BoundDriver
 
 FORMAT = "viommu-capture/1"
@@ -34,6 +34,7 @@ MANIFEST = "manifest.json"
 MEMORY = "memory.npz"
 TRANSLATIONS = "translations.csv"
 DISPUTED = "disputed.csv"
+COMMANDS = "commands.csv"
 FAULTS = "faults.csv"
 MUTATIONS = "mutations.csv"
 
@@ -83,15 +84,13 @@ class Capture:
         """Read disputed.csv row by row, nothing where there is none. Raises CaptureError."""
         return self._rows(DISPUTED, capture_rows.TRANSLATION_COLUMNS, capture_rows.disputed_row, bounds)
 
-    def faults_in_force(self, bounds: Bounds = ANY_HARDWARE) -> Iterator[RecordedRow]:
-        """Read the rows of faults.csv that these very tables provoked. Raises CaptureError."""
+    def commands(self, bounds: Bounds = ANY_HARDWARE) -> Iterator[DescribedRow]:
+        """Read commands.csv row by row, nothing where there is none. Raises CaptureError."""
+        return self._rows(COMMANDS, capture_rows.COMMAND_COLUMNS, capture_rows.command_row, bounds)
 
-        def read(row: Row, bounds: Bounds) -> RecordedRow | None:
-            in_force = row.choice("tables", ("in-force", "history")) == "in-force"
-            return capture_rows.fault_row(row, bounds) if in_force else None
-
-        rows = self._rows(FAULTS, capture_rows.FAULT_COLUMNS, read, bounds)
-        return (row for row in rows if row is not None)
+    def faults(self, bounds: Bounds = ANY_HARDWARE) -> Iterator[FaultRow]:
+        """Read faults.csv row by row, nothing where there is none. Raises CaptureError."""
+        return self._rows(FAULTS, capture_rows.FAULT_COLUMNS, capture_rows.fault_row, bounds)
 
     def mutations(self, bounds: Bounds = ANY_HARDWARE) -> Iterator[MutatedRow]:
         """Read mutations.csv row by row, nothing where there is none. Raises CaptureError."""

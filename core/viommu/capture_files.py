@@ -91,6 +91,13 @@ class Row:
             raise self.wrong(column, "it is not up to 1024 bytes in hexadecimal")
         return bytes.fromhex(text)
 
+    def bytes_in(self, column: str) -> bytes:
+        """Read bytes that have to be there. Raises CaptureError."""
+        value = self.optional_bytes(column)
+        if value is None:
+            raise self.wrong(column, "bytes in hexadecimal are needed here")
+        return value
+
     def choice(self, column: str, choices: Sequence[str]) -> str:
         """Read one of a few words. Raises CaptureError."""
         if self.text(column) not in choices:

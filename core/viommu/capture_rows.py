@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import field, frozen
 
 from viommu.capture_files import parsed_number
 from viommu.faults import Access
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from viommu.capture_files import Row
     from viommu.requests import Bounds
 
 OUTCOMES = ("ok", "bypass", "abort", "fault")
 
 TRANSLATION_COLUMNS = ("rid", "iova", "access", "outcome", "pa", "page_size", "fault")
+COMMAND_COLUMNS = ("raw", "kind")
 FAULT_COLUMNS = ("tables", "rid", "iova", "access", "fault", "raw")
 MUTATION_COLUMNS = ("structure", "entry", "qword", "bit", "rid", "iova", "access", "outcome", "pa")
 
@@ -62,11 +66,38 @@ class DisputedRow(RecordedRow):
 
 
 @frozen
+class DescribedRow:
+    """Bytes with what the recording says they are: their name, and fields under the recording's names for them.
+
+    A field's value is a number or a name. ``mask`` has the bits of ``raw`` that count, None: all.
+    """
+
+    number: int
+    raw: bytes
+    name: str
+    fields: Mapping[str, int | str] = field(factory=dict)
+    mask: bytes | None = None
+
+
+@frozen
+class FaultRow:
+    """A record that was written. ``provoked`` is there where these very tables provoked it, by that access."""
+
+    number: int
+    described: DescribedRow
+    provoked: RecordedRow | None
+
+
+@frozen
 class MutatedRow(RecordedRow):
-    """A row that holds with one bit flipped: bit ``bit`` of the 64-bit word at ``address``."""
+    """A row that holds with one bit flipped: bit ``bit`` of the 64-bit word at ``address``.
+
+    ``qword`` says which word of its structure that is.
+    """
 
     structure: str = ""
     address: int = 0
+    qword: int = 0
     bit: int = 0
 
 
@@ -83,10 +114,19 @@ def disputed_row(row: Row, bounds: Bounds) -> DisputedRow:
     return DisputedRow(row.number, asked(row, bounds), _verdict(row, record), mask, row.text("second_walker"), note)
 
 
-def fault_row(row: Row, bounds: Bounds) -> RecordedRow:
+def command_row(row: Row, _bounds: Bounds) -> DescribedRow:
+    """Read a row of commands.csv. Raises CaptureError."""
+    return DescribedRow(row.number, row.bytes_in("raw"), row.text("kind"), _fields(row))
+
+
+def fault_row(row: Row, bounds: Bounds) -> FaultRow:
     """Read a row of faults.csv, whose record is always there. Raises CaptureError."""
-    record, mask = _record(row, "raw", "mask")
-    return RecordedRow(row.number, asked(row, bounds), Verdict("fault", fault=row.text("fault"), record=record), mask)
+    raw, (_, mask) = row.bytes_in("raw"), _record(row, "raw", "mask")
+    name = row.text("fault")
+    provoked = None
+    if row.choice("tables", ("in-force", "history")) == "in-force":
+        provoked = RecordedRow(row.number, asked(row, bounds), Verdict("fault", fault=name, record=raw), mask)
+    return FaultRow(row.number, DescribedRow(row.number, raw, name, _fields(row), mask), provoked)
 
 
 def mutated_row(row: Row, bounds: Bounds) -> MutatedRow:
@@ -104,6 +144,7 @@ def mutated_row(row: Row, bounds: Bounds) -> MutatedRow:
         mask,
         structure=row.text("structure"),
         address=address,
+        qword=row.optional_number("qword", 63) or 0,
         bit=row.number_in("bit", 63),
     )
 
@@ -141,6 +182,27 @@ def _record(row: Row, column: str, mask_column: str) -> tuple[bytes | None, byte
     if record is not None and mask is not None and len(mask) != len(record):
         raise row.wrong(mask_column, f"it has {len(mask)} bytes where the record has {len(record)}")
     return record, mask
+
+
+def _fields(row: Row) -> dict[str, int | str]:
+    """Read fields that were recorded, as JSON: numbers, numbers as text, and names."""
+    text = row.text("fields")
+    try:
+        parsed: object = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        raise row.wrong("fields", "it is not JSON") from None
+    if not isinstance(parsed, dict):
+        raise row.wrong("fields", "a JSON object is needed")
+    return {name: _field(row, name, value) for name, value in parsed.items()}
+
+
+def _field(row: Row, name: str, value: object) -> int | str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        number = parsed_number(value)
+        return value if number is None else number
+    raise row.wrong("fields", f"{name[:40]!r} is neither a number nor a name")
 
 
 def same_fault(recorded: str, ours: str) -> bool:

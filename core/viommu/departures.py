@@ -1,22 +1,44 @@
-"""Rows in which a recording departs from the architecture, listed one by one with the rule that says so."""
+"""Rows in which a recording departs from the architecture: single ones with their reason, and rules for the rest."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from typing import TypeAlias
+from typing import TYPE_CHECKING
 
-Departures: TypeAlias = Mapping[tuple[str, str, int], str]
-"""(capture, section, row) -> the specification's rule. Rows count from 1, the header not among them."""
+from attrs import field, frozen
+
+from viommu.departure_rules import Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from viommu.departure_rules import Case
+
+
+@frozen
+class Departures:
+    """What is known. ``rows``: (capture, section, row) -> the specification's rule; rows count from 1."""
+
+    rows: Mapping[tuple[str, str, int], str] = field(factory=dict)
+    rules: tuple[Rule, ...] = ()
+
+    def reason(self, capture: str, case: Case) -> str | None:
+        """Give the specification's rule that a recorded row contradicts; None where none is known."""
+        listed = self.rows.get((capture, case.section, case.row.number))
+        if listed is not None:
+            return listed
+        return next((rule.specification for rule in self.rules if rule.excuses(case)), None)
 
 
 @cache
 def departures() -> Departures:
-    """Read the list that viommu ships (``docs/departures.csv`` of a checkout is the same file)."""
-    text = files("viommu").joinpath("data/departures.csv").read_text(encoding="utf-8")
-    return {
-        (row["capture"], row["section"], int(row["row"])): row["specification"]
-        for row in csv.DictReader(text.splitlines())
-    }
+    """Read the lists that viommu ships (those in ``docs/`` of a checkout are the same files)."""
+    rows = {(row["capture"], row["section"], int(row["row"])): row["specification"] for row in _read("departures.csv")}
+    return Departures(rows, tuple(Rule.parse(row) for row in _read("departure_rules.csv")))
+
+
+def _read(name: str) -> Iterator[dict[str, str]]:
+    text = files("viommu").joinpath("data", name).read_text(encoding="utf-8")
+    return iter(csv.DictReader(text.splitlines()))

@@ -7,13 +7,14 @@ and calls hooks on it alone; wrapper plugins (``@viommu.hookimpl(wrapper=True)``
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import pluggy
 from attrs import field, frozen
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from viommu._engine import Context
     from viommu.faults import ConfigurationLog, Fault, Refusal, Report
     from viommu.layout import Descriptor

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from itertools import islice
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from attrs import Factory, define, field, frozen
+from attrs import Factory, define, field
 
 from viommu._engine import NO_PASID
-from viommu.addresses import PAGE_SIZE
-from viommu.as_json import letters
-from viommu.capture_rows import Verdict, same_fault
+from viommu.capture import MUTATIONS
+from viommu.comparison import Disputed, Mismatch, Replay, Section
+from viommu.departure_rules import Case
 from viommu.departures import departures
+from viommu.described import Misread, read_as
 from viommu.errors import CaptureError
 from viommu.requests import Bounds
 from viommu.translation import page_size_of
+from viommu.verdicts import OurVerdict, differences, reported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,117 +29,25 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from viommu.capture import Capture
-    from viommu.capture_rows import DisputedRow, RecordedRow
-    from viommu.explain import Explanation
-    from viommu.faults import Report
+    from viommu.capture_rows import DescribedRow, FaultRow, MutatedRow, RecordedRow
     from viommu.machine import Machine
 
-SECTIONS = ("translations", "faults", "mutations")
-"""What can be replayed; ``faults`` are the records provoked against these very tables."""
+SECTIONS = ("translations", "commands", "faults", "mutations")
+"""What a capture holds, as its files are named."""
 
 CHUNK = 1 << 16
 """Rows that are in memory at once."""
 
 MISMATCHES = 10
 
+Item = TypeVar("Item")
 Row = TypeVar("Row", bound="RecordedRow")
-
-
-@frozen
-class Mismatch:
-    """A row on which we differ from the recording. ``explanation`` None: the limit was reached before it."""
-
-    section: str
-    row: RecordedRow
-    ours: Verdict
-    differs: tuple[str, ...]
-    explanation: Explanation | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Give it as JSON holds it."""
-        return {
-            "section": self.section,
-            **row_to_json(self.row),
-            "differs": list(self.differs),
-            "recorded": verdict_to_json(self.row.recorded),
-            "ours": verdict_to_json(self.ours),
-            "walk": None if self.explanation is None else self.explanation.to_json(),
-        }
-
-
-@frozen
-class Disputed:
-    """A disputed row, with our verdict; it counts for nothing."""
-
-    row: DisputedRow
-    ours: Verdict
-
-    def to_json(self) -> dict[str, Any]:
-        """Give it as JSON holds it."""
-        return {
-            **row_to_json(self.row),
-            "recorded": verdict_to_json(self.row.recorded),
-            "second_walker": self.row.second_walker,
-            "note": self.row.note,
-            "ours": verdict_to_json(self.ours),
-        }
-
-
-@define
-class Section:
-    """How one table of a capture compares. ``seconds`` were spent translating, comparing not counted."""
-
-    name: str
-    rows: int = 0
-    agreed: int = 0
-    departures: int = 0
-    seconds: float = 0.0
-
-    @property
-    def disagreed(self) -> int:
-        """Rows that neither agree nor are listed as departures of the recording."""
-        return self.rows - self.agreed - self.departures
-
-    def to_json(self) -> dict[str, int]:
-        """Give it as JSON holds it."""
-        return {"rows": self.rows, "agreed": self.agreed, "departures": self.departures}
-
-
-@define
-class Replay:
-    """How one capture compares."""
-
-    name: str
-    driver: str
-    sections: dict[str, Section] = Factory(dict)
-    mismatches: list[Mismatch] = Factory(list)
-    disputed: list[Disputed] = Factory(list)
-
-    @property
-    def agreed(self) -> bool:
-        """Whether no row disagrees."""
-        return not any(section.disagreed for section in self.sections.values())
-
-    @property
-    def seconds(self) -> float:
-        """Time spent translating."""
-        return sum(section.seconds for section in self.sections.values())
-
-    def to_json(self) -> dict[str, Any]:
-        """Give it as JSON holds it; disputed rows are there only where the capture has some."""
-        shown: dict[str, Any] = {"name": self.name, "driver": self.driver}
-        shown |= {name: section.to_json() for name, section in self.sections.items()}
-        shown |= {
-            "seconds": round(self.seconds, 6),
-            "mismatches": [mismatch.to_json() for mismatch in self.mismatches],
-        }
-        return shown | {"disputed": [row.to_json() for row in self.disputed]} if self.disputed else shown
 
 
 def replay(
     capture: Capture,
     machine: Machine,
-    sections: Sequence[str] = SECTIONS[:1],
+    sections: Sequence[str] = SECTIONS,
     *,
     limit: int = MISMATCHES,
     progress: Callable[[int], None] = lambda _: None,
@@ -161,9 +71,14 @@ class _Replayer:
     bounds: Bounds = field(init=False, default=Factory(lambda self: Bounds.of(self.machine.info), takes_self=True))
 
     def run(self, sections: Sequence[str]) -> Replay:
+        replayers = {
+            "translations": self._translations,
+            "commands": self._commands,
+            "faults": self._faults,
+            "mutations": self._mutations,
+        }
         for name in sections:
-            section = self.done.sections.setdefault(name, Section(name))
-            {"translations": self._translations, "faults": self._faults, "mutations": self._mutations}[name](section)
+            replayers[name](self.done.sections.setdefault(name, Section(name)))
         return self.done
 
     def _translations(self, section: Section) -> None:
@@ -172,41 +87,101 @@ class _Replayer:
         for row, ours in self._probed(self.capture.disputed(self.bounds), Section("disputed")):
             self.done.disputed.append(Disputed(row, ours))
 
+    def _commands(self, section: Section) -> None:
+        if not self._explains("command", section):
+            return
+        for chunk in self._chunks(self.capture.commands(self.bounds)):
+            for row in chunk:
+                if self._reads(row, "command", section):
+                    section.rows += 1
+                    section.agreed += 1
+
     def _faults(self, section: Section) -> None:
-        for row, ours in self._probed(self.capture.faults_in_force(self.bounds), section):
-            self._count(section, row, ours)
+        explained = self._explains("event", section)
+        for chunk in self._chunks(self.capture.faults(self.bounds)):
+            provoked = [row.provoked for row in chunk if row.provoked is not None]
+            verdicts = iter(self._verdicts(provoked, section))
+            for row in chunk:
+                self._fault(section, row, None if row.provoked is None else next(verdicts), explained)
+
+    def _fault(self, section: Section, row: FaultRow, ours: OurVerdict | None, explained: bool) -> None:
+        """Judge one record: as bytes, and as what an access makes our model write. It counts as one row."""
+        if explained and not self._reads(row.described, "event", section):
+            return
+        if row.provoked is not None and ours is not None:
+            self._count(section, row.provoked, ours)
+        elif explained:
+            section.rows += 1
+            section.agreed += 1
+
+    def _explains(self, kind: str, section: Section) -> bool:
+        """Whether the driver explains such bytes; where it does not, that is noted, unless there are none anyhow."""
+        if kind in self.machine.driver.kinds():
+            return True
+        if self.capture.has(f"{section.name}.csv"):
+            driver = self.machine.info.name
+            self.done.notes.append(f"{section.name} are not decoded: driver {driver} does not explain the kind {kind}")
+        return False
+
+    def _reads(self, row: DescribedRow, kind: str, section: Section) -> bool:
+        """Whether the driver makes of recorded bytes what the recording says they are. Where not, count the row."""
+        started = perf_counter()
+        decoded, differs = read_as(self.machine.driver, kind, row)
+        section.seconds += perf_counter() - started
+        if not differs:
+            return True
+        section.rows += 1
+        if (self.capture.name, section.name, row.number) in departures().rows:
+            section.departures += 1
+        elif len(self.done.mismatches) < self.limit:
+            self.done.mismatches.append(Misread(section.name, row, decoded, differs))
+        return False
 
     def _mutations(self, section: Section) -> None:
         for row in self.capture.mutations(self.bounds):
             word = self.machine.memory.load(row.address)
             if word is None:
                 raise CaptureError(
-                    str(self.capture.path / "mutations.csv"),
+                    str(self.capture.path / MUTATIONS),
                     f"row {row.number}",
                     "entry",
                     row.address,
                     "this page was not captured",
                 )
-            self._replace(row.address, word ^ 1 << row.bit)
+            self._mutated(section, row, word)
+
+    def _mutated(self, section: Section, row: MutatedRow, word: int) -> None:
+        def unmutated() -> OurVerdict:
+            self._replace(row.address, word)
             try:
-                for _, ours in self._probed([row], section):
-                    self._count(section, row, ours)
+                return self._verdicts([row], Section("unmutated"))[0]
             finally:
-                self._replace(row.address, word)
+                self._replace(row.address, word ^ 1 << row.bit)
+
+        self._replace(row.address, word ^ 1 << row.bit)
+        try:
+            for _, ours in self._probed([row], section):
+                self._count(section, row, ours, word, unmutated)
+        finally:
+            self._replace(row.address, word)
 
     def _replace(self, address: int, word: int) -> None:
         """Change one word of the tables, and let hardware forget the configuration it may have read there."""
         self.machine.memory.store(address, word)
         self.machine.translator.invalidate_contexts()
 
-    def _probed(self, rows: Iterable[Row], section: Section) -> Iterator[tuple[Row, Verdict]]:
-        """Translate rows in chunks, and give each with our verdict."""
+    def _chunks(self, rows: Iterable[Item]) -> Iterator[list[Item]]:
         source = iter(rows)
         while chunk := list(islice(source, CHUNK)):
-            yield from zip(chunk, self._verdicts(chunk, section), strict=True)
+            yield chunk
             self.progress(len(chunk))
 
-    def _verdicts(self, rows: Sequence[RecordedRow], section: Section) -> list[Verdict]:
+    def _probed(self, rows: Iterable[Row], section: Section) -> Iterator[tuple[Row, OurVerdict]]:
+        """Translate rows in chunks, and give each with our verdict."""
+        for chunk in self._chunks(rows):
+            yield from zip(chunk, self._verdicts(chunk, section), strict=True)
+
+    def _verdicts(self, rows: Sequence[RecordedRow], section: Section) -> list[OurVerdict]:
         asked = [row.asked for row in rows]
         columns = (
             np.array([one.requester for one in asked], np.uint32),
@@ -218,11 +193,11 @@ class _Replayer:
         answer = self.machine.probe_many(*columns)
         section.seconds += perf_counter() - started
         verdicts = [
-            Verdict("ok" if size else "bypass", pa, size)
+            OurVerdict("ok" if size else "bypass", pa, size)
             for pa, size in zip(answer.pa.tolist(), map(page_size_of, answer.page_lg2.tolist()), strict=True)
         ]
         for index, fault in answer.faults():
-            verdicts[index] = reported(self.machine.report(fault))
+            verdicts[index] = reported(self.machine.report(fault), fault)
         return verdicts
 
     @staticmethod
@@ -231,73 +206,24 @@ class _Replayer:
             return None
         return np.array([NO_PASID if pasid is None else pasid for pasid in pasids], np.uint32)
 
-    def _count(self, section: Section, row: RecordedRow, ours: Verdict) -> None:
+    def _count(
+        self,
+        section: Section,
+        row: RecordedRow,
+        ours: OurVerdict,
+        word: int | None = None,
+        unmutated: Callable[[], OurVerdict] | None = None,
+    ) -> None:
         section.rows += 1
         differs = differences(row, ours)
         if not differs:
             section.agreed += 1
-        elif (self.capture.name, section.name, row.number) in departures():
+            return
+        case = Case(self.machine.info.name, self.machine.registers, section.name, row, ours, word, unmutated)
+        if departures().reason(self.capture.name, case) is not None:
             section.departures += 1
+        elif word is not None and ours.hole is not None and row.recorded.outcome == "fault":
+            section.unjudged += 1
         elif len(self.done.mismatches) < self.limit:
             explanation = self.machine.explain(row.asked.requester, row.asked.iova, row.asked.access, row.asked.pasid)
             self.done.mismatches.append(Mismatch(section.name, row, ours, differs, explanation))
-
-
-def reported(report: Report) -> Verdict:
-    """Say a driver's report in the words of captures."""
-    return Verdict(report.outcome, fault=report.reason, record=report.record)
-
-
-def differences(row: RecordedRow, ours: Verdict) -> tuple[str, ...]:
-    """Name what differs, of all that was recorded; () where we agree.
-
-    An access that was recorded as ``ok`` may have passed untranslated; its page size says so, if it is recorded.
-    """
-    recorded = row.recorded
-    translated = recorded.outcome in {"ok", "bypass"}
-    if ours.outcome != recorded.outcome and not (recorded.outcome == "ok" and ours.outcome == "bypass"):
-        return ("outcome",)
-    expected_pa = row.asked.iova if recorded.pa is None and recorded.outcome == "bypass" else recorded.pa
-    checks = (
-        ("pa", translated and expected_pa is not None and ours.pa != expected_pa),
-        ("page_size", translated and not _same_page_size(recorded.page_size, ours.page_size)),
-        ("fault", bool(recorded.fault) and not same_fault(recorded.fault, ours.fault)),
-        ("record", recorded.record is not None and not _same_under_mask(recorded.record, row.record_mask, ours.record)),
-    )
-    return tuple(name for name, wrong in checks if wrong)
-
-
-def _same_page_size(recorded: int | None, ours: int | None) -> bool:
-    """Compare page sizes. An untranslated access has none; a recorder that works in pages calls it one of 4 KiB."""
-    return recorded is None or recorded == ours or (ours == 0 and recorded == PAGE_SIZE)
-
-
-def _same_under_mask(recorded: bytes, mask: bytes | None, ours: bytes | None) -> bool:
-    if ours is None or len(ours) != len(recorded):
-        return False
-    counted = int.from_bytes(mask, "little") if mask is not None else -1
-    return not (int.from_bytes(recorded, "little") ^ int.from_bytes(ours, "little")) & counted
-
-
-def row_to_json(row: RecordedRow) -> dict[str, Any]:
-    """Give the access of a row as JSON holds it."""
-    asked = row.asked
-    return {
-        "row": row.number,
-        "rid": hex(asked.requester),
-        "pasid": None if asked.pasid is None else hex(asked.pasid),
-        "iova": hex(asked.iova),
-        "access": letters(asked.access),
-    }
-
-
-def verdict_to_json(verdict: Verdict) -> dict[str, Any]:
-    """Give a verdict as JSON holds it; what it does not say is left out."""
-    shown = {
-        "outcome": verdict.outcome,
-        "pa": None if verdict.pa is None else hex(verdict.pa),
-        "page_size": None if verdict.page_size is None else hex(verdict.page_size),
-        "fault": verdict.fault or None,
-        "record": None if verdict.record is None else verdict.record.hex(),
-    }
-    return {name: value for name, value in shown.items() if value is not None}

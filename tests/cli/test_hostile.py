@@ -18,11 +18,17 @@ from tests.core.captured import RECORDINGS, write_table
 from viommu.cli import main
 
 FAMILIES = ("vtd-legacy-aw48", "vtd-scalable-fs", "amd-v1", "smmuv3-s1", "smmuv3-nested-4k-48")
-FILES = ("manifest.json", "memory.npz", "translations.csv", "disputed.csv", "faults.csv", "mutations.csv")
+FILES = (
+    "manifest.json",
+    "memory.npz",
+    "translations.csv",
+    "disputed.csv",
+    "commands.csv",
+    "faults.csv",
+    "mutations.csv",
+)
 ROWS = 25
 """Rows of each table, spread over the whole of it."""
-
-SECTIONS = ("--section", "translations", "--section", "faults", "--section", "mutations")
 
 
 @cache
@@ -64,7 +70,7 @@ def ends_well(*arguments: object) -> None:
 def replay_and_walk(files: dict[str, bytes], rid: int = 0x80, iova: int = 0x70_0000_0340) -> None:
     with TemporaryDirectory() as name:
         folder = written(Path(name), files)
-        ends_well("replay", folder, "--json", "--limit-mismatches", 3, *SECTIONS)
+        ends_well("replay", folder, "--json", "--limit-mismatches", 3)
         ends_well("walk", folder, "--rid", rid, hex(iova))
 
 

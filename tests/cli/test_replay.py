@@ -5,6 +5,8 @@ import re
 from typing import TYPE_CHECKING
 
 from tests.core.captured import GOOD_ROWS, HEADER, RECORDINGS, translation, write_capture, write_table
+from tests.core.talking_toy import TalkingToy
+from viommu.replay import SECTIONS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from syrupy.assertion import SnapshotAssertion
 
     from tests.cli.conftest import Run
+    from tests.core.installed import Shelf
 
 WRONG = translation("3", "0x5010", "r", "ok", pa="0x1", page_size="0x1000")
 
@@ -71,8 +74,34 @@ def test_sections_are_replayed_on_request(run: Run, toy: Path) -> None:
 
     [capture] = json.loads(out)["captures"]
     assert code == 0
-    assert capture["mutations"] == {"rows": 0, "agreed": 0, "departures": 0}
+    assert capture["mutations"] == {"rows": 0, "agreed": 0, "departures": 0, "unjudged": 0}
+    assert "commands" not in capture
     assert capture["translations"]["rows"] == len(GOOD_ROWS)
+
+
+def test_every_section_of_a_capture_has_its_line(
+    run: Run, toy: Path, shelf: Shelf, snapshot: SnapshotAssertion
+) -> None:
+    shelf.entries.clear()
+    shelf.install("toy", TalkingToy())
+    sync = "01" * 2 + "00" * 14
+    write_table(
+        toy / "commands.csv", [(sync, "wait", ""), (sync, "FLUSH", '{"op": "SYNC"}')], ("raw", "kind", "fields")
+    )
+
+    code, out, err = run("replay", toy)
+
+    assert (code, err) == (1, "")
+    assert re.sub(r" +\(rate\)", " (rate)", without_speed(out)) == snapshot
+
+
+def test_what_could_not_be_compared_is_noted(run: Run, toy: Path) -> None:
+    write_table(toy / "commands.csv", [("01" * 16, "wait")], ("raw", "kind"))
+
+    code, out, _ = run("replay", toy)
+
+    assert code == 0
+    assert "toy: commands are not decoded: driver toy does not explain the kind command" in out
 
 
 def test_rows_that_are_missing_are_warned_of_on_stderr(run: Run, toy: Path) -> None:
@@ -116,5 +145,6 @@ def test_recordings_of_every_family_agree(run: Run) -> None:
     found = json.loads(out)
     assert code == 0
     for capture in found["captures"]:
-        section = capture["translations"]
-        assert section["rows"] == section["agreed"] + section["departures"]
+        for name in SECTIONS:
+            section = capture[name]
+            assert section["rows"] == section["agreed"] + section["departures"] + section.get("unjudged", 0)

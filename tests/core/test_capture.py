@@ -63,7 +63,7 @@ def test_memory_is_a_private_copy_in_as_few_runs_as_it_has(folder: Path) -> None
 def test_every_recording_can_be_read() -> None:
     for path in find(RECORDINGS):
         capture = load(path)
-        tables = (capture.translations(), capture.disputed(), capture.faults_in_force(), capture.mutations())
+        tables = (capture.translations(), capture.disputed(), capture.faults(), capture.commands(), capture.mutations())
         assert sum(1 for table in tables for _ in table) >= capture.counts["translations"]
 
 

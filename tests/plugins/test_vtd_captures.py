@@ -12,8 +12,9 @@ from attrs import evolve, frozen
 from viommu.capture import load
 from viommu.capture_rows import MutatedRow, Verdict
 from viommu.faults import Fault, FaultKind
-from viommu.replay import differences, replay, reported
+from viommu.replay import replay
 from viommu.translation import Translation
+from viommu.verdicts import differences, reported
 
 if TYPE_CHECKING:
     from viommu.machine import Machine

@@ -12,9 +12,11 @@ from rich.table import Table
 from viommu.as_json import letters
 from viommu.capture import Capture, find, load
 from viommu.cli.output import console, print_explanation, print_table, progress, write_json
+from viommu.described import Misread
 from viommu.drivers import bind
-from viommu.replay import MISMATCHES, SECTIONS, Replay, verdict_to_json
+from viommu.replay import MISMATCHES, SECTIONS
 from viommu.replay import replay as replayed
+from viommu.verdicts import verdict_to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from viommu.capture_rows import RecordedRow, Verdict
+    from viommu.comparison import Mismatch, Replay, Section
     from viommu.drivers import BoundDriver
-    from viommu.replay import Section
 
 
 @click.command(short_help="Compare captures with what our models make of them.")
@@ -42,14 +44,16 @@ if TYPE_CHECKING:
     "sections",
     type=click.Choice(SECTIONS),
     multiple=True,
-    default=SECTIONS[:1],
-    show_default=True,
-    help="What to replay; can be given several times.",
+    default=SECTIONS,
+    help="Replay this table of a capture alone; can be given several times.",
 )
 def replay(paths: Sequence[Path], as_json: bool, limit_mismatches: int, sections: Sequence[str]) -> int:
-    """Translate every recorded access of captures, and compare: exit 0 if all rows agree, 1 if not.
+    """Compare every row of captures with what our models make of it: exit 0 if all agree, 1 if not.
 
-    PATH is a capture directory or a folder of them.
+    PATH is a capture directory or a folder of them. Each access is translated; each command and each fault record is
+    decoded and encoded again, and written by our model where the capture has the access that provoked it; each
+    mutation is made, and its access translated. Rows in which a recording contradicts the architecture are counted
+    as departures, and mutations that lead to memory that was not captured as unjudged.
     """
     captures = [load(path) for given in paths for path in find(given)]
     results = list(_replays(captures, tuple(dict.fromkeys(sections)), limit_mismatches))
@@ -76,48 +80,80 @@ def _print(out: Console, results: Sequence[Replay]) -> None:
     for result in results:
         _print_mismatches(out, result)
         _print_disputed(out, result)
+        for note in result.notes:
+            out.print(f"\n{result.name}: {note}", style="bold yellow")
     out.print(f"\n{_summary(results)}")
 
 
 def _table(results: Sequence[Replay]) -> Table:
-    several = any(len(result.sections) > 1 for result in results)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("capture", "driver", *(["section"] if several else [])):
+    for name in ("capture", "driver", "section"):
         table.add_column(name, no_wrap=True)
-    for name in ("rows", "agreed", "departures", "disagreed", "rows/s"):
+    for name in ("rows", "agreed", "departures", "unjudged", "disagreed", "rows/s"):
         table.add_column(name, justify="right", no_wrap=True)
     for result in results:
-        for section in result.sections.values():
-            names = [result.name, result.driver, *([section.name] if several else [])]
-            table.add_row(*names, *_numbers(section), style="red" if section.disagreed else None)
+        for section in _shown(result):
+            style = "red" if section.disagreed else None
+            table.add_row(result.name, result.driver, section.name, *_numbers(section), style=style)
     return table
 
 
+def _shown(result: Replay) -> Sequence[Section]:
+    """Leave out what a capture has no rows of, but not the whole capture."""
+    sections = list(result.sections.values())
+    return [section for section in sections if section.rows] or sections[:1]
+
+
 def _numbers(section: Section) -> Iterator[str]:
-    yield from map(str, (section.rows, section.agreed, section.departures, section.disagreed))
+    yield from map(str, (section.rows, section.agreed, section.departures, section.unjudged, section.disagreed))
     yield f"{section.rows / section.seconds:,.0f}" if section.seconds else ""
 
 
 def _summary(results: Sequence[Replay]) -> str:
     sections = [section for result in results for section in result.sections.values()]
     rows, disagreed = sum(section.rows for section in sections), sum(section.disagreed for section in sections)
-    departures = sum(section.departures for section in sections)
     told = f"{rows} rows of {len(results)} capture{'s' * (len(results) != 1)}: "
     told += f"{disagreed} disagree" if disagreed else "all agree"
-    return told + (f", {departures} listed as departures of the recording" if departures else "")
+    for what, number in (
+        ("departures of the recording from the architecture", sum(section.departures for section in sections)),
+        ("unjudged, because they lead to memory that was not captured", sum(section.unjudged for section in sections)),
+    ):
+        told += f"\n{number} of them are {what}" if number else ""
+    return told
 
 
 def _print_mismatches(out: Console, result: Replay) -> None:
     for mismatch in result.mismatches:
-        where = f"{result.name}: {mismatch.section}, row {mismatch.row.number}"
-        out.print(f"\n{where} disagrees in {', '.join(mismatch.differs)}", style="bold red")
-        out.print(f"  recorded  {_verdict(mismatch.row.recorded)}")
-        out.print(f"  ours      {_verdict(mismatch.ours)}")
-        if mismatch.explanation is not None:
-            print_explanation(out, mismatch.explanation, indent=1)
+        row = mismatch.row.number
+        out.print(
+            f"\n{result.name}: {mismatch.section}, row {row} disagrees in {', '.join(mismatch.differs)}",
+            style="bold red",
+        )
+        if isinstance(mismatch, Misread):
+            _print_misread(out, mismatch)
+        else:
+            _print_mismatch(out, mismatch)
     hidden = sum(section.disagreed for section in result.sections.values()) - len(result.mismatches)
     if hidden:
         out.print(f"\n{result.name}: {hidden} more disagree (--limit-mismatches)")
+
+
+def _print_mismatch(out: Console, mismatch: Mismatch) -> None:
+    out.print(f"  recorded  {_verdict(mismatch.row.recorded)}")
+    out.print(f"  ours      {_verdict(mismatch.ours)}")
+    if mismatch.explanation is not None:
+        print_explanation(out, mismatch.explanation, indent=1)
+
+
+def _print_misread(out: Console, misread: Misread) -> None:
+    row, ours = misread.row, misread.ours
+    fields = "".join(f" {name}={value if isinstance(value, str) else hex(value)}" for name, value in row.fields.items())
+    out.print(f"  recorded  {row.raw.hex()}  {row.name}{fields}")
+    out.print(
+        f"  ours      {len(row.raw)} bytes are none of its sizes"
+        if ours is None
+        else f"  ours      {ours.descriptor.encode().hex()}  {ours.name} {ours.descriptor!r}"
+    )
 
 
 def _print_disputed(out: Console, result: Replay) -> None:
