@@ -423,7 +423,9 @@ class Translator:
         iotlb: Iotlb | None = None,
         context_entries: int = 65536,
         walk_cache_entries: int = 0,
-    ) -> None: ...
+        sanitize: bool = False,
+    ) -> None:
+        """``sanitize``: hold each use of a cache against a fresh walk (`stale_uses`); slow, and free when off."""
     def translate(self, requester: int, iova: int, access: int, pasid: int = NO_PASID) -> Result | tuple[Result, Any]:
         """One access. A refused configuration gives ``(result, refusal)`` with kind ``configuration``."""
     def translate_many(
@@ -459,9 +461,22 @@ class Translator:
         """Entries of stage 2 alone whose input overlaps [start, last] (and its walk-cache entries)."""
     def invalidate_contexts(self, requester: int | None = None, pasid: int | None = None) -> None:
         """Drop cached configuration: of one (requester, PASID), of one requester, or of all."""
-    def counters(self) -> dict[str, int]:
-        """lookups, hits, misses, insertions, evictions, walks, entry_loads, faults, context_hits,
+    def counters(self) -> dict[str, Any]:
+        """Of all streams together: what `stream_counters` gives, and insertions, evictions, context_hits,
         context_misses, walk_cache_hits, invalidations."""
+    def stream_counters(self, requester: int) -> dict[str, Any]:
+        """translations, lookups, hits, misses, walks, entry_loads, faults (int); faults_by_kind (name -> int)."""
+    @property
+    def sanitizes(self) -> bool: ...
+    def stale_uses(self) -> list[dict[str, Any]]:
+        """What the sanitizer found since it was last asked, the first use of each stale entry.
+
+        requester, pasid, cache (``iotlb`` or ``walk cache``), stage2_tag, stage1_tag (int, ``global``, or None: stage 2
+        alone), page_lg2, cached and fresh (Result), cause (None, or the table entry that changed: pa, stage, level, was,
+        is), and when the entry was made, last seen right, and used (in translations).
+        """
+    def sanitizer_counts(self) -> dict[str, int]:
+        """checked, stale, unreported; invalidations, and of those removed_nothing; removed_right, removed_stale."""
     def reset_counters(self) -> None: ...
     def __len__(self) -> int:
         """IOTLB entries that would still hit."""

@@ -3,11 +3,10 @@
 //
 // Memory is 64 KiB at address 0 in which a few words of the input repeat, most of them as pointers into it. So every
 // pointer finds a table, and tables that hold themselves are common.
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
+#include <set>
 
-#include "viommu/context.hpp"
+#include "fields.hpp"
+#include "viommu/translator.hpp"
 
 using namespace viommu;
 
@@ -15,35 +14,6 @@ namespace {
 
 constexpr std::size_t memory_words = 8192;
 constexpr u64 page_mask = memory_words * 8 - 4096;
-
-[[noreturn]] void broken(const char* promise) {
-    std::fprintf(stderr, "broken: %s\n", promise);
-    std::abort();
-}
-
-// The input, field by field; zeros once it has ended.
-class Fields {
-public:
-    Fields(const u8* data, std::size_t size) : data_(data), size_(size) {}
-
-    template <typename T> T take() {
-        T value{};
-        const std::size_t count = std::min(size_, sizeof value);
-        if (count) std::memcpy(&value, data_, count);
-        data_ += count;
-        size_ -= count;
-        return value;
-    }
-    bool flag() { return take<u8>() & 1; }
-    // Both bounds are inclusive.
-    u8 within(unsigned least, unsigned most) { return static_cast<u8>(least + take<u8>() % (most - least + 1)); }
-    u64 page() { return take<u16>() * u64{4096} & page_mask; }
-    std::size_t left() const { return size_; }
-
-private:
-    const u8* data_;
-    std::size_t size_;
-};
 
 u8 granule(Fields& in) { return static_cast<u8>(12 + 2 * in.within(0, 2)); }
 

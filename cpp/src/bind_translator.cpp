@@ -9,8 +9,8 @@ template <typename T> using Array = py::array_t<T, py::array::c_style | py::arra
 // The Python face of a Translator: it also owns who resolves configurations.
 struct PyTranslator {
     PyTranslator(std::shared_ptr<Memory> memory, py::function resolve_, std::shared_ptr<Iotlb> iotlb, std::size_t context_entries,
-                 std::size_t walk_cache_entries)
-        : engine(std::move(memory), std::move(iotlb), context_entries, walk_cache_entries), resolve(std::move(resolve_)) {}
+                 std::size_t walk_cache_entries, bool sanitize)
+        : engine(std::move(memory), std::move(iotlb), context_entries, walk_cache_entries, sanitize), resolve(std::move(resolve_)) {}
     Translator engine;
     py::function resolve;
 };
@@ -82,7 +82,7 @@ py::object translate_one(PyTranslator& t, u32 requester, u64 iova, u8 access, u3
             Translator::Session session(t.engine);
             if (const BoundContext* bound = session.context(key)) {
                 Result result;
-                session.translate(*bound, iova, access, result);
+                session.translate(key, *bound, iova, access, result);
                 py::gil_scoped_acquire locked;
                 return py::cast(result);
             }
@@ -95,7 +95,7 @@ py::object translate_one(PyTranslator& t, u32 requester, u64 iova, u8 access, u3
             t.engine.keep_context(key, std::move(context), generation);
             continue;
         }
-        Translator::Session(t.engine).count_refusal();
+        Translator::Session(t.engine).count_refusal(key);
         py::gil_scoped_acquire locked;
         return py::make_tuple(refused(iova, access), refusals.begin()->second);
     }
@@ -148,13 +148,65 @@ void bind_batch(py::module_& m) {
         .def_readonly("refusals", &Batch::refusals);
 }
 
+py::dict as_dict(const StreamCounters& c) {
+    py::dict faults;
+    for (std::size_t kind = 1; kind < c.faults.size(); ++kind)
+        if (c.faults[kind]) faults[py::str(std::string(fault_kind_names[kind]))] = c.faults[kind];
+    return py::dict("translations"_a = c.translations, "lookups"_a = c.lookups, "hits"_a = c.hits, "misses"_a = c.lookups - c.hits,
+                    "walks"_a = c.walks, "entry_loads"_a = c.entry_loads, "faults"_a = c.all_faults(), "faults_by_kind"_a = faults);
+}
+
 py::dict counters(PyTranslator& t) {
     Counters c;
     unlocked([&] { c = t.engine.counters(); });
-    return py::dict("lookups"_a = c.lookups, "hits"_a = c.hits, "misses"_a = c.misses, "insertions"_a = c.insertions,
-                    "evictions"_a = c.evictions, "walks"_a = c.walks, "entry_loads"_a = c.entry_loads, "faults"_a = c.faults,
-                    "context_hits"_a = c.context_hits, "context_misses"_a = c.context_misses,
-                    "walk_cache_hits"_a = c.walk_cache_hits, "invalidations"_a = c.invalidations);
+    py::dict all = as_dict(c.streams);
+    all["insertions"] = c.insertions;
+    all["evictions"] = c.evictions;
+    all["context_hits"] = c.context_hits();
+    all["context_misses"] = c.context_misses;
+    all["walk_cache_hits"] = c.walk_cache_hits;
+    all["invalidations"] = c.invalidations;
+    return all;
+}
+
+py::dict stream_counters(PyTranslator& t, u32 requester) {
+    StreamCounters c;
+    unlocked([&] { c = t.engine.stream_counters(requester); });
+    return as_dict(c);
+}
+
+// A tag as Python knows it: a number, or the name of what has none.
+py::object stage1_tag(u64 tag) {
+    if (tag == Tags::global) return py::str("global");
+    if (tag == Tags::none) return py::none();
+    return py::int_(tag);
+}
+
+py::dict as_dict(const StaleUse& use) {
+    py::object cause = py::none();
+    if (use.cause_known)
+        cause = py::dict("pa"_a = use.cause.pa, "stage"_a = static_cast<u8>(use.cause.stage), "level"_a = use.cause.level,
+                         "was"_a = use.cause.value, "is"_a = use.cause_now);
+    return py::dict("requester"_a = use.requester, "pasid"_a = use.pasid == no_pasid ? py::object(py::none()) : py::int_(use.pasid),
+                    "cache"_a = use.cache == CacheKind::iotlb ? "iotlb" : "walk cache", "stage2_tag"_a = use.stage2_tag,
+                    "stage1_tag"_a = stage1_tag(use.stage1_tag), "page_lg2"_a = use.page_lg2, "cached"_a = use.cached,
+                    "fresh"_a = use.fresh, "cause"_a = cause, "made"_a = use.made, "last_right"_a = use.last_right, "now"_a = use.now);
+}
+
+py::list stale_uses(PyTranslator& t) {
+    std::vector<StaleUse> uses;
+    unlocked([&] { uses = t.engine.take_stale_uses(); });
+    py::list out;
+    for (const StaleUse& use : uses) out.append(as_dict(use));
+    return out;
+}
+
+py::dict sanitizer_counts(PyTranslator& t) {
+    SanitizerCounts c;
+    unlocked([&] { c = t.engine.sanitizer_counts(); });
+    return py::dict("checked"_a = c.checked, "stale"_a = c.stale, "invalidations"_a = c.invalidations,
+                    "removed_nothing"_a = c.removed_nothing, "removed_right"_a = c.removed_right,
+                    "removed_stale"_a = c.removed_stale, "unreported"_a = c.unreported);
 }
 
 void invalidate_contexts(PyTranslator& t, std::optional<u32> requester, std::optional<u32> pasid) {
@@ -180,8 +232,8 @@ void bind_translator(py::module_& m) {
     bind_batch(m);
     using T = PyTranslator;
     py::class_<T>(m, "Translator", py::is_final(), "Context cache, IOTLB and walker over one memory.")
-        .def(py::init<std::shared_ptr<Memory>, py::function, std::shared_ptr<Iotlb>, std::size_t, std::size_t>(), "memory"_a, "resolve"_a,
-             py::kw_only(), "iotlb"_a = py::none(), "context_entries"_a = 65536, "walk_cache_entries"_a = 0)
+        .def(py::init<std::shared_ptr<Memory>, py::function, std::shared_ptr<Iotlb>, std::size_t, std::size_t, bool>(), "memory"_a, "resolve"_a,
+             py::kw_only(), "iotlb"_a = py::none(), "context_entries"_a = 65536, "walk_cache_entries"_a = 0, "sanitize"_a = false)
         .def("translate", &translate_one, "requester"_a, "iova"_a, "access"_a, "pasid"_a = no_pasid)
         .def("translate_many",
              [](T& t, const Array<u32>& requester, const Array<u64>& iova, const Array<u8>& access, const std::optional<Array<u32>>& pasid) {
@@ -218,6 +270,10 @@ void bind_translator(py::module_& m) {
              "stage2_tag"_a, "start"_a, "last"_a, py::kw_only(), "leaf_only"_a = false)
         .def("invalidate_contexts", &invalidate_contexts, "requester"_a = py::none(), "pasid"_a = py::none())
         .def("counters", &counters)
+        .def("stream_counters", &stream_counters, "requester"_a)
+        .def_property_readonly("sanitizes", [](const T& t) { return t.engine.sanitizes(); })
+        .def("stale_uses", &stale_uses)
+        .def("sanitizer_counts", &sanitizer_counts)
         .def("reset_counters", [](T& t) { unlocked([&] { t.engine.reset_counters(); }); })
         .def("__len__", [](T& t) {
             std::size_t count = 0;

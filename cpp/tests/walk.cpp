@@ -169,7 +169,7 @@ struct Endless : FormatDefaults, NineBitLevels {
     static constexpr Step step(u64 raw, u64, unsigned level, WalkState&, u8) {
         return Step::table_at(0x8000'0000, level, raw);
     }
-    static constexpr u8 attrs(u64) { return 0; }
+    static constexpr u8 attrs(u64, unsigned) { return 0; }
 };
 
 void levels_fall() {

@@ -103,10 +103,10 @@ private:
             if (!bound || !(key == recent)) bound = session.context(recent = key);
             Result result;
             if (bound) {
-                session.translate(*bound, rows_.iova[done_], rows_.access[done_], result);
+                session.translate(key, *bound, rows_.iova[done_], rows_.access[done_], result);
             } else {
                 if (!refusals_.contains(key)) return true;
-                session.count_refusal();
+                session.count_refusal(key);
                 result = refused(rows_.iova[done_], rows_.access[done_]);
             }
             out_.put(done_, result);

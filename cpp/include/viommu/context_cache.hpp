@@ -7,6 +7,7 @@
 
 #include "viommu/context.hpp"
 #include "viommu/hash.hpp"
+#include "viommu/streams.hpp"
 #include "viommu/tags.hpp"
 
 namespace viommu {
@@ -26,6 +27,7 @@ struct BoundContext {
     TagId tag = 0;
     TagId global_tag = 0;
     TagId stage2_tag = 0;
+    StreamCounters* stream = nullptr;
 };
 
 class ContextCache {

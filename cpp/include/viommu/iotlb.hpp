@@ -97,10 +97,14 @@ public:
     // All is stale: nothing need be looked for any more.
     void forget_sizes() { sizes_in_use_ = 0; }
 
-    std::size_t live(const Tags& tags) const {
-        std::size_t count = 0;
-        for (const IotlbEntry& entry : entries_) count += alive(entry, tags);
-        return count;
+    static bool alive(const IotlbEntry& e, const Tags& tags) { return e.sequence && e.sequence > tags.stale(e.tag); }
+
+    // The entries that would still hit; they stay where they are until the next insertion.
+    std::vector<const IotlbEntry*> live(const Tags& tags) const {
+        std::vector<const IotlbEntry*> found;
+        for (const IotlbEntry& entry : entries_)
+            if (alive(entry, tags)) found.push_back(&entry);
+        return found;
     }
     void clear() {
         std::fill(entries_.begin(), entries_.end(), IotlbEntry{});
@@ -109,8 +113,6 @@ public:
 
 private:
     static constexpr std::size_t most_entries = std::size_t{1} << 28, first_unbounded_sets = 256;
-
-    static bool alive(const IotlbEntry& e, const Tags& tags) { return e.sequence && e.sequence > tags.stale(e.tag); }
 
     std::size_t set_of(TagId tag, u64 page, unsigned lg2) const {
         return avalanche(page ^ u64{tag} << 40 ^ u64{lg2} << 56) & (sets_ - 1);

@@ -27,6 +27,10 @@ struct StepRecord {
     u64 raw;
     u64 output;
     u64 updated;
+    bool swapped;  // big-endian in memory
+
+    // The word as memory holds it once the walk is done.
+    u64 memory_value() const { return swapped ? __builtin_bswap64(updated) : updated; }
 };
 
 // Observers are compiled in: the fast path has none, and there is no second walk to disagree with the first.
@@ -188,7 +192,7 @@ bool walk_stage(const F& format, Entries& entries, u64 input, const Purpose& pur
             if (result.kind != FaultKind::external_abort || result.stage == Stage::stage2) return false;
             if constexpr (Observer::enabled)
                 observer.steps.push_back({F::name, purpose.stage, purpose.fault_class, static_cast<u8>(level), 0, 0,
-                                          Step::Verdict::fault, FaultKind::external_abort, input, address, entry.pa, 0, 0, 0});
+                                          Step::Verdict::fault, FaultKind::external_abort, input, address, entry.pa, 0, 0, 0, false});
             return fault(FaultKind::external_abort, level, entry.pa, 0, 0);
         }
         const u64 raw = format.big_endian() ? __builtin_bswap64(entry.raw) : entry.raw;
@@ -208,7 +212,8 @@ bool walk_stage(const F& format, Entries& entries, u64 input, const Purpose& pur
         if constexpr (Observer::enabled)
             observer.steps.push_back({F::name, purpose.stage, purpose.fault_class, static_cast<u8>(level), step.lg2,
                                       state.rights.granted(purpose.access), step.verdict, step.fault, input, address,
-                                      entry.pa, raw, output, step.verdict == Step::Verdict::fault ? raw : step.updated});
+                                      entry.pa, raw, output, step.verdict == Step::Verdict::fault ? raw : step.updated,
+                                      format.big_endian()});
         if (step.verdict == Step::Verdict::fault) {
             result.for_update = step.fault == FaultKind::update_forbidden;
             return fault(step.fault, level, entry.pa, raw, step.missing);
@@ -231,7 +236,7 @@ bool walk_stage(const F& format, Entries& entries, u64 input, const Purpose& pur
                    .raw = raw,
                    .lg2 = step.lg2,
                    .level = static_cast<u8>(level),
-                   .attrs = format.attrs(raw),
+                   .attrs = format.attrs(raw, level),
                    .rights = state.rights,
                    .clean = step.clean,
                    .global = format.global(raw)};

@@ -45,7 +45,7 @@ struct AmdV1 : FormatDefaults, NineBitLevels {
         return Step::leaf_of(address, lg2, updated, dirty && !(updated & dirty_bit));
     }
 
-    static constexpr u8 attrs(u64 raw) { return static_cast<u8>(((raw >> 60) & 1) | ((raw >> 59) & 1) << 1); }
+    static constexpr u8 attrs(u64 raw, unsigned) { return static_cast<u8>(((raw >> 60) & 1) | ((raw >> 59) & 1) << 1); }
 
 private:
     static constexpr unsigned span(unsigned level) { return 12 + 9 * level; }

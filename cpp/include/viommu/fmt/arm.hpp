@@ -123,6 +123,8 @@ struct ArmStage1 : FormatDefaults {
         }
         const bool writable_clean = hardware_access && hardware_dirty && (raw & ArmGeometry::dbm) && (raw & ap_read_only);
         state.rights = leaf_rights(raw, writable_clean, state.rights);
+        // E0PD binds whoever finds this page in a cache, too.
+        if (h.unprivileged_disabled) state.rights = state.rights & Rights(0, access::wants);
         if (const u8 missing = state.rights.missing(access)) return Step::refuse(FaultKind::permission, missing);
         if (writable_clean && (access & access::write))
             step.updated &= ~ap_read_only;
@@ -131,7 +133,7 @@ struct ArmStage1 : FormatDefaults {
         return step;
     }
 
-    constexpr u8 attrs(u64 raw) const {
+    constexpr u8 attrs(u64 raw, unsigned) const {
         return static_cast<u8>(((raw >> 2) & 7) | geometry(halves[0]).shareability(raw) << 3 | ((raw >> 5) & 1) << 5 |
                                ((raw >> 11) & 1) << 6 | ((raw >> 52) & 1) << 7);
     }
@@ -220,7 +222,7 @@ struct ArmStage2 : FormatDefaults {
         return step;
     }
 
-    constexpr u8 attrs(u64 raw) const {
+    constexpr u8 attrs(u64 raw, unsigned) const {
         return static_cast<u8>(((raw >> 2) & 15) | geometry().shareability(raw) << 4 | ((raw >> 52) & 1) << 7);
     }
 

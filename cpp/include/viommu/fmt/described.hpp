@@ -54,7 +54,7 @@ struct Described : FormatDefaults {
         return Step::leaf_of(address, span[level], updated, (updated & dirty_mask) != dirty_mask);
     }
 
-    static constexpr u8 attrs(u64) { return 0; }
+    static constexpr u8 attrs(u64, unsigned) { return 0; }
 
 private:
     constexpr bool has(u64 raw, u64 mask) const { return ((raw ^ inverted_rights) & mask) == mask; }

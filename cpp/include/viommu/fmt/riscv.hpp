@@ -56,7 +56,7 @@ struct Riscv : FormatDefaults {
         return Step::leaf_of(address & ~below(lg2), lg2, updated, !(updated & d));
     }
 
-    static constexpr u8 attrs(u64 raw) { return static_cast<u8>(((raw >> 61) & 3) | ((raw >> 5) & 1) << 2); }
+    static constexpr u8 attrs(u64 raw, unsigned) { return static_cast<u8>(((raw >> 61) & 3) | ((raw >> 5) & 1) << 2); }
     constexpr bool global(u64 raw) const { return !guest_stage && (raw & g); }
 
 private:

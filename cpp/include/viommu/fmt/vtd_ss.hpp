@@ -52,7 +52,7 @@ struct VtdSecondStage : FormatDefaults, NineBitLevels {
         return Step::leaf_of(raw & frame & ~below(lg2), lg2, updated, accessed_dirty && !(updated & dirty));
     }
 
-    static constexpr u8 attrs(u64 raw) { return static_cast<u8>(((raw >> 11) & 1) | ((raw >> 62) & 1) << 1); }
+    static constexpr u8 attrs(u64 raw, unsigned) { return static_cast<u8>(((raw >> 11) & 1) | ((raw >> 62) & 1) << 1); }
 
 private:
     constexpr u64 reserved(unsigned level, bool leaf) const {

@@ -48,7 +48,10 @@ struct X86 : FormatDefaults, NineBitLevels {
         return Step::leaf_of(raw & frame & ~below(lg2), lg2, updated, sets_dirty && !(updated & dirty));
     }
 
-    static constexpr u8 attrs(u64 raw) { return static_cast<u8>(((raw >> 3) & 3) | ((raw >> 12) & 1) << 2 | ((raw >> 8) & 1) << 3); }
+    // PAT lies where a table entry says PS: in bit 7 of a 4K leaf, in bit 12 of a larger one.
+    static constexpr u8 attrs(u64 raw, unsigned level) {
+        return static_cast<u8>(((raw >> 3) & 3) | ((raw >> (level == 0 ? 7 : 12)) & 1) << 2 | ((raw >> 8) & 1) << 3);
+    }
 
 private:
     constexpr Rights rights(u64 raw) const {
