@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from viommu.hookspecs import DriverInfo, hookimpl
-from viommu_vtd.hardware import VtdHardware
+from viommu_vtd.hardware.live import LiveUnit
 from viommu_vtd.spec import LAYOUTS
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from viommu.hookspecs import HardwareModel, Registers
     from viommu.layout import Descriptor
     from viommu.memory import PhysicalMemory
+    from viommu.platform import Platform
 
 hookspec_version = 1
 
@@ -46,6 +47,6 @@ def viommu_layouts() -> Mapping[str, type[Descriptor]]:
 
 
 @hookimpl
-def viommu_hardware(memory: PhysicalMemory, registers: Registers) -> HardwareModel:
-    """Make one remapping unit. It reads CAP, ECAP, GSTS and RTADDR."""
-    return VtdHardware.of(memory, registers)
+def viommu_hardware(memory: PhysicalMemory, registers: Registers, platform: Platform) -> HardwareModel:
+    """Make one remapping unit. Without CAP and ECAP it can do all that is modelled."""
+    return LiveUnit.of(memory, registers, platform)

@@ -11,6 +11,8 @@ from viommu_vtd.spec.pasid import FirstStagePaging, PasidTranslationType
 from viommu_vtd.spec.root_context import TranslationType
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from viommu_vtd.hardware.capabilities import RemappingUnit
     from viommu_vtd.spec.pasid import PasidTableEntry
     from viommu_vtd.spec.root_context import ContextEntry
@@ -20,6 +22,17 @@ INTERRUPT_RANGE = (0xFEE0_0000, 0xFEEF_FFFF)
 
 SILENCED = 1
 """Bit of ``driver_bits``: FPD was set on the way, so that faults of the page tables go unrecorded."""
+PROTECTED = 2
+"""Bit of ``driver_bits``: what is refused before any table lies in protected memory (or in the interrupt range)."""
+TRANSLATED = 4
+"""Bit of ``driver_bits``: these are requests whose address ATS gave."""
+PASID_SHIFT = 8
+"""Where ``driver_bits`` hold the PASID whose table entry it was, RID_PASID too."""
+
+
+def in_interrupt_range(address: int) -> bool:
+    """Whether an address lies where writes are interrupts."""
+    return INTERRUPT_RANGE[0] <= address <= INTERRUPT_RANGE[1]
 
 
 @frozen
@@ -39,6 +52,11 @@ class Request:
         """Whether the PASID is the request's own, not RID_PASID."""
         return self.privileged is None
 
+    @property
+    def bits(self) -> int:
+        """What goes into ``driver_bits``."""
+        return self.pasid << PASID_SHIFT | (SILENCED if self.silenced else 0)
+
 
 @frozen
 class Invalid:
@@ -57,10 +75,11 @@ def context_of(entry: ContextEntry, unit: RemappingUnit, *, silenced: bool) -> C
     if entry.TT == TranslationType.PASS_THROUGH:
         if width != unit.widest:
             return Invalid(f"AW {width} of a pass-through entry is not the widest in CAP.SAGAW")
-        return _pass_through(entry.DID, unit, silenced=silenced)
+        return passing(unit, entry.DID, SILENCED if silenced else 0)
     return Context(
         stage2=_second_stage(entry.SSPTPTR, width, unit, legacy_order=True),
         stage2_tag=entry.DID,
+        untranslated_input=[INTERRUPT_RANGE],
         blocked_output=INTERRUPT_RANGE,
         driver_bits=SILENCED if silenced else 0,
     )
@@ -88,9 +107,8 @@ def pasid_context_of(entry: PasidTableEntry, request: Request, unit: RemappingUn
         case PasidTranslationType.NESTED if unit.ecap.NEST:
             first, second = _first_stage(entry, unit), _pasid_second_stage(entry, unit)
         case PasidTranslationType.PASS_THROUGH if unit.ecap.PT:
-            return _pass_through(
-                entry.DID, unit, silenced=request.silenced, blocked=INTERRUPT_RANGE if request.came_with_pasid else None
-            )
+            # Only a request with PASID can be a DMA to the interrupt range; without one it is an interrupt (3.14).
+            return passing(unit, entry.DID, request.bits, blocked=INTERRUPT_RANGE if request.came_with_pasid else None)
         case _:
             return Invalid(f"PGTT {entry.PGTT} is not one that ECAP has")
     if isinstance(first, Invalid):
@@ -102,10 +120,11 @@ def pasid_context_of(entry: PasidTableEntry, request: Request, unit: RemappingUn
         stage2=second,
         stage1_tag=request.pasid if first else 0,
         stage2_tag=entry.DID,
+        untranslated_input=[] if request.came_with_pasid else [INTERRUPT_RANGE],
         blocked_output=INTERRUPT_RANGE,
         privileged=request.privileged,
         privileged_refused=first is not None and not entry.SRE,
-        driver_bits=SILENCED if request.silenced else 0,
+        driver_bits=request.bits,
     )
 
 
@@ -166,13 +185,34 @@ def _second_stage(
     )
 
 
-def _pass_through(
-    domain: int, unit: RemappingUnit, *, silenced: bool, blocked: tuple[int, int] | None = None
+def passing(
+    unit: RemappingUnit,
+    domain: int = 0,
+    driver_bits: int = 0,
+    *,
+    input_bits: int | None = None,
+    blocked: tuple[int, int] | None = None,
 ) -> Context:
-    """Only a request with PASID can be a DMA to the interrupt range; without one it is an interrupt (VT-d 3.14)."""
+    """Let addresses through as they are: below 2^``input_bits`` (HAW), outside ``blocked``, not to protected memory."""
+    bits = unit.host_address_width if input_bits is None else input_bits
+    if not unit.protected:
+        return Context(stage2_tag=domain, input_bits=bits, blocked_output=blocked, driver_bits=driver_bits)
+    closed = unit.protected if blocked is None else (*unit.protected, blocked)
     return Context(
         stage2_tag=domain,
-        input_bits=unit.host_address_width,
-        blocked_output=blocked,
-        driver_bits=SILENCED if silenced else 0,
+        input_bits=bits,
+        rights=0,
+        untranslated_input=_gaps(closed, (1 << bits) - 1),
+        driver_bits=driver_bits | PROTECTED,
     )
+
+
+def _gaps(closed: Iterable[tuple[int, int]], last: int) -> list[tuple[int, int]]:
+    """What lies between ranges, up to ``last``."""
+    found = []
+    start = 0
+    for first, end in sorted(closed):
+        if start < min(first, last + 1):
+            found.append((start, min(first - 1, last)))
+        start = max(start, end + 1)
+    return [*found, (start, last)] if start <= last else found

@@ -22,14 +22,19 @@ def configure(search: Search, requester: int, pasid: int | None) -> Context | Re
     """What governs a requester in legacy mode, which knows no PASIDs."""
     if pasid is not None:
         return search.refuse(FaultReason.PASID_IN_LEGACY_MODE, "a request with PASID in legacy mode")
-    bus, devfn = requester >> 8, requester & 0xFF
-    root = search.entry(RootEntry, search.unit.root.RTA + bus * RootEntry.size, ROOT)
-    if isinstance(root, Refusal):
-        return root
-    entry = search.entry(ContextEntry, root.CTP + devfn * ContextEntry.size, CONTEXT)
+    entry = context_entry(search, requester)
     if isinstance(entry, Refusal):
         return entry
     context = context_of(entry, search.unit, silenced=search.silenced)
     if isinstance(context, Invalid):
         return search.refuse(FaultReason.CONTEXT_INVALID, context.why)
     return context
+
+
+def context_entry(search: Search, requester: int) -> ContextEntry | Refusal:
+    """Find the context entry of a requester."""
+    bus, devfn = requester >> 8, requester & 0xFF
+    root = search.entry(RootEntry, search.unit.root.RTA + bus * RootEntry.size, ROOT)
+    if isinstance(root, Refusal):
+        return root
+    return search.entry(ContextEntry, root.CTP + devfn * ContextEntry.size, CONTEXT)

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from viommu.faults import Access, Report
-from viommu.formats import Context
+from viommu.faults import Access, FaultKind, Report, Stage
 from viommu_vtd.hardware import legacy, scalable
 from viommu_vtd.hardware.capabilities import RemappingUnit
 from viommu_vtd.hardware.reasons import legacy_reason, scalable_reason
 from viommu_vtd.hardware.search import Search
 from viommu_vtd.spec.faults import FRCD, FaultReason
 from viommu_vtd.spec.registers import TranslationTableMode
-from viommu_vtd.translate import SILENCED
+from viommu_vtd.translate import PROTECTED, SILENCED, TRANSLATED, in_interrupt_range, passing
 
 if TYPE_CHECKING:
     from viommu.faults import ConfigurationLog, Fault, Refusal
+    from viommu.formats import Context
     from viommu.hookspecs import Registers
     from viommu.memory import PhysicalMemory
 
@@ -42,12 +42,20 @@ class VtdHardware:
         search = Search(self.unit, self.memory, log)
         if not self.unit.status.TES:
             log.note("GSTS.TES is 0: translation is off")
-            return Context()
+            return passing(self.unit, input_bits=64)
+        refusal = self.mode_refusal(search)
+        if refusal is not None:
+            return refusal
+        configured = scalable.configure if self._scalable else legacy.configure
+        return configured(search, requester, pasid)
+
+    def mode_refusal(self, search: Search) -> Refusal | None:
+        """Refuse whatever the translation table mode refuses; None where it has tables."""
         match self.unit.root.TTM:
             case TranslationTableMode.LEGACY:
-                return legacy.configure(search, requester, pasid)
+                return None
             case TranslationTableMode.SCALABLE if self.unit.ecap.SMTS:
-                return scalable.configure(search, requester, pasid)
+                return None
             case TranslationTableMode.ABORT_DMA if self.unit.ecap.ADMS:
                 return search.refuse(FaultReason.ABORT_DMA_MODE, "RTADDR.TTM aborts all DMA")
             case mode:
@@ -55,17 +63,30 @@ class VtdHardware:
 
     def report(self, fault: Fault) -> Report:
         """Give the reason (``0x71``) and the fault recording register, 16 bytes in memory order."""
+        if fault.refusal is not None and fault.refusal.silent:
+            return Report("abort", fault.refusal.reason)
         if fault.refusal is not None:
             reason, silenced = FaultReason(fault.refusal.code), fault.refusal.suppressed
         else:
             reason = scalable_reason(fault) if self._scalable else legacy_reason(fault)
-            silenced = bool(fault.driver_bits & SILENCED)
+            silenced = bool(fault.driver_bits & SILENCED) or is_unrecorded(fault)
         name = f"{reason:#x}"
         return Report("abort", name) if silenced else Report("fault", name, _record(fault, reason).encode())
 
     @property
     def _scalable(self) -> bool:
         return self.unit.root.TTM == TranslationTableMode.SCALABLE
+
+
+def is_unrecorded(fault: Fault) -> bool:
+    """Whether hardware records no fault of this kind at all.
+
+    These are what protected memory refuses (11.4.16), and translated requests to the interrupt range (3.14).
+    """
+    if in_interrupt_range(fault.iova):
+        return bool(fault.driver_bits & TRANSLATED)
+    before_tables = fault.kind is FaultKind.PERMISSION and fault.stage is Stage.NONE
+    return before_tables and bool(fault.driver_bits & PROTECTED)
 
 
 def _record(fault: Fault, reason: FaultReason) -> FRCD:

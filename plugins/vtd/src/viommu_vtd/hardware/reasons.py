@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from viommu.faults import Access, FaultClass, FaultKind, Stage
 from viommu_vtd.spec.faults import FaultReason
+from viommu_vtd.translate import PROTECTED, in_interrupt_range
 
 if TYPE_CHECKING:
     from viommu.faults import Fault
@@ -29,7 +30,7 @@ def legacy_reason(fault: Fault) -> FaultReason:
 
 def scalable_reason(fault: Fault) -> FaultReason:
     """Scalable mode: first and second stage have codes of their own."""
-    if fault.kind is FaultKind.BLOCKED_OUTPUT:
+    if fault.kind is FaultKind.BLOCKED_OUTPUT or _beside_protected_memory(fault):
         return FaultReason.SM_INTERRUPT_RANGE
     match fault.stage:
         case Stage.STAGE1:
@@ -41,6 +42,11 @@ def scalable_reason(fault: Fault) -> FaultReason:
     if fault.kind is FaultKind.PERMISSION:
         return FaultReason.SUPERVISOR_DISABLED
     return FaultReason.ADDRESS_BEYOND_HOST
+
+
+def _beside_protected_memory(fault: Fault) -> bool:
+    """Whether one context keeps an access from the interrupt range and from protected memory, and this is the first."""
+    return fault.stage is Stage.NONE and bool(fault.driver_bits & PROTECTED) and in_interrupt_range(fault.iova)
 
 
 def _first_stage(fault: Fault) -> FaultReason:

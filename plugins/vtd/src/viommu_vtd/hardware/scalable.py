@@ -29,18 +29,21 @@ HALF = (1 << 64) - 1
 
 def configure(search: Search, requester: int, pasid: int | None) -> Context | Refusal:
     """What governs a requester, or one of its PASIDs, in scalable mode."""
-    entry = _context_entry(search, requester)
+    entry = context_entry(search, requester)
     if isinstance(entry, Refusal):
         return entry
-    number = _pasid(search, entry, pasid)
+    number = pasid_number(search, entry, pasid)
     if isinstance(number, Refusal):
         return number
     # A request without PASID cannot say that it is privileged: its context entry does.
     return _pasid_context(search, entry.PASIDDIRPTR, number, privileged=bool(entry.RID_PRIV) if pasid is None else None)
 
 
-def _context_entry(search: Search, requester: int) -> ScalableContextEntry | Refusal:
-    """Each half of a root entry stands for itself, so only the half of this device's functions is checked."""
+def context_entry(search: Search, requester: int) -> ScalableContextEntry | Refusal:
+    """Find the context entry of a requester.
+
+    Each half of a root entry stands for itself, so only the half of this device's functions is checked.
+    """
     bus, devfn = requester >> 8, requester & 0xFF
     present, half = ("UP", HALF << 64) if devfn & 0x80 else ("LP", HALF)
     address = search.unit.root.RTA + bus * ScalableRootEntry.size
@@ -51,7 +54,7 @@ def _context_entry(search: Search, requester: int) -> ScalableContextEntry | Ref
     return search.entry(ScalableContextEntry, table + (devfn & 0x7F) * ScalableContextEntry.size, CONTEXT)
 
 
-def _pasid(search: Search, entry: ScalableContextEntry, pasid: int | None) -> int | Refusal:
+def pasid_number(search: Search, entry: ScalableContextEntry, pasid: int | None) -> int | Refusal:
     """The PASID that a request has or is given. PASIDE does not matter to requests without one."""
     if pasid is None:
         # Without ECAP.RPS the field is reserved, so it is 0 here.

@@ -1,4 +1,4 @@
-"""Fault recording registers and fault reasons (VT-d 7.1 to 7.3, 11.4.14)."""
+"""Fault recording registers and fault reasons and fault status (VT-d 7.1 to 7.3, 11.4.7)."""
 
 from __future__ import annotations
 
@@ -134,3 +134,41 @@ class FRCD(Descriptor, width=128):
     AT = Field(125, 124, of=AddressType)
     T = Bit(126)
     F = Bit(127)
+
+
+class FRCD_LO(Descriptor, width=64):
+    """Low half of a Fault Recording Register."""
+
+    FI = Bits(63, 12, shift=12)
+
+
+class FRCD_HI(Descriptor, width=64):
+    """High half of a Fault Recording Register; writing F as 1 clears it."""
+
+    SID = Bits(15, 0)
+    T2 = Bit(28)
+    PRIV = Bit(29)
+    EXE = Bit(30)
+    PP = Bit(31)
+    FR = Field(39, 32, of=FaultReason)
+    PASID = Bits(59, 40)
+    AT = Field(61, 60, of=AddressType)
+    T = Bit(62)
+    F = Bit(63)
+
+
+class FSTS(Descriptor, width=32):
+    """Fault Status Register (0x34). PPF is the OR of all FRCD.F; FRI is the first record since PPF was last set.
+
+    PRO is of older revisions: page-request overflow is told by PRS.
+    """
+
+    PFO = Bit(0)
+    PPF = Bit(1)
+    AFO = Bit(2)
+    APF = Bit(3)
+    IQE = Bit(4)
+    ICE = Bit(5)
+    ITE = Bit(6)
+    PRO = Bit(7)
+    FRI = Bits(15, 8)

@@ -1,4 +1,4 @@
-"""Registers that translation depends on (VT-d 11.4)."""
+"""Registers of identity, control and status (VT-d 11.4.1 to 11.4.5, and 11.4.16: protected memory)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,13 @@ class TranslationTableMode(IntEnum):
     LEGACY = 0
     SCALABLE = 1
     ABORT_DMA = 3
+
+
+class VER(Descriptor, width=32):
+    """Version Register (0x00)."""
+
+    MIN = Bits(3, 0)
+    MAX = Bits(7, 4)
 
 
 class CAP(Descriptor, width=64):
@@ -79,6 +86,23 @@ class ECAP(Descriptor, width=64):
     SMS = Bit(58)
 
 
+class GCMD(Descriptor, width=32):
+    """Global Command Register (0x18), which reads as zero. One command at a time: a copy of GSTS with one bit changed.
+
+    TE, QIE, IRE and CFI switch; SRTP, SFL, WBF and SIRTP are done once each time they are written as 1.
+    """
+
+    CFI = Bit(23)
+    SIRTP = Bit(24)
+    IRE = Bit(25)
+    QIE = Bit(26)
+    WBF = Bit(27)
+    EAFL = Bit(28)
+    SFL = Bit(29)
+    SRTP = Bit(30)
+    TE = Bit(31)
+
+
 class GSTS(Descriptor, width=32):
     """Global Status Register (0x1c)."""
 
@@ -98,3 +122,42 @@ class RTADDR(Descriptor, width=64):
 
     TTM = Field(11, 10, of=TranslationTableMode)
     RTA = Bits(63, 12, shift=12)
+
+
+class IRTA(Descriptor, width=64):
+    """Interrupt Remapping Table Address Register (0xb8). The table has 2^(S + 1) entries."""
+
+    S = Bits(3, 0)
+    EIME = Bit(11)
+    Address = Bits(63, 12, shift=12)
+
+
+class PMEN(Descriptor, width=32):
+    """Protected Memory Enable Register (0x64). PRS follows EPM once protection is on or off."""
+
+    PRS = Bit(0)
+    EPM = Bit(31)
+
+
+class PLMBASE(Descriptor, width=32):
+    """Protected Low-Memory Base Register (0x68), in MiB."""
+
+    Base = Bits(31, 20, shift=20)
+
+
+class PLMLIMIT(Descriptor, width=32):
+    """Protected Low-Memory Limit Register (0x6c): the last MiB that is protected."""
+
+    Limit = Bits(31, 20, shift=20)
+
+
+class PHMBASE(Descriptor, width=64):
+    """Protected High-Memory Base Register (0x70), in MiB."""
+
+    Base = Bits(63, 20, shift=20)
+
+
+class PHMLIMIT(Descriptor, width=64):
+    """Protected High-Memory Limit Register (0x78): the last MiB that is protected."""
+
+    Limit = Bits(63, 20, shift=20)
