@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from attrs import define, field
 
+from viommu.board import Board
 from viommu.faults import Access, Fault, Refusal, Report
 from viommu.formats import Context, walk
 from viommu.hookspecs import HardwareModel, Registers
@@ -78,7 +79,7 @@ class Amd:
             "EFR": int(EFR(**self.features)),
             "DEVTAB": int(DeviceTableBase(Base=DEVICE_TABLE, Size=3)),
         }
-        return driver.viommu_hardware(self.memory, Registers(registers | self.others))
+        return driver.viommu_hardware(self.memory, Registers(registers | self.others), Board(self.memory))
 
     def page(self) -> int:
         self._next_page += 0x1000

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from viommu.hookspecs import HardwareModel, Registers
     from viommu.layout import Descriptor
     from viommu.memory import PhysicalMemory
+    from viommu.platform import Platform
 
 hookspec_version = 1
 
@@ -28,7 +29,9 @@ _INFO = DriverInfo(
         "guest tables over host tables",
         "pass-through",
         "device-table segments",
-        "event records",
+        "registers, command buffer, event and PPR logs with their overflow and their doubles",
+        "device TLBs (ATS) and page requests (PRI), with automatic responses",
+        "interrupts by MSI and by the XT registers",
     ),
     specification="AMD 48882",
 )
@@ -47,6 +50,6 @@ def viommu_layouts() -> Mapping[str, type[Descriptor]]:
 
 
 @hookimpl
-def viommu_hardware(memory: PhysicalMemory, registers: Registers) -> HardwareModel:
+def viommu_hardware(memory: PhysicalMemory, registers: Registers, platform: Platform) -> HardwareModel:
     """One IOMMU. Raises BadRegister where the registers describe no such IOMMU."""
-    return AmdIommu.of(memory, registers)
+    return AmdIommu.of(memory, registers, platform)

@@ -17,6 +17,7 @@ class Attribution(Descriptor, width=32):
     DomainID = Bits(15, 0)
     Guest = Bit(16)
     SA = Bit(17)
+    SE = Bit(18)
 
 
 NOBODY = Attribution()
@@ -24,4 +25,4 @@ NOBODY = Attribution()
 
 def attribution(entry: DTE, pasid: int | None) -> Attribution:
     """What faults under this entry will be told with."""
-    return Attribution(DomainID=entry.DomainID, Guest=guest_pasid(entry, pasid) is not None, SA=entry.SA)
+    return Attribution(DomainID=entry.DomainID, Guest=guest_pasid(entry, pasid) is not None, SA=entry.SA, SE=entry.SE)

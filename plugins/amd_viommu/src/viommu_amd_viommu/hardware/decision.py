@@ -45,14 +45,21 @@ class Decision:
         if not self.entry.V:
             self.log.note("DTE.V=0: forwarded untranslated")
             return translate.UNTRANSLATED
-        if refusal := self._reserved_bits():
+        if refusal := self.reserved_bits():
             return refusal
         self._tell_exclusion()
         if not self.entry.TV:
-            return page_fault(NOT_PRESENT, "DTE.TV=0: DMA is blocked")
+            return _blocked()
         return self._bad_encoding() or self._beyond_hardware() or self._translated()
 
-    def _reserved_bits(self) -> EventRefusal | None:
+    def before_tables(self) -> EventRefusal | None:
+        """What refuses any request of the device: the checks that come before those of ATS."""
+        refusal = self.reserved_bits()
+        if refusal is None and not self.entry.TV:
+            refusal = _blocked()
+        return None if refusal is None else evolve(refusal, attribution=attribution(self.entry, self.pasid))
+
+    def reserved_bits(self) -> EventRefusal | None:
         """IV tells whether the upper half means anything, as V does for the lower one."""
         checked = self.entry.reserved_set if self.entry.IV else self.entry.reserved_set & _LOWER_HALF
         return illegal_entry(RESERVED, f"DTE has reserved bits set: {checked:#x}") if checked else None
@@ -119,6 +126,10 @@ class Decision:
             untranslated_input=self.settings.exclusion_for(self.entry),
             driver_bits=int(attribution(self.entry, self.pasid)),
         )
+
+
+def _blocked() -> EventRefusal:
+    return page_fault(NOT_PRESENT, "DTE.TV=0: DMA is blocked")
 
 
 def _host_note(entry: DTE) -> str:

@@ -47,10 +47,11 @@ def cause_of(kind: FaultKind) -> Cause:
 
 @frozen
 class EventRefusal(Refusal):
-    """A refusal, and what its event says besides: cause flags, and whose access it was."""
+    """A refusal, and what its event says besides: cause flags, whose access it was, and what is invalid about it."""
 
     cause: Cause = NOT_PRESENT
     attribution: Attribution = NOBODY
+    invalid: int = 0
 
 
 def page_fault(cause: Cause, detail: str, walk: Result | None = None) -> EventRefusal:
@@ -71,6 +72,13 @@ def device_table_error(address: int) -> EventRefusal:
 def page_table_error(address: int, walk: Result | None = None) -> EventRefusal:
     """A table that leads to the page tables could not be read."""
     return _refuse(EventCode.PAGE_TAB_HW_ERROR, f"no memory at {address:#x}", address=address, walk=walk)
+
+
+def invalid_request(invalid: int, detail: str) -> EventRefusal:
+    """A device may not make such a request; ``invalid`` is the event's Type."""
+    return EventRefusal(
+        EventCode.INVALID_DEVICE_REQUEST.name, EventCode.INVALID_DEVICE_REQUEST, detail=detail, invalid=invalid
+    )
 
 
 def _refuse(

@@ -2,6 +2,8 @@
 
 Suppression is told as far as it keeps no state: DTE.SA silences page faults; DTE.SE lets the first one through, and
 which one is the first is the log's to know.
+
+Bits whose place or meaning only one source states are written as it has them.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from viommu_amd_viommu.spec.events import (
     EventCode,
     HardwareErrorType,
     IllegalDevTableEntry,
+    InvalidDeviceRequest,
     IoPageFault,
     PageTabHardwareError,
 )
@@ -29,28 +32,45 @@ if TYPE_CHECKING:
 
 @frozen
 class Incident:
-    """What went wrong, and for whom. ``address`` is what could not be accessed (bytes), where that is it."""
+    """What went wrong, and for whom.
+
+    ``address`` is what could not be accessed (bytes), where that is it. ``invalid`` is the Type of
+    INVALID_DEVICE_REQUEST. ``translation_request``: the device had sent an ATS translation request (TR).
+    """
 
     code: EventCode
     attribution: Attribution
     cause: Cause = NOT_PRESENT
     address: int = 0
     error: HardwareErrorType = HardwareErrorType.MASTER_ABORT
+    invalid: int = 0
+    translation_request: bool = False
 
 
 def report(fault: Fault) -> Report:
     """The event of a refused access."""
-    incident = _incident(fault)
+    incident = incident_of(fault)
     if incident.code is EventCode.IO_PAGE_FAULT and incident.attribution.SA:
-        return Report("abort", incident.code.name)
-    return Report("fault", incident.code.name, _record(fault, incident).encode())
+        return silent(incident)
+    return Report("fault", incident.code.name, event_of(fault, incident).encode())
 
 
-def _incident(fault: Fault) -> Incident:
+def silent(incident: Incident) -> Report:
+    """The access is refused and nothing is written down."""
+    return Report("abort", incident.code.name)
+
+
+def incident_of(fault: Fault) -> Incident:
     """A hole does not answer (master abort); memory that refuses a store does, with an error."""
     if isinstance(fault.refusal, EventRefusal):
         refusal = fault.refusal
-        return Incident(EventCode(refusal.code), refusal.attribution, refusal.cause, refusal.address or 0)
+        return Incident(
+            EventCode(refusal.code),
+            refusal.attribution,
+            refusal.cause,
+            refusal.address or 0,
+            invalid=refusal.invalid,
+        )
     whose = Attribution.decode(fault.driver_bits)
     if fault.kind is FaultKind.EXTERNAL_ABORT:
         return Incident(EventCode.PAGE_TAB_HW_ERROR, whose, address=fault.entry_address)
@@ -60,7 +80,8 @@ def _incident(fault: Fault) -> Incident:
     return Incident(EventCode.IO_PAGE_FAULT, whose, cause_of(fault.kind))
 
 
-def _record(fault: Fault, incident: Incident) -> EventEntry:
+def event_of(fault: Fault, incident: Incident) -> EventEntry:
+    """The log entry."""
     match incident.code:
         case EventCode.ILLEGAL_DEV_TABLE_ENTRY:
             return _illegal_entry(fault, incident)
@@ -68,6 +89,8 @@ def _record(fault: Fault, incident: Incident) -> EventEntry:
             return _device_table_error(fault, incident)
         case EventCode.PAGE_TAB_HW_ERROR:
             return _page_table_error(fault, incident)
+        case EventCode.INVALID_DEVICE_REQUEST:
+            return _invalid_request(fault, incident)
         case _:
             return _page_fault(fault, incident)
 
@@ -80,6 +103,7 @@ def _illegal_entry(fault: Fault, incident: Incident) -> IllegalDevTableEntry:
         GN=fault.pasid is not None,
         RW=_writes(fault),
         RZ=incident.cause.reserved,
+        TR=incident.translation_request,
         Address=fault.iova & ~3,
     )
 
@@ -109,6 +133,7 @@ def _device_table_error(fault: Fault, incident: Incident) -> DevTabHardwareError
         EventCode=incident.code,
         DeviceID=fault.requester,
         RW=_writes(fault),
+        TR=incident.translation_request,
         Type=incident.error,
         Address=incident.address,
     )
@@ -123,8 +148,22 @@ def _page_table_error(fault: Fault, incident: Incident) -> PageTabHardwareError:
         DomainIDOrPASID=_tag(pasid, incident),
         GN=pasid is not None,
         RW=_writes(fault),
+        TR=incident.translation_request,
         Type=incident.error,
         Address=incident.address & ~7,
+    )
+
+
+def _invalid_request(fault: Fault, incident: Incident) -> InvalidDeviceRequest:
+    return InvalidDeviceRequest(
+        EventCode=incident.code,
+        DeviceID=fault.requester,
+        PASID=fault.pasid or 0,
+        GN=fault.pasid is not None,
+        US=fault.pasid is not None and Access.PRIVILEGED not in fault.access,
+        TR=incident.translation_request,
+        Type=incident.invalid,
+        Address=fault.iova,
     )
 
 

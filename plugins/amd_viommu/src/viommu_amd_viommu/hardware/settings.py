@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from attrs import frozen
 
@@ -20,10 +20,15 @@ from viommu_amd_viommu.spec.registers import (
 )
 
 if TYPE_CHECKING:
-    from viommu.hookspecs import Registers
     from viommu.layout import Descriptor
 
     Register = TypeVar("Register", bound=Descriptor)
+
+    class Values(Protocol):
+        """Register values by name: those that a machine was given, or the registers themselves."""
+
+        def __getitem__(self, name: str, /) -> int: ...
+
 
 DEVICE_ID_BITS = 16
 MOST_SEGMENT_BITS = 3
@@ -33,6 +38,10 @@ TABLE_UNIT = 4096
 
 SEGMENT_REGISTERS = ("DEVTAB", *(f"DEVTAB_SEG{number}" for number in range(1, 1 << MOST_SEGMENT_BITS)))
 """The base registers of device-table segments 0 to 7, as captures and tests name them."""
+
+
+SETTINGS_REGISTERS = (*SEGMENT_REGISTERS, "CONTROL", "EFR", "EXCLBASE", "EXCLLIMIT")
+"""The registers that `Settings` are read from."""
 
 
 @frozen
@@ -56,7 +65,7 @@ class Settings:
     exclusion_for_all: bool
 
     @classmethod
-    def of(cls, registers: Registers) -> Settings:
+    def of(cls, registers: Values) -> Settings:
         """Decode the registers. BadRegister where a value is no 64-bit number, or asks for too many segments."""
         control = _register(registers, "CONTROL", Control)
         exclusion = _register(registers, "EXCLBASE", ExclusionBase)
@@ -105,14 +114,14 @@ class Settings:
         return (self.exclusion,) if self.exclusion and (self.exclusion_for_all or entry.EX) else ()
 
 
-def _register(registers: Registers, name: str, layout: type[Register]) -> Register:
+def _register(registers: Values, name: str, layout: type[Register]) -> Register:
     try:
         return layout.decode(registers[name])
     except ValueError:
         raise BadRegister(name, registers[name], f"it has {layout.width} bits") from None
 
 
-def _segments(registers: Registers, control: Control) -> tuple[Segment, ...]:
+def _segments(registers: Values, control: Control) -> tuple[Segment, ...]:
     if control.DevTblSegEn > MOST_SEGMENT_BITS:
         raise BadRegister(
             "CONTROL", int(control), f"DevTblSegEn is {control.DevTblSegEn}, at most {MOST_SEGMENT_BITS} is defined"

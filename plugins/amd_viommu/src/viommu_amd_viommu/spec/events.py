@@ -41,6 +41,26 @@ class HardwareErrorType(IntEnum):
     DATA_ERROR = 3
 
 
+class InvalidAccess(IntEnum):
+    """Type of INVALID_DEVICE_REQUEST where TR is 0. The numbers are those of their order in the only source."""
+
+    READ_OF_INTERRUPT_RANGE = 0
+    PRE_TRANSLATED = 1
+    PORT_IO = 2
+    SYSTEM_MANAGEMENT = 3
+    INTERRUPT_RANGE = 4
+    RESERVED_INTERRUPT_RANGE = 5
+    SYSTEM_MANAGEMENT_ADDRESS = 6
+
+
+class InvalidTranslationRequest(IntEnum):
+    """Type of INVALID_DEVICE_REQUEST where TR is 1."""
+
+    INVALID_ACCESS = 0
+    ATS_DISABLED = 1
+    BAD_DEVICE_ID = 2
+
+
 class AnyEvent(Descriptor, width=128):
     """What every event has."""
 

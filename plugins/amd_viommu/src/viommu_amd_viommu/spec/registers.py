@@ -160,7 +160,7 @@ class DeviceTableSegmentBase(Descriptor, width=64):
 
 
 class BufferBase(Descriptor, width=64):
-    """Base of the command buffer, event log or PPR log (0x08, 0x10, 0x38). Length: log2 of its entries."""
+    """Base of the command buffer or of a log (0x08, 0x10, 0x38, 0xe0, 0xf0, 0xf8). Length: log2 of its entries."""
 
     Base = Bits(51, 12, shift=12)
     Length = Bits(59, 56)
