@@ -11,6 +11,7 @@ from attrs import define
 from viommu import _engine
 
 from .memory import PAGE, Memory
+from .stage import Kind, UndecidedError
 from .walker import Context, OracleResult, walk
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def engine_context(context: Context) -> _engine.Context:
         untranslated_input=context.untranslated_input,
         privileged=context.privileged,
         instruction=context.instruction,
+        privileged_refused=context.privileged_refused,
     )
 
 
@@ -93,7 +95,7 @@ def differences(actual: _engine.Result, expected: OracleResult) -> dict[str, tup
     """Field -> (engine's, oracle's), of the fields that mean something in this result."""
     names = WHEN_REFUSED if expected.kind else WHEN_TRANSLATED
     found = {name: (int(getattr(actual, name)), int(getattr(expected, name))) for name in names}
-    if expected.kind == 4:
+    if expected.kind == Kind.PERMISSION:
         found["missing"] = (actual.missing, expected.missing)
     return {name: pair for name, pair in found.items() if pair[0] != pair[1]}
 
@@ -129,11 +131,14 @@ class Beside:
         """A translator whose only context is this one."""
         return _engine.Translator(self.memory.engine, lambda _requester, _pasid: self.context, iotlb=iotlb)
 
-    def oracle(self, iova: int, access: int) -> OracleResult:
-        """What the oracle says; its stores are taken back."""
-        result = walk(self.world.memory, self.world.context, iova, access)
-        self.world.memory.undo()
-        return result
+    def oracle(self, iova: int, access: int) -> OracleResult | None:
+        """What the oracle says, None where it does not judge; its stores are taken back."""
+        try:
+            return walk(self.world.memory, self.world.context, iova, access)
+        except UndecidedError:
+            return None
+        finally:
+            self.world.memory.undo()
 
     def untouched(self) -> bool:
         """Whether the engine's memory still is the world's."""
@@ -146,17 +151,19 @@ def columns(accesses: Sequence[tuple[int, int]]) -> tuple[Any, Any, Any]:
     return np.full(len(accesses), REQUESTER, np.uint32), np.array(iovas, np.uint64), np.array(kinds, np.uint8)
 
 
-def batch_differences(batch: _engine.Batch, expected: list[OracleResult]) -> Iterator[tuple[int, str]]:
+def batch_differences(batch: _engine.Batch, expected: list[OracleResult | None]) -> Iterator[tuple[int, str]]:
     """(row, what differs) of each row that is not as the oracle says."""
     kinds, pas = batch.kind.tolist(), batch.pa.tolist()
     page_lg2s, rights = batch.page_lg2.tolist(), batch.rights.tolist()
     names = ("row", "missing", *WHEN_REFUSED)
     faults = iter(zip(*(batch.faults[name].tolist() for name in names), strict=True))
     for row, oracle in enumerate(expected):
+        at, missing, *fields = next(faults) if kinds[row] else (row, 0)
+        if oracle is None:
+            continue
         if kinds[row]:
-            at, missing, *fields = next(faults)
             wanted = [int(getattr(oracle, name)) for name in WHEN_REFUSED]
-            if at != row or fields != wanted or (oracle.kind == 4 and missing != oracle.missing):
+            if at != row or fields != wanted or (oracle.kind == Kind.PERMISSION and missing != oracle.missing):
                 yield row, f"fault {dict(zip(names, (at, missing, *fields), strict=True))}, oracle {oracle}"
         elif (0, pas[row], page_lg2s[row], rights[row]) != (oracle.kind, oracle.pa, oracle.page_lg2, oracle.rights):
             yield row, f"pa {pas[row]:#x}, page_lg2 {page_lg2s[row]}, rights {rights[row]}, oracle {oracle}"

@@ -394,7 +394,8 @@ def draft_amd_v1(rng: Random) -> Draft:
         return odds.flags(rng, 1, 1 << 61, 1 << 62) | noise(rng, bits(4, 1) | bits(8, 5) | 1 << 63)
 
     def pointer(rng: Random, level: int, table: int) -> int:
-        return table | (level + 1) << 9 | common(rng) | odds.rarely(rng, bits(60, 52))
+        next_level = rng.randrange(8) if one_in(rng, odds.n) else level + 1
+        return table | next_level << 9 | common(rng) | odds.rarely(rng, bits(60, 52))
 
     def leaf(rng: Random, level: int, size: int, address: int) -> int:
         entry = address | common(rng) | noise(rng, bits(60, 57)) | odds.rarely(rng, bits(56, 52))

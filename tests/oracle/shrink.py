@@ -9,7 +9,7 @@ from attrs import define, evolve
 
 from .compare import nonzero_words, walk_both
 from .memory import PAGE, Memory
-from .stage import PRIVILEGED
+from .stage import PRIVILEGED, UndecidedError
 
 if TYPE_CHECKING:
     from .walker import Context
@@ -44,7 +44,7 @@ class Case:
         """In what the walkers disagree; shrinking must not turn one disagreement into another."""
         try:
             found = walk_both(self.memory(), self.context, self.iova, self.access)
-        except ValueError:  # a parameter that only goes with another
+        except (ValueError, UndecidedError):  # a parameter that only goes with another, or no one answer
             return ""
         return f"{found['kind']}" if "kind" in found else " ".join(name.split("[")[0] for name in found)
 

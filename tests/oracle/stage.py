@@ -74,6 +74,14 @@ class Fault(Exception):
         self.for_top = False
 
 
+class UndecidedError(Exception):
+    """An entry was another one when its accessed/dirty flag was to be stored, though nobody else writes.
+
+    Only tables that hold the stage-2 entry of their own page bring this about: a store through stage 2 sets a flag
+    there. Hardware may read the entry again or begin the walk again, so that there is no one answer to compare.
+    """
+
+
 class Format(AttrsInstance, Protocol):
     """One page-table format with its parameters."""
 
@@ -143,8 +151,13 @@ class Stage:
         if desired == self.entry:
             return
         self.entry_pa = self.locate(self.address, WRITE, True)
-        if not self.memory.store(self.entry_pa, swapped(desired) if self.big_endian else desired):
+        if self.memory.load(self.entry_pa) != self._in_memory(self.entry):
+            raise UndecidedError
+        if not self.memory.store(self.entry_pa, self._in_memory(desired)):
             raise self.fault(Kind.UPDATE_FAILED, for_update=True)
+
+    def _in_memory(self, entry: int) -> int:
+        return swapped(entry) if self.big_endian else entry
 
     def check_output(self, output: int, page_lg2: int) -> None:
         """Refuse a final page that touches the blocked range; the page is the smaller one of both stages."""

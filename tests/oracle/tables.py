@@ -214,8 +214,10 @@ def build_world(rng: Random, kinds: Kinds, *, tidy: bool = False) -> World:
     """A random machine with these formats. ``tidy``: as careful software makes it, with nothing spoiled after."""
     memory = Memory()
     if kinds == (None, None):
-        context = Context(rights=_context_rights(rng), input_bits=rng.randint(1, 64))
-        return World(memory, context, [rng.getrandbits(64)], [rng.getrandbits(64)])
+        aims = [rng.getrandbits(rng.randint(1, 64)) for _ in range(8)]
+        bound = rng.randint(1, 64) if one_in(rng, 4) else 64
+        context = Context(rights=_context_rights(rng), input_bits=bound, blocked_output=_blocked(rng, [*aims]))
+        return World(memory, _with_overrides(rng, context, aims), aims, aims)
     first = STAGE1[kinds[0]](rng) if kinds[0] else None
     second = STAGE2[kinds[1]](rng) if kinds[1] else None
     if first is None or second is None:
@@ -305,6 +307,7 @@ def _with_overrides(rng: Random, context: Context, aims: list[int]) -> Context:
         context,
         privileged=rng.choice([None, False, True]),
         instruction=rng.choice([None, False, True]),
+        privileged_refused=one_in(rng, 8),
         untranslated_input=passing if one_in(rng, 3) else (),
     )
 

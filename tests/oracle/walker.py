@@ -14,12 +14,14 @@ Results
 - A stage-1 entry is fetched through stage 2 as an unprivileged read and stored as an unprivileged write.
 
 - ``instruction`` leaves an access that writes as it is. An IOVA of ``untranslated_input`` passes before any check.
+- ``privileged_refused`` comes after the input size and before ``rights``.
+- Tables that change under their own walk are not judged (`stage.UndecidedError`).
 
 Blocked output
 - Only the final output is checked, never the address of a stage-1 entry. The page is the smaller of both stages.
 - It is found before the leaf's accessed/dirty store (after those of the tables), and after the fault that a clear
   accessed flag is.
-- An untranslated access is not checked: it has no page.
+- An access that nothing translates is blocked where its address is in the range, at stage 0, after the rights.
 
 Arm
 - Dirty management needs HA as well as HD, and HAFT needs HA (TCR_ELx.HD). A leaf it manages counts as writable
@@ -92,6 +94,7 @@ class Context:
     untranslated_input: tuple[tuple[int, int], ...] = ()
     privileged: bool | None = None
     instruction: bool | None = None
+    privileged_refused: bool = False
 
     def as_configured(self, access: int) -> int:
         """The access that the overrides make of ``access``. One that writes stays what it is, but for its privilege."""
@@ -145,16 +148,22 @@ class BehindStage2(Stage):
 
 
 def walk(memory: Memory, context: Context, iova: int, access: int) -> OracleResult:
-    """Translate one access. Accessed and dirty flags are stored in ``memory``, which logs them."""
+    """Translate one access. Accessed and dirty flags are stored in ``memory``, which logs them.
+
+    Raises UndecidedError where hardware may end the walk in more than one way.
+    """
     access = context.as_configured(access)
     if any(start <= iova <= last for start, last in context.untranslated_input):
         return OracleResult(iova, access, pa=iova, page_lg2=WHOLE, rights=ALL_RIGHTS, ipa=iova)
     if context.stage1 is None and iova >> context.input_bits:
         return OracleResult(iova, access, kind=Kind.INPUT_SIZE, ipa=iova)
-    missing = missing_rights(access, context.rights)
+    missing = PRIVILEGED if context.privileged_refused and access & PRIVILEGED else 0
+    missing = missing or missing_rights(access, context.rights)
     if missing:
         return OracleResult(iova, access, kind=Kind.PERMISSION, ipa=iova, missing=missing)
     if context.stage1 is None and context.stage2 is None:
+        if context.blocked_output and context.blocked_output[0] <= iova <= context.blocked_output[1]:
+            return OracleResult(iova, access, kind=Kind.BLOCKED_OUTPUT, ipa=iova)
         return OracleResult(iova, access, pa=iova, page_lg2=WHOLE, rights=context.rights, ipa=iova)
     try:
         return _translate(memory, context, iova, access)
