@@ -1,9 +1,10 @@
 // The IOTLB: set-associative with a chosen geometry and policy, or unbounded; tagged, and aware of page sizes.
 #pragma once
 
-#include <optional>
+#include <atomic>
 #include <stdexcept>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "viommu/hash.hpp"
@@ -34,46 +35,54 @@ struct IotlbEntry {
     u8 attrs2 = 0;
     Rights rights;
 
-    bool covers(TagId t, u64 p, unsigned size_lg2) const { return sequence && tag == t && page == p && lg2 == size_lg2; }
+    bool covers(TagId t, u64 p, unsigned size_lg2) const {
+        return sequence && tag == t && page == p && lg2 == size_lg2;
+    }
 };
 
 class Iotlb {
 public:
-    explicit Iotlb(const IotlbGeometry& geometry) : geometry_(geometry), random_(geometry.seed * 2 + 1) {
+    explicit Iotlb(const IotlbGeometry& geometry) : geometry_(geometry) {
         const auto power = [](std::size_t n) { return n && std::has_single_bit(n); };
         if (!power(geometry.ways) || geometry.ways > 64)
             throw std::invalid_argument("ways " + std::to_string(geometry.ways) + " is not a power of two up to 64");
-        if (geometry.entries && (!power(geometry.entries) || geometry.entries < geometry.ways || geometry.entries > most_entries))
+        if (geometry.entries &&
+            (!power(geometry.entries) || geometry.entries < geometry.ways || geometry.entries > most_entries))
             throw std::invalid_argument("entries " + std::to_string(geometry.entries) +
-                                        " is not a power of two from ways (" + std::to_string(geometry.ways) + ") to 2^28");
-        resize(unbounded() ? first_unbounded_sets : geometry.entries / geometry.ways);
+                                        " is not a power of two from ways (" + std::to_string(geometry.ways) +
+                                        ") to 2^28");
+        entries_.resize(geometry.entries);
+        set_state_.resize(geometry.entries / geometry.ways);
+        clear();
     }
 
     const IotlbGeometry& geometry() const { return geometry_; }
     bool unbounded() const { return geometry_.entries == 0; }
 
+    // What is in here is guarded by one translator's lock and named by its tags: no two can share it.
+    void claim() {
+        if (claimed_.exchange(true))
+            throw std::invalid_argument("this Iotlb serves another Translator: make one for each");
+        clear();
+    }
+    void release() { claimed_ = false; }
+
     // The entry for `input` under `tag`, of whatever page size; one made at or before `stale` does not count.
     const IotlbEntry* find(TagId tag, u64 stale, u64 input) {
         for (u64 sizes = sizes_in_use_; sizes; sizes &= sizes - 1) {
             const unsigned lg2 = static_cast<unsigned>(std::countr_zero(sizes));
-            const std::size_t set = set_of(tag, input >> lg2, lg2);
-            for (unsigned way = 0; way < geometry_.ways; ++way) {
-                const IotlbEntry& entry = entries_[set * geometry_.ways + way];
-                if (entry.covers(tag, input >> lg2, lg2) && entry.sequence > stale) {
-                    touch(set, way);
-                    return &entry;
-                }
-            }
+            const PageKey key{input >> lg2, tag, lg2};
+            if (const IotlbEntry* entry = unbounded() ? find_page(key, stale) : find_way(key, stale)) return entry;
         }
         return nullptr;
     }
 
     // Puts `entry` in; true where a live entry had to leave for it.
     bool insert(const IotlbEntry& entry, const Tags& tags) {
-        if (unbounded())
-            while (!place(entry, tags)) grow(tags);
-        else if (!place(entry, tags))
-            return replace(entry);
+        sizes_in_use_ |= bit(entry.lg2);
+        if (!unbounded()) return !place(entry, tags) && replace(entry);
+        pages_.insert_or_assign(PageKey::of(entry), entry);
+        if (pages_.size() > sweep_at_) sweep(tags);
         return false;
     }
 
@@ -82,15 +91,18 @@ public:
         for (u64 sizes = sizes_in_use_; sizes; sizes &= sizes - 1) {
             const unsigned lg2 = static_cast<unsigned>(std::countr_zero(sizes));
             const u64 first_page = start >> lg2, pages = (last >> lg2) - first_page;
-            if (pages >= entries_.size()) {  // wider than the cache: cheaper to look at each entry
-                drop_if([&](const IotlbEntry& e) { return e.tag == tag && e.lg2 == lg2 && e.page - first_page <= pages; });
+            if (pages >= entries_.size() + pages_.size()) {  // wider than the cache: cheaper to look at each entry
+                drop_if(
+                    [&](const IotlbEntry& e) { return e.tag == tag && e.lg2 == lg2 && e.page - first_page <= pages; });
                 continue;
             }
-            for (u64 i = 0; i <= pages; ++i) drop_page(tag, first_page + i, lg2);
+            for (u64 i = 0; i <= pages; ++i) drop_page({first_page + i, tag, lg2});
         }
     }
     template <typename Matches> void drop_if(Matches&& matches) {
         for (IotlbEntry& entry : entries_)
+            if (entry.sequence && matches(entry)) entry.sequence = 0;
+        for (auto& [key, entry] : pages_)
             if (entry.sequence && matches(entry)) entry.sequence = 0;
     }
 
@@ -104,56 +116,83 @@ public:
         std::vector<const IotlbEntry*> found;
         for (const IotlbEntry& entry : entries_)
             if (alive(entry, tags)) found.push_back(&entry);
+        for (const auto& [key, entry] : pages_)
+            if (alive(entry, tags)) found.push_back(&entry);
         return found;
     }
+    // As if new: the same inputs lead to the same evictions again.
     void clear() {
         std::fill(entries_.begin(), entries_.end(), IotlbEntry{});
+        std::fill(set_state_.begin(), set_state_.end(), 0);
+        pages_.clear();
+        sweep_at_ = first_sweep;
         sizes_in_use_ = 0;
+        random_ = geometry_.seed * 2 + 1;
+        clock_ = 0;
     }
 
 private:
-    static constexpr std::size_t most_entries = std::size_t{1} << 28, first_unbounded_sets = 256;
+    static constexpr std::size_t most_entries = std::size_t{1} << 28, first_sweep = 1024;
 
-    std::size_t set_of(TagId tag, u64 page, unsigned lg2) const {
-        return avalanche(page ^ u64{tag} << 40 ^ u64{lg2} << 56) & (sets_ - 1);
+    struct PageKey {
+        u64 page;
+        TagId tag;
+        unsigned lg2;
+
+        static PageKey of(const IotlbEntry& e) { return {e.page, e.tag, e.lg2}; }
+        u64 hash() const { return avalanche(page ^ u64{tag} << 40 ^ u64{lg2} << 56); }
+        bool operator==(const PageKey&) const = default;
+    };
+    struct PageHash {
+        std::size_t operator()(const PageKey& key) const { return key.hash(); }
+    };
+
+    std::size_t set_of(const PageKey& key) const { return key.hash() & (set_state_.size() - 1); }
+
+    const IotlbEntry* find_way(const PageKey& key, u64 stale) {
+        const std::size_t set = set_of(key);
+        for (unsigned way = 0; way < geometry_.ways; ++way) {
+            const IotlbEntry& entry = entries_[set * geometry_.ways + way];
+            if (entry.covers(key.tag, key.page, key.lg2) && entry.sequence > stale) {
+                touch(set, way);
+                return &entry;
+            }
+        }
+        return nullptr;
     }
-    void resize(std::size_t sets) {
-        sets_ = sets;
-        entries_.assign(sets * geometry_.ways, {});
-        set_state_.assign(sets, 0);
+    const IotlbEntry* find_page(const PageKey& key, u64 stale) const {
+        const auto at = pages_.find(key);
+        return at == pages_.end() || at->second.sequence <= stale ? nullptr : &at->second;
     }
 
     // Where the same page already is, else where nothing that counts is.
     bool place(const IotlbEntry& entry, const Tags& tags) {
-        const std::size_t set = set_of(entry.tag, entry.page, entry.lg2);
+        const std::size_t set = set_of(PageKey::of(entry));
         IotlbEntry* const ways = &entries_[set * geometry_.ways];
         unsigned chosen = geometry_.ways;
         for (unsigned way = 0; way < geometry_.ways; ++way) {
-            if (ways[way].covers(entry.tag, entry.page, entry.lg2)) {
-                put(set, way, entry);
+            const bool counts = alive(ways[way], tags);
+            if (counts && ways[way].covers(entry.tag, entry.page, entry.lg2)) {
+                // First in, first out counts from when a page came, not from when it was walked again.
+                put(set, way, entry, geometry_.policy == Policy::fifo ? ways[way].used : ++clock_);
                 return true;
             }
-            if (chosen == geometry_.ways && !alive(ways[way], tags)) chosen = way;
+            if (chosen == geometry_.ways && !counts) chosen = way;
         }
         if (chosen == geometry_.ways) return false;
-        put(set, chosen, entry);
+        put(set, chosen, entry, ++clock_);
         return true;
     }
     bool replace(const IotlbEntry& entry) {
-        const std::size_t set = set_of(entry.tag, entry.page, entry.lg2);
-        put(set, victim(set), entry);
+        const std::size_t set = set_of(PageKey::of(entry));
+        put(set, victim(set), entry, ++clock_);
         return true;
     }
-    void put(std::size_t set, unsigned way, const IotlbEntry& entry) {
+    void put(std::size_t set, unsigned way, const IotlbEntry& entry, u32 used) {
         IotlbEntry& slot = entries_[set * geometry_.ways + way];
-        const bool same = slot.covers(entry.tag, entry.page, entry.lg2);
-        const u32 placed = slot.used;
         slot = entry;
-        slot.used = ++clock_;
-        // First in, first out counts from when a page came, not from when it was walked again.
-        if (same && geometry_.policy == Policy::fifo) slot.used = placed;
+        slot.used = used;
         if (geometry_.policy == Policy::plru) point_away(set, way);
-        sizes_in_use_ |= bit(entry.lg2);
     }
     void touch(std::size_t set, unsigned way) {
         if (geometry_.policy == Policy::lru) entries_[set * geometry_.ways + way].used = ++clock_;
@@ -193,33 +232,34 @@ private:
         return random_ ^= random_ << 17;
     }
 
-    void drop_page(TagId tag, u64 page, unsigned lg2) {
-        const std::size_t set = set_of(tag, page, lg2);
+    void drop_page(const PageKey& key) {
+        if (unbounded()) {
+            if (const auto at = pages_.find(key); at != pages_.end()) at->second.sequence = 0;
+            return;
+        }
+        const std::size_t set = set_of(key);
         for (unsigned way = 0; way < geometry_.ways; ++way) {
             IotlbEntry& entry = entries_[set * geometry_.ways + way];
-            if (entry.covers(tag, page, lg2)) entry.sequence = 0;
+            if (entry.covers(key.tag, key.page, key.lg2)) entry.sequence = 0;
         }
     }
 
-    // Doubles until all that counts fits.
-    void grow(const Tags& tags) {
-        std::vector<IotlbEntry> live;
-        for (const IotlbEntry& entry : entries_)
-            if (alive(entry, tags)) live.push_back(entry);
-        for (bool fits = false; !fits;) {
-            if (sets_ * 2 * geometry_.ways > most_entries) throw std::length_error("the unbounded IOTLB holds 2^28 entries");
-            resize(sets_ * 2);
-            fits = std::all_of(live.begin(), live.end(), [&](const IotlbEntry& entry) { return place(entry, tags); });
-        }
+    // What no longer counts is let go of each time that the rest may have doubled.
+    void sweep(const Tags& tags) {
+        std::erase_if(pages_, [&](const auto& page) { return !alive(page.second, tags); });
+        sweep_at_ = std::max(first_sweep, pages_.size() * 2);
     }
 
     IotlbGeometry geometry_;
-    std::size_t sets_ = 0;
+    std::atomic<bool> claimed_ = false;
     u64 sizes_in_use_ = 0;  // bit n: some entry may have pages of 2^n bytes
-    u64 random_;
+    u64 random_ = 0;
     u32 clock_ = 0;
-    std::vector<IotlbEntry> entries_;
+    std::vector<IotlbEntry> entries_;  // set by set
     std::vector<u64> set_state_;
+    // Instead of sets, where there is no bound.
+    std::unordered_map<PageKey, IotlbEntry, PageHash> pages_;
+    std::size_t sweep_at_ = first_sweep;
 };
 
 }  // namespace viommu
