@@ -26,18 +26,18 @@ $(VENV)/.tools: pyproject.toml tools/prerequisites
 	@tools/prerequisites $(PYTHON)
 	@echo "viommu: tools into $(VENV)"
 	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/python -m pip install -q --upgrade 'pip>=25.1'
-	@$(VENV)/bin/python -m pip install -q --group dev
+	@$(VENV)/bin/python -m pip install -qq --upgrade 'pip>=25.1'
+	@$(VENV)/bin/python -m pip install -qq --group dev
 	@touch $@
 
 # Not isolated, and into a folder of build/ that stays: only what changed is compiled again.
 $(VENV)/.engine: $(VENV)/.tools $(ENGINE_SOURCES)
 	@echo "viommu: compiling the engine"
-	@$(VENV)/bin/python -m pip install -q --no-build-isolation -e .
+	@$(VENV)/bin/python -m pip install -qq --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.plugins: $(VENV)/.engine $(PLUGINS:%=%/pyproject.toml)
-	@$(VENV)/bin/python -m pip install -q --no-build-isolation $(PLUGINS:%=-e %)
+	@$(VENV)/bin/python -m pip install -qq --no-build-isolation $(PLUGINS:%=-e %)
 	@touch $@
 
 demo: setup
@@ -45,7 +45,7 @@ demo: setup
 	viommu walk $(CAPTURES)/smmuv3-nested-4k-48 --rid 0x28 0x2010 --access r
 
 # $(call cmake,FOLDER,OPTIONS): configure and build in build/FOLDER. Warnings are errors where the machine is a robot.
-cmake = echo "viommu: building build/$(1)" && cmake -S cpp -B build/$(1) -G Ninja --no-warn-unused-cli \
+cmake = echo "viommu: building build/$(1)" && cmake -S cpp -B build/$(1) -G Ninja \
 	-DCMAKE_COMPILE_WARNING_AS_ERROR=$(if $(CI),ON,OFF) $(2) >/dev/null \
 	&& cmake --build build/$(1) -- --quiet
 ctest = ctest --test-dir build/$(1) --output-on-failure --no-tests=ignore
@@ -110,7 +110,7 @@ wheels: $(VENV)/.tools
 	for source in . $(PLUGINS); do $(VENV)/bin/python -m build --outdir build/wheels $$source || exit 1; done
 	mkdir -p $(WHEELS) && cp build/wheels/* $(WHEELS)
 	$(PYTHON) -m venv build/wheel-check
-	build/wheel-check/bin/python -m pip install -q build/wheels/*.whl
+	build/wheel-check/bin/python -m pip install -qq build/wheels/*.whl
 	cd build/wheel-check && bin/viommu drivers
 	cd build/wheel-check && bin/viommu replay $(CURDIR)/$(firstword $(sort $(wildcard $(CAPTURES)/*/)))
 
