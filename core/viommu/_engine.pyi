@@ -378,6 +378,15 @@ def walk(memory: Memory, context: Context, iova: int, access: int) -> Result:
 def explain_walk(memory: Memory, context: Context, iova: int, access: int) -> tuple[Result, list[Step]]:
     """The same walk, by the same code, as a list of steps. A/D stores are undone before it returns."""
 
+def read_dirty(
+    memory: Memory, context: Context, start: int, last: int, page_lg2: int = 12, *, clear: bool = False
+) -> NDArray[np.uint8]:
+    """Which pages of 2^page_lg2 bytes in [start, last] devices wrote: one bit a page, lowest first, from ``start``'s page.
+
+    Read from the leaves of stage 2, of stage 1 where there is none. ``clear`` forgets them (IOTLB entries that
+    still say "dirty" must then be invalidated). ValueError beyond 2^32 pages.
+    """
+
 @final
 class Iotlb:
     """A tagged, page-size aware translation cache.

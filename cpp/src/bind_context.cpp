@@ -1,5 +1,5 @@
 #include "common.hpp"
-#include "viommu/context.hpp"
+#include "viommu/dirty.hpp"
 
 namespace viommu {
 namespace {
@@ -81,6 +81,20 @@ std::pair<Result, std::vector<StepRecord>> explain_walk(const Memory& memory, co
     context.walk(view, {}, iova, context.overridden(access), result, recorder);
     view.undo();
     return {result, std::move(recorder.steps)};
+}
+
+// One bit a page; the range is bounded so that the bitmap is.
+py::array_t<u8> dirty_bitmap(const Memory& memory, const Context& context, u64 start, u64 last, unsigned page_lg2, bool clear) {
+    bounded("read_dirty", "page_lg2", page_lg2, 12, 63);
+    if (start > last) throw py::value_error("read_dirty: start " + hex(start) + " is after last " + hex(last));
+    if ((last >> page_lg2) - (start >> page_lg2) >= u64{1} << 32)
+        throw py::value_error("read_dirty: a range of more than 2^32 pages; ask for it in parts");
+    std::vector<u8> bytes;
+    {
+        py::gil_scoped_release unlocked;
+        bytes = read_dirty(memory, context, start, last, page_lg2, clear);
+    }
+    return py::array_t<u8>(static_cast<py::ssize_t>(bytes.size()), bytes.data());
 }
 
 const char* verdict_name(Step::Verdict verdict) {
@@ -167,6 +181,8 @@ void bind_context(py::module_& m) {
         .def_property_readonly("rights", [](const Context& c) { return c.settings().rights; })
         .def_property_readonly("driver_bits", [](const Context& c) { return c.settings().driver_bits; });
     m.def("walk", &walk, "memory"_a, "context"_a, "iova"_a, "access"_a);
+    m.def("read_dirty", &dirty_bitmap, "memory"_a, "context"_a, "start"_a, "last"_a, "page_lg2"_a = 12, py::kw_only(),
+          "clear"_a = false);
     m.def("explain_walk", &explain_walk, "memory"_a, "context"_a, "iova"_a, "access"_a);
 }
 

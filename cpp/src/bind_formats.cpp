@@ -149,8 +149,8 @@ void bind_amd_v1(py::module_& m) {
                  AmdV1 f;
                  f.table = aligned("AmdV1", table, 4096);
                  f.mode = bounded("AmdV1", "mode", mode, 1, 6);
-                 f.accessed = accessed;
-                 f.dirty = dirty;
+                 f.sets_accessed = accessed;
+                 f.sets_dirty = dirty;
                  f.output_bits = bounded("AmdV1", "output_bits", output_bits, 32, 52);
                  return f;
              }),

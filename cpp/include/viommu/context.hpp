@@ -48,10 +48,9 @@ public:
         }, stage1_, stage2_);
         if (const auto* arm = std::get_if<fmt::ArmStage1>(&stage1_))
             for (int i = 0; i < 2; ++i) top_byte_ignored_[i] = arm->halves[arm->has_upper ? i : 0].top_byte_ignore;
-        // Address spaces that differ only in this may share a tag (AMD: PASID 0, and requests without a PASID).
-        if (const auto* x86 = std::get_if<fmt::X86>(&stage1_); x86 && !x86->sign_extended)
-            uncached_bits_ = ~below(12 + 9 * x86->levels - 1);
-        if (!has_stage1()) uncached_bits_ = ~below(settings_.input_bits);
+        // Address spaces that differ only in this may share a tag (AMD: PASID 0, and requests without a PASID), and a page
+        // may be wider than the input.
+        uncached_bits_ = has_stage1() ? beyond_input_of(stage1_) : beyond_input_of(stage2_) | ~below(settings_.input_bits);
     }
 
     const Stage1& stage1() const { return stage1_; }
@@ -91,6 +90,18 @@ public:
     }
 
 private:
+    // Address bits that no input of a stage has, though a page might cover them.
+    static u64 beyond_input(const fmt::X86& f) { return f.sign_extended ? 0 : ~below(12 + 9 * f.levels - 1); }
+    static u64 beyond_input(const fmt::VtdSecondStage& f) { return ~below(std::min<unsigned>(f.input_bits, 12 + 9 * f.levels)); }
+    static u64 beyond_input(const fmt::Described& f) {
+        if (!f.sign_extended) return ~below(f.input_bits);
+        return f.span[f.level_count - 1] < f.input_bits ? 0 : ~u64{0};
+    }
+    static u64 beyond_input(const auto&) { return 0; }
+    template <typename Stage> static u64 beyond_input_of(const Stage& stage) {
+        return std::visit([](const auto& format) { return beyond_input(format); }, stage);
+    }
+
     template <typename Observer>
     using Walk = void (*)(const Context&, View&, const WalkScopes&, Result&, Observer&);
 

@@ -57,6 +57,9 @@ concept Format = requires(const F& f, u64 raw, u64 input, unsigned level, WalkSt
     { f.global(raw) } -> std::same_as<bool>;
     { f.big_endian() } -> std::same_as<bool>;
     { f.updates_allowed() } -> std::same_as<bool>;
+    // Dirty tracking: whether a leaf says that its page was written, and the leaf once that is forgotten.
+    { f.dirty(raw) } -> std::same_as<bool>;
+    { f.cleaned(raw) } -> std::same_as<u64>;
 };
 
 // Answers that most formats share.

@@ -34,6 +34,7 @@ struct IotlbEntry {
     u8 attrs1 = 0;
     u8 attrs2 = 0;
     Rights rights;
+    bool clean = false;  // no write has set the dirty bit in memory
 
     bool covers(TagId t, u64 p, unsigned size_lg2) const {
         return sequence && tag == t && page == p && lg2 == size_lg2;

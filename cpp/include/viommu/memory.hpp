@@ -45,14 +45,25 @@ public:
     const std::vector<Region>& regions() const { return regions_; }
 
     const Region* find(u64 pa) const {
-        auto after = std::upper_bound(regions_.begin(), regions_.end(), pa,
-                                      [](u64 value, const Region& region) { return value < region.start; });
+        const auto after = after_start(pa);
         if (after == regions_.begin()) return nullptr;
         const Region& candidate = *std::prev(after);
         return candidate.contains(pa) ? &candidate : nullptr;
     }
+    // Some region that meets [start, last].
+    const Region* first_in(u64 start, u64 last) const {
+        const auto after = after_start(last);
+        if (after == regions_.begin() || std::prev(after)->last < start) return nullptr;
+        return &*std::prev(after);
+    }
+    void insert(Region region) { regions_.insert(after_start(region.start), std::move(region)); }
 
 private:
+    std::vector<Region>::const_iterator after_start(u64 pa) const {
+        return std::upper_bound(regions_.begin(), regions_.end(), pa,
+                                [](u64 value, const Region& region) { return value < region.start; });
+    }
+
     std::vector<Region> regions_;  // ascending
 };
 
@@ -140,13 +151,12 @@ public:
 
     void add(Region region) {
         std::scoped_lock lock(mutex_);
-        std::vector<Region> regions = map_->regions();
-        auto at = std::find_if(regions.begin(), regions.end(), [&](const Region& r) { return r.last >= region.start; });
-        if (at != regions.end() && at->start <= region.last)
+        if (const Region* other = map_->first_in(region.start, region.last))
             throw std::invalid_argument("region " + range(region.start, region.last) + " overlaps region " +
-                                        range(at->start, at->last) + ": unmap that one first");
-        regions.insert(at, std::move(region));
-        map_ = std::make_shared<const RegionMap>(std::move(regions));
+                                        range(other->start, other->last) + ": unmap that one first");
+        // A picture that nobody looks at may be painted over: a capture of many pages is mapped one by one.
+        if (map_.use_count() > 1) map_ = std::make_shared<RegionMap>(*map_);
+        map_->insert(std::move(region));
     }
 
     // Every region within [start, last] goes; the old picture, and with it the buffers, dies with its last reader.
@@ -162,7 +172,7 @@ public:
                 throw std::invalid_argument("range " + range(start, last) + " would cut region " +
                                             range(r.start, r.last) + " in two: unmap whole regions");
         }
-        old = std::exchange(map_, std::make_shared<const RegionMap>(std::move(kept)));
+        old = std::exchange(map_, std::make_shared<RegionMap>(std::move(kept)));
     }
 
     // Whether all of the bytes lie in regions.
@@ -238,7 +248,7 @@ private:
     }
 
     mutable std::mutex mutex_;
-    std::shared_ptr<const RegionMap> map_ = std::make_shared<const RegionMap>(std::vector<Region>{});
+    std::shared_ptr<RegionMap> map_ = std::make_shared<RegionMap>(std::vector<Region>{});
 };
 
 }  // namespace viommu

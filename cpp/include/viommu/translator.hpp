@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "viommu/context_cache.hpp"
+#include "viommu/engine_mutex.hpp"
 #include "viommu/iotlb.hpp"
 #include "viommu/sanitizer.hpp"
 
@@ -27,29 +28,34 @@ public:
           contexts_(context_entries),
           walk_cache_(walk_cache_entries),
           sanitizer_(sanitize ? std::make_unique<Sanitizer>() : nullptr) {
-        if (iotlb_) iotlb_->clear();
+        if (iotlb_) iotlb_->claim();
     }
+    ~Translator() {
+        if (iotlb_) iotlb_->release();
+    }
+    Translator(const Translator&) = delete;
 
     // The engine lock, held over a run of rows. Whoever waits for it must not hold the GIL.
     class Session {
     public:
-        explicit Session(Translator& t) : lock_(t.mutex_), t_(t), memory_(t.memory_->view()) {}
+        explicit Session(Translator& t) : lock_(t.mutex_), t_(t) { memory_.emplace(t.memory_->view()); }
 
         // Null: the configuration must be resolved first, without this lock.
         const BoundContext* context(ContextKey key) const { return t_.contexts_.find(key); }
         u64 configuration_generation() const { return t_.contexts_.generation(); }
         void translate(ContextKey key, const BoundContext& bound, u64 iova, u8 access, Result& result) {
             if (t_.sanitizer_) [[unlikely]]
-                t_.translate_checked(key, bound, memory_, iova, access, result);
+                t_.translate_checked(key, bound, *memory_, iova, access, result);
             else
-                t_.translate(bound, memory_, iova, access, result);
+                t_.translate(bound, *memory_, iova, access, result);
         }
         void count_refusal(ContextKey key) { ++t_.streams_.of(key.requester).faults[static_cast<u8>(FaultKind::configuration)]; }
 
     private:
-        std::unique_lock<std::mutex> lock_;
+        // Taken after the lock and let go after it: with a last view ends a buffer, whose owner may want the GIL or the engine.
+        std::optional<View> memory_;
+        std::unique_lock<EngineMutex> lock_;
         Translator& t_;
-        View memory_;
     };
 
     Memory& memory() { return *memory_; }
@@ -168,6 +174,7 @@ private:
         tags_.clear();
         contexts_.drop_all();
         if (iotlb_) iotlb_->clear();
+        walk_cache_.clear();
     }
 
     void translate(const BoundContext& bound, View& memory, u64 iova, u8 access, Result& result) {
@@ -244,6 +251,8 @@ private:
         if (!entry && bound.global_tag != bound.tag)
             entry = iotlb_->find(bound.global_tag, tags_.stale(bound.global_tag), input);
         if (!entry || (entry->rights & granted).missing(access)) return false;
+        // Without the dirty bit set in memory a write must walk, to set it.
+        if (entry->clean && (access & access::write)) return false;
         ++bound.stream->hits;
         recent_hit_ = entry;
         result = {};
@@ -270,8 +279,8 @@ private:
         entry.level = result.level;
         entry.attrs1 = result.attrs1;
         entry.attrs2 = result.attrs2;
-        // Without the dirty bit set in memory a later write must walk, to set it.
-        entry.rights = result.clean ? result.rights.without(Rights::both(access::write)) : result.rights;
+        entry.rights = result.rights;
+        entry.clean = result.clean;
         ++counters_.insertions;
         counters_.evictions += iotlb_->insert(entry, tags_);
         return entry;
@@ -325,7 +334,7 @@ private:
 
     std::shared_ptr<Memory> memory_;
     std::shared_ptr<Iotlb> iotlb_;
-    std::mutex mutex_;
+    EngineMutex mutex_;
     Tags tags_;
     ContextCache contexts_;
     WalkCache walk_cache_;

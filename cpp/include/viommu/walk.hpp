@@ -69,6 +69,7 @@ struct Purpose {
 struct StageOutput {
     u64 address = 0;
     u64 raw = 0;
+    u64 entry_pa = 0;
     u8 lg2 = 0;
     u8 level = 0;
     u8 attrs = 0;
@@ -234,6 +235,7 @@ bool walk_stage(const F& format, Entries& entries, u64 input, const Purpose& pur
         if (step.verdict == Step::Verdict::leaf) {
             out = {.address = output,
                    .raw = raw,
+                   .entry_pa = entry.pa,
                    .lg2 = step.lg2,
                    .level = static_cast<u8>(level),
                    .attrs = format.attrs(raw, level),

@@ -2,6 +2,8 @@
 // asked for, because software can see them.
 #pragma once
 
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "viommu/format.hpp"
@@ -13,7 +15,11 @@ namespace viommu {
 // Direct-mapped: one entry for each (tags, level, input prefix).
 class WalkCache {
 public:
-    explicit WalkCache(std::size_t entries) : entries_(entries ? std::bit_ceil(entries) : 0) {}
+    explicit WalkCache(std::size_t entries) {
+        if (entries > most_entries)
+            throw std::invalid_argument("walk cache entries " + std::to_string(entries) + " are more than 2^28");
+        entries_.resize(entries ? std::bit_ceil(entries) : 0);
+    }
 
     bool enabled() const { return !entries_.empty(); }
 
@@ -68,9 +74,13 @@ public:
         }
     }
 
+    void clear() { std::fill(entries_.begin(), entries_.end(), Entry{}); }
+
     u64 hits = 0;
 
 private:
+    static constexpr std::size_t most_entries = std::size_t{1} << 28;
+
     struct Entry {
         u64 prefix = 0, table = 0, sequence = 0;
         TagId tag = 0;

@@ -13,8 +13,8 @@ struct AmdV1 : FormatDefaults, NineBitLevels {
 
     u64 table = 0;
     u8 mode = 4;
-    bool accessed = false;
-    bool dirty = false;
+    bool sets_accessed = false;
+    bool sets_dirty = false;
     u8 output_bits = 52;
 
     constexpr Begin begin(u64 input, WalkState&, u8) const {
@@ -40,12 +40,15 @@ struct AmdV1 : FormatDefaults, NineBitLevels {
         if (!leaf) return Step::table_at(address, next - 1, raw);
 
         u64 updated = raw;
-        if (accessed) updated |= accessed_bit;
-        if (dirty && (access & write)) updated |= dirty_bit;
-        return Step::leaf_of(address, lg2, updated, dirty && !(updated & dirty_bit));
+        if (sets_accessed) updated |= accessed_bit;
+        if (sets_dirty && (access & write)) updated |= dirty_bit;
+        return Step::leaf_of(address, lg2, updated, sets_dirty && !(updated & dirty_bit));
     }
 
     static constexpr u8 attrs(u64 raw, unsigned) { return static_cast<u8>(((raw >> 60) & 1) | ((raw >> 59) & 1) << 1); }
+
+    static constexpr bool dirty(u64 raw) { return raw & dirty_bit; }
+    static constexpr u64 cleaned(u64 raw) { return raw & ~dirty_bit; }
 
 private:
     static constexpr unsigned span(unsigned level) { return 12 + 9 * level; }

@@ -138,6 +138,9 @@ struct ArmStage1 : FormatDefaults {
                                ((raw >> 11) & 1) << 6 | ((raw >> 52) & 1) << 7);
     }
     static constexpr bool global(u64 raw) { return !(raw & ng); }
+    // Writable-dirty: DBM, and writable. Writable-clean is the same page once it is read-only.
+    static constexpr bool dirty(u64 raw) { return (raw & ArmGeometry::dbm) && !(raw & ap_read_only); }
+    static constexpr u64 cleaned(u64 raw) { return raw | ap_read_only; }
 
 private:
     // APTable, UXNTable, PXNTable take rights away from all that lies beneath.
@@ -225,6 +228,8 @@ struct ArmStage2 : FormatDefaults {
     constexpr u8 attrs(u64 raw, unsigned) const {
         return static_cast<u8>(((raw >> 2) & 15) | geometry().shareability(raw) << 4 | ((raw >> 52) & 1) << 7);
     }
+    static constexpr bool dirty(u64 raw) { return (raw & ArmGeometry::dbm) && (raw & s2ap_write); }
+    static constexpr u64 cleaned(u64 raw) { return raw & ~s2ap_write; }
 
 private:
     constexpr Rights leaf_rights(u64 raw, bool writable_clean) const {

@@ -56,6 +56,9 @@ struct Described : FormatDefaults {
 
     static constexpr u8 attrs(u64, unsigned) { return 0; }
 
+    constexpr bool dirty(u64 raw) const { return dirty_mask && (raw & dirty_mask) == dirty_mask; }
+    constexpr u64 cleaned(u64 raw) const { return raw & ~dirty_mask; }
+
 private:
     constexpr bool has(u64 raw, u64 mask) const { return ((raw ^ inverted_rights) & mask) == mask; }
     constexpr Rights rights(u64 raw) const {

@@ -59,6 +59,9 @@ struct Riscv : FormatDefaults {
     static constexpr u8 attrs(u64 raw, unsigned) { return static_cast<u8>(((raw >> 61) & 3) | ((raw >> 5) & 1) << 2); }
     constexpr bool global(u64 raw) const { return !guest_stage && (raw & g); }
 
+    static constexpr bool dirty(u64 raw) { return raw & d; }
+    static constexpr u64 cleaned(u64 raw) { return raw & ~d; }
+
 private:
     constexpr u64 reserved() const { return always_reserved | (svrsw60t59b ? 0 : rsw_high) | (svpbmt ? 0 : pbmt) | (svnapot ? 0 : napot); }
     static constexpr bool table_encoding(u64 raw, unsigned level) {

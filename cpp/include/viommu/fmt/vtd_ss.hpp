@@ -9,7 +9,7 @@ namespace viommu::fmt {
 
 struct VtdSecondStage : FormatDefaults, NineBitLevels {
     static constexpr const char* name = "VtdSecondStage";
-    static constexpr u64 r = bit(0), w = bit(1), ps = bit(7), accessed = bit(8), dirty = bit(9), snp = bit(11), tm = bit(62);
+    static constexpr u64 r = bit(0), w = bit(1), ps = bit(7), accessed = bit(8), dirty_bit = bit(9), snp = bit(11), tm = bit(62);
     static constexpr u64 frame = bits(51, 12);
 
     u64 table = 0;
@@ -47,12 +47,15 @@ struct VtdSecondStage : FormatDefaults, NineBitLevels {
         if (!leaf) return Step::table_at(raw & frame, level - 1, updated);
 
         if (const u8 missing = state.rights.missing(access)) return Step::refuse(FaultKind::permission, missing);
-        if (accessed_dirty && (access & write)) updated |= dirty;
+        if (accessed_dirty && (access & write)) updated |= dirty_bit;
         const unsigned lg2 = 12 + 9 * level;
-        return Step::leaf_of(raw & frame & ~below(lg2), lg2, updated, accessed_dirty && !(updated & dirty));
+        return Step::leaf_of(raw & frame & ~below(lg2), lg2, updated, accessed_dirty && !(updated & dirty_bit));
     }
 
     static constexpr u8 attrs(u64 raw, unsigned) { return static_cast<u8>(((raw >> 11) & 1) | ((raw >> 62) & 1) << 1); }
+
+    static constexpr bool dirty(u64 raw) { return raw & dirty_bit; }
+    static constexpr u64 cleaned(u64 raw) { return raw & ~dirty_bit; }
 
 private:
     constexpr u64 reserved(unsigned level, bool leaf) const {

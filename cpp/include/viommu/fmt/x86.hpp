@@ -7,7 +7,7 @@ namespace viommu::fmt {
 
 struct X86 : FormatDefaults, NineBitLevels {
     static constexpr const char* name = "X86";
-    static constexpr u64 present = bit(0), rw = bit(1), us = bit(2), accessed = bit(5), dirty = bit(6), ps = bit(7);
+    static constexpr u64 present = bit(0), rw = bit(1), us = bit(2), accessed = bit(5), dirty_bit = bit(6), ps = bit(7);
     static constexpr u64 extended = bit(10), xd = bit(63), frame = bits(51, 12);
 
     u64 table = 0;
@@ -43,15 +43,18 @@ struct X86 : FormatDefaults, NineBitLevels {
         u64 updated = raw;
         if (sets_accessed) updated |= accessed | (extended_accessed ? extended : 0);
         if (!leaf) return Step::table_at(raw & frame, level - 1, updated);
-        if (sets_dirty && (access & write)) updated |= dirty;
+        if (sets_dirty && (access & write)) updated |= dirty_bit;
         const unsigned lg2 = 12 + 9 * level;
-        return Step::leaf_of(raw & frame & ~below(lg2), lg2, updated, sets_dirty && !(updated & dirty));
+        return Step::leaf_of(raw & frame & ~below(lg2), lg2, updated, sets_dirty && !(updated & dirty_bit));
     }
 
     // PAT lies where a table entry says PS: in bit 7 of a 4K leaf, in bit 12 of a larger one.
     static constexpr u8 attrs(u64 raw, unsigned level) {
         return static_cast<u8>(((raw >> 3) & 3) | ((raw >> (level == 0 ? 7 : 12)) & 1) << 2 | ((raw >> 8) & 1) << 3);
     }
+
+    static constexpr bool dirty(u64 raw) { return raw & dirty_bit; }
+    static constexpr u64 cleaned(u64 raw) { return raw & ~dirty_bit; }
 
 private:
     constexpr Rights rights(u64 raw) const {
