@@ -163,13 +163,10 @@ void loops() {
 }
 
 // A format that lies: its tables never fall.
-struct Endless : FormatDefaults, NineBitLevels {
-    static constexpr const char* name = "Endless";
-    static constexpr Begin begin(u64, WalkState&, u8) { return {0x8000'0000, 3}; }
+struct Endless : fmt::X86 {
     static constexpr Step step(u64 raw, u64, unsigned level, WalkState&, u8) {
         return Step::table_at(0x8000'0000, level, raw);
     }
-    static constexpr u8 attrs(u64, unsigned) { return 0; }
 };
 
 void levels_fall() {
@@ -179,7 +176,9 @@ void levels_fall() {
     Unobserved observer;
     StageOutput out;
     Result result;
-    check(!walk_stage(Endless{}, direct, 0, Purpose{.stage = Stage::stage1, .cache = {}}, observer, out, result),
+    Endless endless;
+    endless.table = 0x8000'0000;
+    check(!walk_stage(endless, direct, 0, Purpose{.stage = Stage::stage1, .cache = {}}, observer, out, result),
           "the walk is refused");
     refuses(result, FaultKind::malformed, Stage::stage1, 3);
     equals(observer.loads, 1u);

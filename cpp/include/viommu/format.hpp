@@ -53,7 +53,7 @@ concept Format = requires(const F& f, u64 raw, u64 input, unsigned level, WalkSt
     { f.span_lg2(level, state) } -> std::convertible_to<unsigned>;
     { f.entry_address(u64{}, input, level, state) } -> std::same_as<u64>;
     { f.step(raw, input, level, state, access) } -> std::same_as<Step>;
-    { f.attrs(raw, level) } -> std::same_as<u8>;
+    { f.attrs(raw, level, state) } -> std::same_as<u8>;
     { f.global(raw) } -> std::same_as<bool>;
     { f.big_endian() } -> std::same_as<bool>;
     { f.updates_allowed() } -> std::same_as<bool>;

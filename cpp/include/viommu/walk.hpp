@@ -136,7 +136,7 @@ private:
     bool translate(u64 ipa, u8 want, bool top, u64& pa, Result& result) {
         const Purpose purpose{.stage = Stage::stage2,
                               .fault_class = FaultClass::table,
-                              .access = static_cast<u8>(want | access::table_fetch | access::privileged),
+                              .access = static_cast<u8>(want | access::table_fetch),
                               .cache = cache_};
         StageOutput out;
         if (walk_stage(stage2_, direct_, ipa, purpose, observer_, out, result)) {
@@ -238,7 +238,7 @@ bool walk_stage(const F& format, Entries& entries, u64 input, const Purpose& pur
                    .entry_pa = entry.pa,
                    .lg2 = step.lg2,
                    .level = static_cast<u8>(level),
-                   .attrs = format.attrs(raw, level),
+                   .attrs = format.attrs(raw, level, state),
                    .rights = state.rights,
                    .clean = step.clean,
                    .global = format.global(raw)};

@@ -45,7 +45,7 @@ struct AmdV1 : FormatDefaults, NineBitLevels {
         return Step::leaf_of(address, lg2, updated, sets_dirty && !(updated & dirty_bit));
     }
 
-    static constexpr u8 attrs(u64 raw, unsigned) { return static_cast<u8>(((raw >> 60) & 1) | ((raw >> 59) & 1) << 1); }
+    static constexpr u8 attrs(u64 raw, unsigned, const WalkState&) { return static_cast<u8>(((raw >> 60) & 1) | ((raw >> 59) & 1) << 1); }
 
     static constexpr bool dirty(u64 raw) { return raw & dirty_bit; }
     static constexpr u64 cleaned(u64 raw) { return raw & ~dirty_bit; }

@@ -133,8 +133,8 @@ struct ArmStage1 : FormatDefaults {
         return step;
     }
 
-    constexpr u8 attrs(u64 raw, unsigned) const {
-        return static_cast<u8>(((raw >> 2) & 7) | geometry(halves[0]).shareability(raw) << 3 | ((raw >> 5) & 1) << 5 |
+    constexpr u8 attrs(u64 raw, unsigned, const WalkState& state) const {
+        return static_cast<u8>(((raw >> 2) & 7) | geometry(half(state)).shareability(raw) << 3 | ((raw >> 5) & 1) << 5 |
                                ((raw >> 11) & 1) << 6 | ((raw >> 52) & 1) << 7);
     }
     static constexpr bool global(u64 raw) { return !(raw & ng); }
@@ -225,7 +225,7 @@ struct ArmStage2 : FormatDefaults {
         return step;
     }
 
-    constexpr u8 attrs(u64 raw, unsigned) const {
+    constexpr u8 attrs(u64 raw, unsigned, const WalkState&) const {
         return static_cast<u8>(((raw >> 2) & 15) | geometry().shareability(raw) << 4 | ((raw >> 52) & 1) << 7);
     }
     static constexpr bool dirty(u64 raw) { return (raw & ArmGeometry::dbm) && (raw & s2ap_write); }

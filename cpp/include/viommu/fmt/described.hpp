@@ -54,7 +54,7 @@ struct Described : FormatDefaults {
         return Step::leaf_of(address, span[level], updated, (updated & dirty_mask) != dirty_mask);
     }
 
-    static constexpr u8 attrs(u64, unsigned) { return 0; }
+    static constexpr u8 attrs(u64, unsigned, const WalkState&) { return 0; }
 
     constexpr bool dirty(u64 raw) const { return dirty_mask && (raw & dirty_mask) == dirty_mask; }
     constexpr u64 cleaned(u64 raw) const { return raw & ~dirty_mask; }

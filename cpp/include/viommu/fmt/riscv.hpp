@@ -43,8 +43,8 @@ struct Riscv : FormatDefaults {
         const unsigned lg2 = raw & napot ? napot_lg2 : 12 + 9 * level;
         if (leaf ? !leaf_encoding(raw, level) : !table_encoding(raw, level)) return Step::refuse(FaultKind::translation);
         const u64 address = (raw & ppn) << 2;
-        if (address & ~below(output_bits)) return Step::refuse(FaultKind::address_size);
-        if (!leaf) return Step::table_at(address, level - 1, raw);
+        const bool too_wide = address & ~below(output_bits);
+        if (!leaf) return too_wide ? Step::refuse(FaultKind::address_size) : Step::table_at(address, level - 1, raw);
 
         state.rights = rights(raw);
         if (const u8 missing = state.rights.missing(access))
@@ -53,10 +53,12 @@ struct Riscv : FormatDefaults {
 
         const u64 updated = raw | a | (access & write ? d : 0);
         if (updated != raw && !hardware_update) return Step::refuse(FaultKind::access_flag);
+        // What the walk finds wrong are page faults; an output that no memory has is found by using it.
+        if (too_wide) return Step::refuse(FaultKind::address_size);
         return Step::leaf_of(address & ~below(lg2), lg2, updated, !(updated & d));
     }
 
-    static constexpr u8 attrs(u64 raw, unsigned) { return static_cast<u8>(((raw >> 61) & 3) | ((raw >> 5) & 1) << 2); }
+    static constexpr u8 attrs(u64 raw, unsigned, const WalkState&) { return static_cast<u8>(((raw >> 61) & 3) | ((raw >> 5) & 1) << 2); }
     constexpr bool global(u64 raw) const { return !guest_stage && (raw & g); }
 
     static constexpr bool dirty(u64 raw) { return raw & d; }

@@ -52,7 +52,7 @@ struct VtdSecondStage : FormatDefaults, NineBitLevels {
         return Step::leaf_of(raw & frame & ~below(lg2), lg2, updated, accessed_dirty && !(updated & dirty_bit));
     }
 
-    static constexpr u8 attrs(u64 raw, unsigned) { return static_cast<u8>(((raw >> 11) & 1) | ((raw >> 62) & 1) << 1); }
+    static constexpr u8 attrs(u64 raw, unsigned, const WalkState&) { return static_cast<u8>(((raw >> 11) & 1) | ((raw >> 62) & 1) << 1); }
 
     static constexpr bool dirty(u64 raw) { return raw & dirty_bit; }
     static constexpr u64 cleaned(u64 raw) { return raw & ~dirty_bit; }

@@ -49,7 +49,7 @@ struct X86 : FormatDefaults, NineBitLevels {
     }
 
     // PAT lies where a table entry says PS: in bit 7 of a 4K leaf, in bit 12 of a larger one.
-    static constexpr u8 attrs(u64 raw, unsigned level) {
+    static constexpr u8 attrs(u64 raw, unsigned level, const WalkState&) {
         return static_cast<u8>(((raw >> 3) & 3) | ((raw >> (level == 0 ? 7 : 12)) & 1) << 2 | ((raw >> 8) & 1) << 3);
     }
 
