@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from viommu.capture_files import parsed_number
+from viommu.naming import field_of, goes_by, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,11 +44,6 @@ class Misread:
         }
 
 
-def plain(name: str) -> str:
-    """Reduce a name to what tells it from others: ``p-iotlb`` and ``P_IOTLB`` are one."""
-    return "".join(letter for letter in name.casefold() if letter.isalnum())
-
-
 def read_as(driver: BoundDriver, kind: str, row: DescribedRow) -> tuple[Decoded | None, tuple[str, ...]]:
     """Have a driver explain recorded bytes: (what it says, what differs). Raises DriverBug."""
     if len(row.raw) not in driver.kinds()[kind]:
@@ -65,22 +60,6 @@ def _differences(row: DescribedRow, decoded: Decoded) -> Iterator[str]:
     for name, value in row.fields.items():
         if not _same_field(row, decoded, name, value):
             yield f"field {name}"
-
-
-def goes_by(decoded: Decoded, name: str) -> bool:
-    """Whether bytes go by a name, or by a number in place of it (``0x71`` for ``0x071``)."""
-    number = parsed_number(name)
-    known = (decoded.name, *decoded.aliases)
-    if number is not None:
-        return number in map(parsed_number, known)
-    return plain(name) in map(plain, known)
-
-
-def field_of(decoded: Decoded, name: str) -> FieldSpec | None:
-    """Find the field that a recording calls ``name``; None where these bytes have none such."""
-    fields = decoded.descriptor.fields
-    meant = decoded.field_aliases.get(name, name)
-    return fields.get(meant) or next((spec for own, spec in fields.items() if plain(own) == plain(meant)), None)
 
 
 def _same_field(row: DescribedRow, decoded: Decoded, name: str, value: int | str) -> bool:

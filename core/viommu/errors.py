@@ -185,3 +185,28 @@ class DriverBug(ViommuError):
 
     def __str__(self) -> str:
         return f"driver {self.driver} broke its promise in {self.hook}: {self.what}"
+
+
+@define
+class UnknownKind(BadField):
+    """A driver explains no bytes of this kind. ``nearest`` is the one that was probably meant."""
+
+    driver: str
+    kind: str
+    nearest: str | None
+
+    def __str__(self) -> str:
+        guess = "" if self.nearest is None else f"did you mean {self.nearest}? "
+        listing = f"viommu decode --list {self.driver}"
+        return f"driver {self.driver} explains no kind {shown(self.kind)} ({guess}`{listing}` names all)"
+
+
+@define
+class BadPaste(BadField):
+    """Pasted text that cannot be read as what it should be; ``reason`` says what it would have to be."""
+
+    text: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{shown(' '.join(self.text[:200].split()))}: {self.reason}"

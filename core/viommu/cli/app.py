@@ -8,6 +8,7 @@ import sys
 import click
 import structlog
 
+from viommu.cli.decode import decode
 from viommu.cli.drivers import drivers
 from viommu.cli.replay import replay
 from viommu.cli.walk import walk
@@ -26,5 +27,5 @@ def app(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (drivers, replay, walk):
+for command in (decode, drivers, replay, walk):
     app.add_command(command)
