@@ -16,9 +16,10 @@ from viommu.board import Board
 from viommu.faults import Access, Fault, FaultKind, Refusal
 from viommu.formats import walk
 from viommu.hardware import Silence
-from viommu.hookspecs import HardwareModel, Registers
+from viommu.hookspecs import HardwareModel, LiveHardware, Registers
 from viommu.memory import PhysicalMemory
 from viommu.translation import Outcome, Translation, outcome_of, refused
+from viommu_amd_viommu.spec.commands import CompletionWait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,6 +102,35 @@ def test_a_flipped_bit_changes_what_it_changed_in_qemu_but_for_checks_that_qemu_
             assert departs(row, outcome), (row, outcome)
 
     assert departures == 215
+
+
+def test_every_recorded_command_is_named_and_comes_back_byte_for_byte() -> None:
+    driver = drivers.bind("amd_viommu")
+
+    for row in rows("commands.csv"):
+        raw = bytes.fromhex(row["raw"])
+        decoded = driver.decode("command", raw)
+        assert (decoded.name, decoded.complaints, decoded.descriptor.encode()) == (row["kind"], (), raw)
+
+
+def test_a_recorded_command_buffer_is_executed_to_its_tail() -> None:
+    captured = Captured.load()
+    live, memory = captured.hardware, captured.memory
+    assert isinstance(live, LiveHardware)
+    semaphore, (base, tail) = 0x1_4023_8000, (0x1_4023_A000, live.read(0x2008, 8))
+    memory.place(semaphore, bytearray(0x1000))
+    raw = memory.read(base, tail)
+    assert raw is not None
+    waits = [CompletionWait.decode(raw[at : at + 16]) for at in range(0, tail, 16) if raw[at + 7] >> 4 == 1]
+
+    control = live.read(0x18, 8)
+    live.write(0x18, 8, control & ~(1 << 12))
+    live.write(0x2000, 8, 0)
+    live.write(0x18, 8, control | 1 << 12)
+
+    assert {wait.Address for wait in waits} == {semaphore}
+    assert memory.load(semaphore) == waits[-1].Data
+    assert (live.read(0x2000, 8), live.read(0x2018, 8)) == (tail, 0x150)
 
 
 def departs(row: dict[str, str], outcome: Outcome) -> bool:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from viommu.hookspecs import DriverInfo, hookimpl
+from viommu_amd_viommu import explain
 from viommu_amd_viommu.hardware import AmdIommu
 from viommu_amd_viommu.layouts import LAYOUTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from viommu.hookspecs import HardwareModel, Registers
+    from viommu.hookspecs import Decoded, HardwareModel, Registers
     from viommu.layout import Descriptor
     from viommu.memory import PhysicalMemory
     from viommu.platform import Platform
@@ -53,3 +54,21 @@ def viommu_layouts() -> Mapping[str, type[Descriptor]]:
 def viommu_hardware(memory: PhysicalMemory, registers: Registers, platform: Platform) -> HardwareModel:
     """One IOMMU. Raises BadRegister where the registers describe no such IOMMU."""
     return AmdIommu.of(memory, registers, platform)
+
+
+@hookimpl
+def viommu_kinds() -> Mapping[str, tuple[int, ...]]:
+    """Commands, log entries, structures, page-table entries, and every register by its name."""
+    return explain.KINDS
+
+
+@hookimpl
+def viommu_decode(kind: str, raw: bytes) -> Decoded:
+    """Explain bytes."""
+    return explain.decode(kind, raw)
+
+
+@hookimpl
+def viommu_log_line(line: str) -> tuple[str, bytes] | None:
+    """Recognise what Linux's driver logs under ``AMD-Vi:``."""
+    return explain.recognised(line)

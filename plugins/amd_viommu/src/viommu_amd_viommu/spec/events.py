@@ -200,6 +200,25 @@ class ViommuHardwareError(EventEntry):
     Address = Bits(127, 64)
 
 
+class RmpFault(EventEntry):
+    """RMP_FAULT: an access that the reverse map table refuses (SEV-SNP)."""
+
+    DeviceID = Bits(15, 0)
+    RMPFlags = Bits(23, 16)
+    VMGTag = Bits(47, 32)
+    Flags = Bits(59, 48)
+    Address = Bits(127, 67, shift=3)
+
+
+class RmpHardwareError(EventEntry):
+    """RMP_HW_ERROR: the reverse map table could not be accessed (SEV-SNP)."""
+
+    DeviceID = Bits(15, 0)
+    VMGTag = Bits(47, 32)
+    Flags = Bits(59, 48)
+    Address = Bits(127, 67, shift=3)
+
+
 EVENTS: Mapping[int, type[AnyEvent]] = {
     EventCode.ILLEGAL_DEV_TABLE_ENTRY: IllegalDevTableEntry,
     EventCode.IO_PAGE_FAULT: IoPageFault,
@@ -213,8 +232,10 @@ EVENTS: Mapping[int, type[AnyEvent]] = {
     EventCode.EVENT_COUNTER_ZERO: EventCounterZero,
     EventCode.GUEST_EVENT_FAULT: GuestEventFault,
     EventCode.VIOMMU_HW_ERROR: ViommuHardwareError,
+    EventCode.RMP_FAULT: RmpFault,
+    EventCode.RMP_HW_ERROR: RmpHardwareError,
 }
-"""How to decode an entry of each code (RMP faults excepted: they need SEV-SNP)."""
+"""How to decode an entry of each code."""
 
 
 def decode_event(raw: bytes) -> AnyEvent:
