@@ -62,7 +62,8 @@ class Board:
             self.on_stall_resolved(resolution)
 
     def observe(self, event: str, facts: Mapping[str, object]) -> None:
-        """Log at debug level and tell the observers; costs nothing where there are none and logging is off."""
-        log.debug(event, **facts)
+        """Log at debug level and tell the observers; costs nothing where there are none and nobody set up logging."""
+        if structlog.is_configured():  # else structlog would print debug lines to standard output
+            log.debug(event, **facts)
         for observer in self.observers:
             observer(event, facts)
