@@ -33,7 +33,8 @@ FAULT_KINDS: Final[tuple[str, ...]]
 
 FAULT_DTYPE: Final[np.dtype[np.void]]
 """Structured dtype of `Batch.faults`: row, iova, ipa, entry_address, entry_value (u64); kind, stage, level,
-fault_class, missing, rights, access, top, for_top, for_update (u8); 2 unused bytes; driver_bits (u4). Fields as in `Result`."""
+fault_class, missing, rights, access, top, for_top, for_update (u8); 2 unused bytes; driver_bits (u4).
+Fields as in `Result`."""
 
 @final
 class Memory:
@@ -381,7 +382,7 @@ def explain_walk(memory: Memory, context: Context, iova: int, access: int) -> tu
 def read_dirty(
     memory: Memory, context: Context, start: int, last: int, page_lg2: int = 12, *, clear: bool = False
 ) -> NDArray[np.uint8]:
-    """Which pages of 2^page_lg2 bytes in [start, last] devices wrote: one bit a page, lowest first, from ``start``'s page.
+    """Which pages of 2^page_lg2 bytes in [start, last] devices wrote: one bit a page, from ``start``'s page on.
 
     Read from the leaves of stage 2, of stage 1 where there is none. ``clear`` forgets them (IOTLB entries that
     still say "dirty" must then be invalidated). ValueError beyond 2^32 pages.
@@ -395,9 +396,7 @@ class Iotlb:
     ``fifo`` or ``random`` (seeded: same inputs, same evictions).
     """
 
-    def __init__(
-        self, *, entries: int | None = 1024, ways: int = 4, policy: str = "lru", seed: int = 0
-    ) -> None: ...
+    def __init__(self, *, entries: int | None = 1024, ways: int = 4, policy: str = "lru", seed: int = 0) -> None: ...
     entries: int | None
     ways: int
     policy: str
@@ -471,18 +470,25 @@ class Translator:
     def invalidate_contexts(self, requester: int | None = None, pasid: int | None = None) -> None:
         """Drop cached configuration: of one (requester, PASID), of one requester, or of all."""
     def counters(self) -> dict[str, Any]:
-        """Of all streams together: what `stream_counters` gives, and insertions, evictions, context_hits,
-        context_misses, walk_cache_hits, invalidations."""
+        """Of all streams together: what `stream_counters` gives, and more.
+
+        insertions, evictions, context_hits, context_misses, walk_cache_hits, invalidations.
+        """
     def stream_counters(self, requester: int) -> dict[str, Any]:
         """translations, lookups, hits, misses, walks, entry_loads, faults (int); faults_by_kind (name -> int)."""
     @property
     def sanitizes(self) -> bool: ...
+    @property
+    def sanitizer_now(self) -> int:
+        """Translations that the sanitizer has seen; 0 without it."""
+    def cached_context(self, requester: int, pasid: int = 0xFFFFFFFF) -> Context | None:
+        """What the context cache holds for one (requester, PASID)."""
     def stale_uses(self) -> list[dict[str, Any]]:
         """What the sanitizer found since it was last asked, the first use of each stale entry.
 
-        requester, pasid, cache (``iotlb`` or ``walk cache``), stage2_tag, stage1_tag (int, ``global``, or None: stage 2
-        alone), page_lg2, cached and fresh (Result), cause (None, or the table entry that changed: pa, stage, level, was,
-        is), and when the entry was made, last seen right, and used (in translations).
+        requester, pasid, cache (``iotlb`` or ``walk cache``), stage2_tag, stage1_tag (int, ``global``, or None: stage
+        2 alone), page_lg2, cached and fresh (Result), cause (None, or the table entry that changed: pa, stage, level,
+        was, is), and when the entry was made, last seen right, and used (in translations).
         """
     def sanitizer_counts(self) -> dict[str, int]:
         """checked, stale, unreported; invalidations, and of those removed_nothing; removed_right, removed_stale."""

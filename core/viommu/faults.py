@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from enum import IntEnum, IntFlag
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from attrs import field, frozen
 
 from viommu import _engine
-from viommu.addresses import Iova, Ipa, Pasid, RequesterId
+
+if TYPE_CHECKING:
+    from viommu.addresses import Iova, Ipa, Pasid, RequesterId
 
 
 class Access(IntFlag):

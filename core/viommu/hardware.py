@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from viommu.hookspecs import HardwareModel, Registers
     from viommu.memory import PhysicalMemory
     from viommu.platform import PageRequest, Platform, RequestKind
+    from viommu.sanitizer import StaleUse
 
 OUTCOMES = ("fault", "abort", "stall")
 
@@ -104,6 +105,11 @@ class CheckedHardware:
         if not isinstance(found, Completion):
             raise self._bug("complete", found, "a Completion")
         return found
+
+    def cure(self, use: StaleUse) -> str:
+        """Name an invalidation that would have prevented a stale use, in the vendor's words. Raises DriverBug."""
+        cure = getattr(self.model, "cure", None)
+        return str(self._call("cure", lambda: cure(use))) if callable(cure) else ""
 
     def page_request(self, request: PageRequest) -> None:
         """Take a page request; without registers it is lost. Raises DriverBug."""

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from attrs import frozen
 
 from viommu import drivers
-from viommu._engine import NO_PASID, Context, Iotlb, Translator, walk
-from viommu.addresses import RequesterId
+from viommu._engine import NO_PASID, Context, Iotlb, Translator, read_dirty, walk
+from viommu.addresses import PAGE_SIZE, RequesterId
 from viommu.board import Board
 from viommu.devices import Device, DeviceTlb
 from viommu.drivers import BoundDriver
-from viommu.errors import OutOfRange
+from viommu.errors import BadValue, OutOfRange
 from viommu.explain import Explanation, explain
 from viommu.faults import Access, Fault, Refusal, Report
 from viommu.hardware import CheckedHardware, Silence
 from viommu.hookspecs import DriverInfo, Registers
 from viommu.memory import PhysicalMemory
 from viommu.platform import Completion, RequestKind
-from viommu.requests import IOVA_LAST, Bounds, check_access, requests
+from viommu.requests import IOVA_LAST, Bounds, check_access, first_rows, requests
+from viommu.sanitizer import Sanitizer
 from viommu.translation import Translation, Translations, outcome_of, pasid_of, refused, untranslated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from numpy.typing import ArrayLike
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
     from typing_extensions import Buffer
 
     from viommu.platform import Interrupt, PageRequest, StallResolution
@@ -61,7 +64,8 @@ class Machine:
 
     Tables are memory: whoever changes them must invalidate, by commands or by `translator`, as on real hardware.
     Faults are written down as the hardware's registers say. ``on_interrupt`` is called for each interrupt,
-    ``observers`` for what happens on the control path (a name and its facts).
+    ``observers`` for what happens on the control path (a name and its facts). ``sanitize``: hold every use of a cache
+    against the tables (`sanitizer`); slow.
 
     Raises UnknownDriver, BrokenDriver, BadRegister, DriverBug.
     """
@@ -77,6 +81,7 @@ class Machine:
         wrappers: Iterable[object] = (),
         on_interrupt: Callable[[Interrupt], None] | None = None,
         observers: Iterable[Callable[[str, Mapping[str, object]], None]] = (),
+        sanitize: bool = False,
     ) -> None:
         self.driver = driver if isinstance(driver, BoundDriver) else drivers.bind(driver, wrappers)
         self.memory = PhysicalMemory() if memory is None else memory
@@ -84,11 +89,19 @@ class Machine:
         self._board = Board(self.memory, on_interrupt, tuple(observers), self._stall_resolved)
         self.hardware = CheckedHardware.made_by(self.driver, self.memory, self.registers, self._board)
         self.translator = Translator(
-            self.memory.engine, _Resolver(self.hardware), iotlb=iotlb, walk_cache_entries=walk_cache_entries
+            self.memory.engine,
+            _Resolver(self.hardware),
+            iotlb=iotlb,
+            walk_cache_entries=walk_cache_entries,
+            sanitize=sanitize,
         )
         self._board.caches = self.translator
         self.stalled: dict[tuple[int, int], Fault] = {}
-        self.resumed: list[tuple[Fault, Outcome]] = []
+        self.resumed: deque[tuple[Fault, Outcome]] = deque(maxlen=MOST_STALLED)
+        self.sanitizer: Sanitizer | None = None
+        if sanitize:
+            self.sanitizer = Sanitizer(self.translator, self._configured, self.hardware.cure)
+            self.memory.watcher = self.sanitizer.stored
         self._bounds = Bounds.of(self.driver.info)
 
     @property
@@ -113,7 +126,12 @@ class Machine:
     ) -> Translations:
         """Do as `translate` for rows in order; a single value stands for every row. Raises as `translate`."""
         asked = requests(self._bounds, requester, iova, access, pasid)
+        if self.sanitizer is not None:
+            for key, row in first_rows(asked).items():
+                self.sanitizer.check_context(key[0], int(asked.iova[row]), Access(int(asked.access[row])), key[1])
         batch = self.translator.translate_many(asked.requester, asked.iova, asked.access, asked.pasid)
+        if self.sanitizer is not None:
+            self.sanitizer.collect()
         answer = Translations.of(batch, asked)
         if self.hardware.live is not None:  # else no fault need become a value
             for _, fault in answer.faults():
@@ -207,7 +225,46 @@ class Machine:
                 return BusAbort(pa, size)
         return None
 
+    def read_dirty(
+        self,
+        requester: int,
+        iova: int,
+        length: int,
+        pasid: int | None = None,
+        *,
+        page_size: int = PAGE_SIZE,
+        clear: bool = False,
+    ) -> NDArray[np.uint8]:
+        """Give which pages of [iova, iova + length) devices wrote, one bit a page, lowest first.
+
+        Read from the leaves of stage 2, of stage 1 where there is none; nothing is dirty where the configuration is
+        refused. ``clear`` forgets: cached translations that know a page as dirty must then be invalidated. Raises as
+        `translate`, and OutOfRange or BadValue for a range or page size that cannot be.
+        """
+        self._bounds.check(requester, pasid)
+        check_access(iova, Access.READ)
+        if not 1 <= length <= IOVA_LAST + 1 - iova:
+            raise OutOfRange("length of a dirty range", length, IOVA_LAST + 1 - iova, 1)
+        if page_size < PAGE_SIZE or page_size & (page_size - 1):
+            raise BadValue("page size of a dirty bitmap", page_size, "a power of two from 0x1000 on")
+        page_lg2 = page_size.bit_length() - 1
+        context = self._configured(requester, pasid)
+        if isinstance(context, Refusal):
+            context = Context()
+        return read_dirty(self.memory.engine, context, iova, iova + length - 1, page_lg2, clear=clear)
+
+    def _configured(self, requester: int, pasid: int | None) -> Context | Refusal:
+        return self.hardware.configure(requester, pasid, Silence())
+
     def _look_up(self, requester: int, iova: int, access: Access, pasid: int | None) -> Outcome:
+        if self.sanitizer is not None:
+            self.sanitizer.check_context(requester, iova, access, pasid)
+        outcome = self._cached(requester, iova, access, pasid)
+        if self.sanitizer is not None:
+            self.sanitizer.collect()
+        return outcome
+
+    def _cached(self, requester: int, iova: int, access: Access, pasid: int | None) -> Outcome:
         answer = self.translator.translate(requester, iova, access, NO_PASID if pasid is None else pasid)
         result, refusal = answer if isinstance(answer, tuple) else (answer, None)
         return outcome_of(requester, pasid, result, refusal)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from viommu import _engine
-from viommu.addresses import PAGE_SIZE, Pa
+from viommu.addresses import PAGE_SIZE, Pa, align_down
 from viommu.backing import (
     OWN_MEMORY,
     AddressSpace,
@@ -57,6 +57,8 @@ class PhysicalMemory:
         self._backings: list[Backing] = []  # ascending by start
         self._by_source: dict[Source, list[Backing]] = {}
         self._lock = RLock()
+        self.watcher: Callable[[int, int, int], None] | None = None
+        """Called after each 64-bit word that `write` or `store` changed: (pa, old value, new value)."""
 
     @property
     def engine(self) -> _engine.Memory:
@@ -176,6 +178,8 @@ class PhysicalMemory:
 
     def write(self, pa: int, data: Buffer) -> bool:
         """Store the bytes; False, and nothing stored, where any lies in a hole or is read-only."""
+        if self.watcher is not None:
+            return self._watched_write(self.watcher, pa, memoryview(data).cast("B"))
         return self._engine.write(pa, data)
 
     def load(self, pa: int) -> int | None:
@@ -184,7 +188,18 @@ class PhysicalMemory:
 
     def store(self, pa: int, value: int) -> bool:
         """Store a 64-bit word; False in a hole or where memory is read-only."""
-        return self._engine.write(pa, value.to_bytes(8, "little"))
+        return self.write(pa, value.to_bytes(8, "little"))
+
+    def _watched_write(self, watcher: Callable[[int, int, int], None], pa: int, data: memoryview) -> bool:
+        words = range(align_down(pa, 8), pa + len(data), 8)
+        before = [self._engine.load(word) for word in words]
+        if not self._engine.write(pa, data):
+            return False
+        for word, was in zip(words, before, strict=True):
+            now = self._engine.load(word)
+            if was is not None and now is not None and was != now:
+                watcher(word, was, now)
+        return True
 
     def _add_window(self, window: Window, writable: bool) -> View:
         def mapped(pa: int, start: int, end: int) -> None:

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from attrs import frozen
 
-from viommu.addresses import Iova, Pasid, RequesterId
-from viommu.faults import Access
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from viommu.addresses import Iova, Pasid, RequesterId
+    from viommu.faults import Access
     from viommu.memory import PhysicalMemory
 
 

@@ -98,6 +98,17 @@ def requests(
     return made
 
 
+def first_rows(asked: Requests) -> dict[tuple[int, int | None], int]:
+    """Give the first row of each (requester, PASID) of a batch."""
+    keys = asked.requester.astype(np.uint64) << np.uint64(32) | asked.pasid
+    _, rows = np.unique(keys, return_index=True)
+    found: dict[tuple[int, int | None], int] = {}
+    for row in rows:
+        pasid = int(asked.pasid[row])
+        found[int(asked.requester[row]), None if pasid == NO_PASID else pasid] = int(row)
+    return found
+
+
 def _within(what: str, value: int, last: int) -> None:
     if not isinstance(value, int | np.integer):
         raise BadValue(what, value, "a whole number")

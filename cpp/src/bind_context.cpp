@@ -174,6 +174,7 @@ void bind_context(py::module_& m) {
         .def(py::init(&make_context), py::kw_only(), "stage1"_a = py::none(), "stage2"_a = py::none(), "stage1_tag"_a = 0,
              "stage2_tag"_a = 0, "rights"_a = access::wants, "input_bits"_a = 64, "blocked_output"_a = py::none(),
              "untranslated_input"_a = std::vector<RangeArgument>{},              "privileged"_a = py::none(), "instruction"_a = py::none(), "privileged_refused"_a = false, "driver_bits"_a = 0)
+        .def("__eq__", [](const Context& c, const Context& other) { return c == other; }, py::is_operator())
         .def_property_readonly("stage1", [](const Context& c) { return stage_object(c.stage1()); })
         .def_property_readonly("stage2", [](const Context& c) { return stage_object(c.stage2()); })
         .def_property_readonly("stage1_tag", [](const Context& c) { return c.settings().stage1_tag; })

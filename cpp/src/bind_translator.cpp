@@ -272,6 +272,18 @@ void bind_translator(py::module_& m) {
         .def("counters", &counters)
         .def("stream_counters", &stream_counters, "requester"_a)
         .def_property_readonly("sanitizes", [](const T& t) { return t.engine.sanitizes(); })
+        .def_property_readonly("sanitizer_now", [](T& t) {
+            u64 now = 0;
+            unlocked([&] { now = t.engine.sanitizer_now(); });
+            return now;
+        })
+        .def("cached_context",
+             [](T& t, u32 requester, u32 pasid) {
+                 std::shared_ptr<const Context> context;
+                 unlocked([&] { context = t.engine.cached_context({requester, pasid}); });
+                 return std::const_pointer_cast<Context>(context);
+             },
+             "requester"_a, "pasid"_a = no_pasid)
         .def("stale_uses", &stale_uses)
         .def("sanitizer_counts", &sanitizer_counts)
         .def("reset_counters", [](T& t) { unlocked([&] { t.engine.reset_counters(); }); })

@@ -36,6 +36,8 @@ struct ContextSettings {
     std::optional<bool> instruction;
     bool privileged_refused = false;
     u32 driver_bits = 0;  // the driver's own; comes back in each Result
+
+    bool operator==(const ContextSettings&) const = default;
 };
 
 class Context {
@@ -51,6 +53,11 @@ public:
         // Address spaces that differ only in this may share a tag (AMD: PASID 0, and requests without a PASID), and a page
         // may be wider than the input.
         uncached_bits_ = has_stage1() ? beyond_input_of(stage1_) : beyond_input_of(stage2_) | ~below(settings_.input_bits);
+    }
+
+    // Whether both translate every access alike and report it alike.
+    bool operator==(const Context& other) const {
+        return stage1_ == other.stage1_ && stage2_ == other.stage2_ && settings_ == other.settings_;
     }
 
     const Stage1& stage1() const { return stage1_; }

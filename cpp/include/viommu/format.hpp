@@ -64,6 +64,7 @@ concept Format = requires(const F& f, u64 raw, u64 input, unsigned level, WalkSt
 
 // Answers that most formats share.
 struct FormatDefaults {
+    bool operator==(const FormatDefaults&) const = default;
     static constexpr bool global(u64) { return false; }
     static constexpr bool big_endian() { return false; }
     static constexpr bool updates_allowed() { return true; }
@@ -77,6 +78,7 @@ constexpr bool sign_extended(u64 input, unsigned sign_bit) {
 
 // Index arithmetic of tables with 512 entries of 8 bytes in 4 KiB.
 struct NineBitLevels {
+    bool operator==(const NineBitLevels&) const = default;
     static constexpr unsigned span_lg2(unsigned level, const WalkState&) { return 12 + 9 * level; }
     static constexpr u64 entry_address(u64 table, u64 input, unsigned level, const WalkState&) {
         return table | ((input >> (12 + 9 * level)) & 0x1FF) << 3;

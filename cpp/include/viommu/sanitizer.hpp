@@ -110,6 +110,7 @@ public:
         counts_.removed_stale += removed - right;
     }
 
+    u64 now() const { return now_; }
     const SanitizerCounts& counts() const { return counts_; }
     std::vector<StaleUse> take_reports() { return std::exchange(reports_, {}); }
 

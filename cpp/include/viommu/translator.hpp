@@ -129,6 +129,11 @@ public:
     }
 
     bool sanitizes() const { return sanitizer_ != nullptr; }
+    // The sanitizer's time: translations so far.
+    u64 sanitizer_now() {
+        std::scoped_lock lock(mutex_);
+        return sanitizer_ ? sanitizer_->now() : 0;
+    }
     SanitizerCounts sanitizer_counts() {
         std::scoped_lock lock(mutex_);
         return sanitizer_ ? sanitizer_->counts() : SanitizerCounts{};

@@ -49,6 +49,7 @@ struct Recorder {
 struct AddressRange {
     u64 start, last;
 
+    bool operator==(const AddressRange&) const = default;
     bool contains(u64 address) const { return address - start <= last - start; }
     bool meets_page(u64 address, unsigned lg2) const {
         return (address & ~below(lg2)) <= last && (address | below(lg2)) >= start;

@@ -6,6 +6,8 @@
 namespace viommu::fmt {
 
 struct AmdV1 : FormatDefaults, NineBitLevels {
+    bool operator==(const AmdV1&) const = default;
+
     static constexpr const char* name = "AmdV1";
     static constexpr u64 present = bit(0), accessed_bit = bit(5), dirty_bit = bit(6), ir = bit(61), iw = bit(62);
     static constexpr u64 frame = bits(51, 12), table_reserved = bits(60, 52), leaf_reserved = bits(56, 52);

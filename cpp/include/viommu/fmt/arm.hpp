@@ -63,9 +63,13 @@ struct ArmHalf {
     bool walks_disabled = false;         // EPD
     bool unprivileged_disabled = false;  // E0PD
     bool ignore_hierarchical = false;    // HAD
+
+    bool operator==(const ArmHalf&) const = default;
 };
 
 struct ArmStage1 : FormatDefaults {
+    bool operator==(const ArmStage1&) const = default;
+
     static constexpr const char* name = "ArmStage1";
     static constexpr u64 ap_unprivileged = bit(6), ap_read_only = bit(7), ng = bit(11), pxn = bit(53), uxn = bit(54);
     static constexpr u64 pxn_table = bit(59), uxn_table = bit(60), no_unprivileged = bit(61), no_write = bit(62);
@@ -172,6 +176,8 @@ private:
 };
 
 struct ArmStage2 : FormatDefaults {
+    bool operator==(const ArmStage2&) const = default;
+
     static constexpr const char* name = "ArmStage2";
     static constexpr u64 s2ap_read = bit(6), s2ap_write = bit(7);
 

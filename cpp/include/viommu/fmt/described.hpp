@@ -6,6 +6,8 @@
 namespace viommu::fmt {
 
 struct Described : FormatDefaults {
+    bool operator==(const Described&) const = default;
+
     static constexpr const char* name = "Described";
     static constexpr unsigned max_levels = 8;
 

@@ -6,6 +6,8 @@
 namespace viommu::fmt {
 
 struct Riscv : FormatDefaults {
+    bool operator==(const Riscv&) const = default;
+
     static constexpr const char* name = "Riscv";
     static constexpr u64 v = bit(0), r = bit(1), w = bit(2), x = bit(3), u = bit(4), g = bit(5), a = bit(6), d = bit(7);
     static constexpr u64 ppn = bits(53, 10), always_reserved = bits(58, 54), rsw_high = bits(60, 59), pbmt = bits(62, 61), napot = bit(63);

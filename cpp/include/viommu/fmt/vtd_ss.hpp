@@ -8,6 +8,8 @@
 namespace viommu::fmt {
 
 struct VtdSecondStage : FormatDefaults, NineBitLevels {
+    bool operator==(const VtdSecondStage&) const = default;
+
     static constexpr const char* name = "VtdSecondStage";
     static constexpr u64 r = bit(0), w = bit(1), ps = bit(7), accessed = bit(8), dirty_bit = bit(9), snp = bit(11), tm = bit(62);
     static constexpr u64 frame = bits(51, 12);

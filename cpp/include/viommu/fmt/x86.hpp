@@ -6,6 +6,8 @@
 namespace viommu::fmt {
 
 struct X86 : FormatDefaults, NineBitLevels {
+    bool operator==(const X86&) const = default;
+
     static constexpr const char* name = "X86";
     static constexpr u64 present = bit(0), rw = bit(1), us = bit(2), accessed = bit(5), dirty_bit = bit(6), ps = bit(7);
     static constexpr u64 extended = bit(10), xd = bit(63), frame = bits(51, 12);
