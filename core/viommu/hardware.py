@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from viommu.hookspecs import HardwareModel, Registers
     from viommu.memory import PhysicalMemory
     from viommu.platform import PageRequest, Platform, RequestKind
-    from viommu.sanitizer import StaleUse
+    from viommu.stale import StaleUse
 
 OUTCOMES = ("fault", "abort", "stall")
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from viommu._engine import NO_PASID
 from viommu.faults import Access, Stage
-from viommu.translation import Translation, outcome_of
+from viommu.stale import Cause, StaleUse, Store
+from viommu.translation import outcome_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,83 +26,6 @@ MOST_REPORTS = 1024
 
 MOST_STORES = 65536
 """Words whose last store through the machine is remembered; the oldest are forgotten first."""
-
-
-@frozen
-class Store:
-    """A store through the machine to one 64-bit word, after so many translations."""
-
-    pa: int = field(repr=hex)
-    was: int = field(repr=hex)
-    value: int = field(repr=hex)
-    when: int
-
-
-@frozen
-class Cause:
-    """The table entry that changed. ``value`` is what it holds now, ``store`` what put it there, if that was seen."""
-
-    pa: int = field(repr=hex)
-    stage: Stage
-    level: int
-    was: int = field(repr=hex)
-    value: int = field(repr=hex)
-    store: Store | None = None
-
-    def __str__(self) -> str:
-        by = "behind the machine's back" if self.store is None else f"after translation {self.store.when}"
-        return (
-            f"stage {int(self.stage)} level {self.level} entry at {self.pa:#x}: "
-            f"{self.was:#x} -> {self.value:#x}, stored {by}"
-        )
-
-
-@frozen
-class StaleUse:
-    """One use of a cache that no longer says what the tables say.
-
-    ``cache`` is ``iotlb``, ``walk cache``, ``context cache`` or ``device TLB``. ``stage1_tag`` is a tag, ``global``, or
-    None (stage 2 alone). ``made``, ``last_right`` and ``now`` count translations: the entry was right at
-    ``last_right`` for the last time that anybody looked. ``cure`` is, in the vendor's words, an invalidation that would
-    have been enough.
-    """
-
-    cache: str
-    requester: int = field(repr=hex)
-    pasid: int | None
-    iova: int = field(repr=hex)
-    access: Access
-    cached: object
-    fresh: object
-    stage2_tag: int = 0
-    stage1_tag: int | str | None = None
-    page_size: int = field(default=0, repr=hex)
-    cause: Cause | None = None
-    made: int = 0
-    last_right: int = 0
-    now: int = 0
-    cure: str = ""
-
-    def __str__(self) -> str:
-        lines = [
-            f"stale {self.cache}: {self.access.name} of IOVA {self.iova:#x} by {self.requester:#x}"
-            + ("" if self.pasid is None else f", PASID {self.pasid:#x}"),
-            f"  cached: {_told(self.cached)}",
-            f"  tables: {_told(self.fresh)}",
-        ]
-        if self.cause is not None:
-            lines.append(f"  {self.cause}")
-        lines.append(f"  made at translation {self.made}, last right at {self.last_right}, used at {self.now}")
-        if self.cure:
-            lines.append(f"  would have been enough: {self.cure}")
-        return "\n".join(lines)
-
-
-def _told(what: object) -> str:
-    if isinstance(what, Translation):
-        return f"PA {what.pa:#x}, {what.rights.name}"
-    kind = getattr(what, "kind", None)
-    return f"fault {kind.name}" if kind is not None else str(what)
 
 
 @define(eq=False)
