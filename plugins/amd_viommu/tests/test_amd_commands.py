@@ -222,6 +222,17 @@ def test_a_changed_gcr3_entry_is_read_again_once_its_pasid_is_invalidated(
     assert machine.pa(0x1234, pasid=pasid) == 0x9234
 
 
+def test_a_gcr3_entry_behind_host_tables_goes_with_them(machine: Programmed) -> None:
+    machine.guest(pasid=5)
+    machine.fault(0x1000, pasid=5)
+    table = machine.guest(pasid=5)
+    machine.store(table + 8, 0x9000 | GUEST_PAGE)
+
+    machine.submit(pages(Address=EVERYTHING, S=1, PDE=1))
+
+    assert machine.pa(0x1234, pasid=5) == 0x9234
+
+
 def test_an_interrupt_table_can_be_invalidated(machine: Programmed) -> None:
     machine.submit(InvalidateInterruptTable(Opcode=Opcode.INVALIDATE_INTERRUPT_TABLE, DeviceID=DEVICE))
 

@@ -165,3 +165,27 @@ def test_the_exclusion_range_is_forwarded_untranslated(amd: Amd) -> None:
     assert amd.pa(0x8000_3FFF) == 0x8000_3FFF
     amd.fault(0x7FFF_FFFF)
     amd.fault(0x8000_4000)
+
+
+@pytest.mark.parametrize("fields", [{}, {"IV": 1, "IntCtl": 1}, {"IV": 1, "IntCtl": 2}])
+def test_interrupts_are_not_translated(amd: Amd, fields: dict[str, int]) -> None:
+    amd.device(**{"Mode": 3, "HostPageTableRoot": amd.page()} | fields)
+
+    assert amd.pa(0xFEE0_1000, access=Access.WRITE) == 0xFEE0_1000
+    assert amd.pa(0xFEEF_FFFC, access=Access.WRITE) == 0xFEEF_FFFC
+    amd.fault(0xFEDF_FFFC, access=Access.WRITE)
+    amd.fault(0xFEF0_0000, access=Access.WRITE)
+
+
+def test_a_device_whose_interrupts_are_aborted_has_none(amd: Amd) -> None:
+    amd.device(Mode=3, HostPageTableRoot=amd.page(), IV=1, IntCtl=0)
+
+    amd.fault(0xFEE0_1000, access=Access.WRITE)
+
+
+def test_with_a_pasid_the_interrupt_range_is_memory(amd: Amd) -> None:
+    gcr3 = amd.page()
+    amd.store(gcr3, amd.page() | 1)
+    amd.device(GV=1, GCR3=gcr3)
+
+    amd.fault(0xFEE0_1000, access=Access.WRITE, pasid=0)

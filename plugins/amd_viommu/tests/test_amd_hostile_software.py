@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from plugins.amd_viommu.tests.programmed import COMMANDS, DEVICE, RAM, Programmed
@@ -36,7 +36,6 @@ def commands(draw: st.DrawFn) -> bytes:
     return int(layout.decode(raw & ~reserved).replace(Opcode=opcode)).to_bytes(16, "little")
 
 
-@settings(max_examples=200)
 @given(steps=st.lists(st.one_of(STORES, REQUESTS, ACCESSES), max_size=12), started=st.booleans())
 def test_any_stores_to_registers_leave_a_defined_state(steps: list[tuple[str, int, int, int]], started: bool) -> None:
     machine = Programmed()
@@ -58,7 +57,6 @@ def test_any_stores_to_registers_leave_a_defined_state(steps: list[tuple[str, in
         assert machine.read(f"{queue}TAIL") & ~0x7_FFF0 == 0
 
 
-@settings(max_examples=200)
 @given(st.lists(commands(), min_size=1, max_size=24), st.booleans())
 def test_any_commands_are_executed_up_to_the_first_that_is_refused(raw: list[bytes], answers: bool) -> None:
     machine = Programmed().start()
@@ -76,7 +74,6 @@ def test_any_commands_are_executed_up_to_the_first_that_is_refused(raw: list[byt
         assert int(decode_command(raw[head])) == int.from_bytes(raw[head], "little")
 
 
-@settings(max_examples=100)
 @given(head=WORDS, tail=WORDS, length=st.integers(0, 15))
 def test_any_pointers_end(head: int, tail: int, length: int) -> None:
     machine = Programmed(length).start()

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 from viommu.faults import Access
 from viommu.formats import X86, AmdV1, Context
-from viommu_amd_viommu.spec.device_table import DTE, HostAccessDirty
+from viommu_amd_viommu.spec.device_table import DTE, HostAccessDirty, InterruptControl
 
 if TYPE_CHECKING:
     from viommu_amd_viommu.hardware.settings import Settings
 
 UNTRANSLATED = Context()
+
+INTERRUPT_RANGE = (0xFEE0_0000, 0xFEEF_FFFF)
+"""Where a request without a PASID is an interrupt, and no DMA."""
 
 
 def guest_pasid(entry: DTE, pasid: int | None) -> int | None:
@@ -35,6 +38,11 @@ def host_tables(entry: DTE, settings: Settings) -> AmdV1 | None:
 def host_tables_for_configuration(entry: DTE) -> AmdV1 | None:
     """The same tables for reading GCR3 tables: a model stores nothing while it configures, so no flags are set."""
     return AmdV1(table=entry.HostPageTableRoot, mode=entry.Mode) if entry.Mode else None
+
+
+def interrupts_pass(entry: DTE) -> bool:
+    """Whether a device's interrupts get through. They are not remapped here: what remapping would let pass, passes."""
+    return not entry.IV or entry.IntCtl in (InterruptControl.PASS, InterruptControl.REMAP)
 
 
 def guest_levels(entry: DTE) -> int:

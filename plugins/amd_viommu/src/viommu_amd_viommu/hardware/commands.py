@@ -157,18 +157,24 @@ class Commands:
         """Guest-tagged translations hold no guest-physical address to compare: those of the domain go together."""
         if (start, last) == (0, LAST_ADDRESS):
             self.platform.caches.invalidate_stage2_tag(domain)
-            return
-        self.platform.caches.invalidate_stage2_range(domain, start, last, leaf_only=leaf_only)
-        self.platform.caches.invalidate_stage2_tag(domain, stage1_only=True)
+        else:
+            self.platform.caches.invalidate_stage2_range(domain, start, last, leaf_only=leaf_only)
+            self.platform.caches.invalidate_stage2_tag(domain, stage1_only=True)
+        if not leaf_only:
+            self._drop_guest_roots(domain, None)
 
     def _drop_guest(self, domain: int, pasid: int, start: int, last: int, *, leaf_only: bool) -> None:
-        """GCR3 entries are cached with the translations they lead to: directories, in the command's words."""
         self.platform.caches.invalidate_range(domain, pasid, start, last, leaf_only=leaf_only)
-        for device in () if leaf_only else self.devices.of_domain(domain):
-            if pasid:
-                self.platform.caches.invalidate_contexts(device, pasid)
-            else:  # with GIOV, requests without a PASID use its entry too
-                self.platform.caches.invalidate_contexts(device)
+        if not leaf_only:
+            self._drop_guest_roots(domain, pasid)
+
+    def _drop_guest_roots(self, domain: int, pasid: int | None) -> None:
+        """GCR3 entries are cached with the translations they lead to: they are directories, in the command's words.
+
+        They lie in cached contexts. PASID 0 serves requests without one as well (GIOV).
+        """
+        for device in self.devices.of_domain(domain):
+            self.platform.caches.invalidate_contexts(device, pasid or None)
 
     def _store_error(self, address: int) -> CommandHardwareError:
         """A hole does not answer; what is read-only does, with an error."""

@@ -68,6 +68,11 @@ class Decision:
         for start, last in self.settings.exclusion_for(self.entry):
             self.log.note(f"exclusion range {start:#x}-{last:#x}: forwarded untranslated")
 
+    def _untranslated_input(self) -> tuple[tuple[int, int], ...]:
+        """Ranges that no table is asked about."""
+        interrupts = self.pasid is None and translate.interrupts_pass(self.entry)
+        return (*self.settings.exclusion_for(self.entry), *([translate.INTERRUPT_RANGE] if interrupts else []))
+
     def _bad_encoding(self) -> EventRefusal | None:
         entry, settings = self.entry, self.settings
         if entry.Mode == _MODE_RESERVED:
@@ -100,7 +105,7 @@ class Decision:
             stage2=translate.host_tables(self.entry, self.settings),
             stage2_tag=self.entry.DomainID,
             rights=translate.root_rights(self.entry),
-            untranslated_input=self.settings.exclusion_for(self.entry),
+            untranslated_input=self._untranslated_input(),
             driver_bits=int(attribution(self.entry, self.pasid)),
         )
 
@@ -123,7 +128,7 @@ class Decision:
             stage1_tag=pasid,
             stage2_tag=self.entry.DomainID,
             rights=translate.root_rights(self.entry),
-            untranslated_input=self.settings.exclusion_for(self.entry),
+            untranslated_input=self._untranslated_input(),
             driver_bits=int(attribution(self.entry, self.pasid)),
         )
 
