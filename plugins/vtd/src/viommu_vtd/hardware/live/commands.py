@@ -102,8 +102,10 @@ class Executor:
             self._not_answered(requester)
         return True
 
-    def interrupt_entries(self) -> bool:
-        """Type 4: interrupt remapping entries are not cached, since they are not looked up."""
+    def interrupt_entries(self, granularity: int, index: int, mask: int) -> bool:
+        """Type 4: interrupt remapping entries are not looked up, so none are cached; who looks on may want to know."""
+        count = 1 << mask if granularity else None
+        self.state.platform.observe("vtd.interrupt_entries_dropped", {"first": index, "count": count})
         return True
 
     def wait(self, status_write: int, interrupt: int, data: int, address: int) -> bool:
@@ -169,7 +171,7 @@ HANDLERS: Mapping[InvalidationType, tuple[tuple[str, ...], str]] = {
     InvalidationType.CONTEXT_CACHE: (("G", "DID", "SID", "FM"), "context_cache"),
     InvalidationType.IOTLB: (("G", "DID", "AM", "IH", "ADDR"), "iotlb"),
     InvalidationType.DEVICE_TLB: (("SID", "S", "ADDR"), "device_tlb"),
-    InvalidationType.INTERRUPT_ENTRY_CACHE: (("G",), "interrupt_entries"),
+    InvalidationType.INTERRUPT_ENTRY_CACHE: (("G", "IIDX", "IM"), "interrupt_entries"),
     InvalidationType.WAIT: (("SW", "IF", "STDATA", "STADDR"), "wait"),
     InvalidationType.PASID_IOTLB: (("G", "DID", "PASID", "AM", "IH", "ADDR"), "pasid_iotlb"),
     InvalidationType.PASID_CACHE: (("G", "DID", "PASID"), "pasid_cache"),
