@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from viommu.platform import PageRequest, Platform
     from viommu.registers import Store
     from viommu_amd_viommu.hardware.refusals import EventRefusal
+    from viommu_amd_viommu.hardware.reporting import Incident
 
 EXCLUSION_REGISTERS = ("EXCLBASE", "EXCLLIMIT")
 
@@ -88,14 +89,12 @@ class AmdIommu:
 
     def record(self, fault: Fault) -> Report:
         """Log it. DTE.SE lets one page fault through until the entry is read anew."""
-        report, incident = reporting.report(fault), reporting.incident_of(fault)
-        if report.record is None:
-            return report
-        page_fault = incident.code is EventCode.IO_PAGE_FAULT
-        if page_fault and not self.devices.first_fault(fault.requester) and incident.attribution.SE:
+        incident = reporting.incident_of(fault)
+        if reporting.suppressed(incident) or self._said_already(fault, incident):
             return reporting.silent(incident)
-        self.events.tell(reporting.event_of(fault, incident))
-        return report
+        event = reporting.event_of(fault, incident)
+        self.events.tell(event)
+        return reporting.told(event)
 
     def read(self, offset: int, size: int) -> int:
         """Read a register."""
@@ -169,6 +168,11 @@ class AmdIommu:
         self.platform.observe("amd.control", {"before": store.before, "after": after})
         self.interrupts.update()
         self.commands.run()
+
+    def _said_already(self, fault: Fault, incident: Incident) -> bool:
+        if incident.code is not EventCode.IO_PAGE_FAULT:
+            return False
+        return not self.devices.first_fault(fault.requester) and bool(incident.attribution.SE)
 
     def _domain(self, requester: int) -> int | None:
         entry = self._device_entry(requester, Silence())

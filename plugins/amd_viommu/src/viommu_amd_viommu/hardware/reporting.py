@@ -50,14 +50,22 @@ class Incident:
 def report(fault: Fault) -> Report:
     """The event of a refused access."""
     incident = incident_of(fault)
-    if incident.code is EventCode.IO_PAGE_FAULT and incident.attribution.SA:
-        return silent(incident)
-    return Report("fault", incident.code.name, event_of(fault, incident).encode())
+    return silent(incident) if suppressed(incident) else told(event_of(fault, incident))
+
+
+def suppressed(incident: Incident) -> bool:
+    """Whether the device's entry keeps it out of the log (DTE.SA)."""
+    return incident.code is EventCode.IO_PAGE_FAULT and bool(incident.attribution.SA)
 
 
 def silent(incident: Incident) -> Report:
     """The access is refused and nothing is written down."""
     return Report("abort", incident.code.name)
+
+
+def told(event: EventEntry) -> Report:
+    """The access is refused, and this says so."""
+    return Report("fault", EventCode(event.EventCode).name, event.encode())
 
 
 def incident_of(fault: Fault) -> Incident:
