@@ -9,7 +9,8 @@ demands there. A rule about a section without mutations has neither structure no
   64-bit word that was mutated, as it was before), ``rid[7]=1``, ``access=w``.
 - ``recorded``: the recorded outcome; empty: any.
 - ``ours``: ``unchanged`` (as if nothing had been flipped), or ``fault REASON`` with, where a reason says too little,
-  the neutral kind of fault: ``fault IO_PAGE_FAULT RESERVED``.
+  the neutral kind of fault: ``fault IO_PAGE_FAULT RESERVED``. About commands and fault records, whose names stand under
+  ``structure``: ``no field LEAF``, where these bytes have no such field, whatever was recorded as its value.
 """
 
 from __future__ import annotations
@@ -23,13 +24,17 @@ from viommu.as_json import letters
 from viommu.capture_rows import LETTERS, OUTCOMES, MutatedRow, same_fault
 from viommu.errors import BadValue
 from viommu.faults import FaultKind
+from viommu.naming import field_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from viommu.capture_rows import RecordedRow
+    from viommu.described import Misread
     from viommu.hookspecs import Registers
     from viommu.verdicts import OurVerdict
+
+NO_FIELD = "no field "
 
 COLUMNS = ("driver", "section", "structure", "bits", "when", "recorded", "ours", "specification")
 
@@ -54,6 +59,34 @@ class Case:
     ours: OurVerdict
     word: int | None = None
     unmutated: Callable[[], OurVerdict] | None = None
+
+
+@frozen
+class LayoutRule:
+    """Bytes that a recording reads by a layout which is not theirs."""
+
+    driver: str
+    section: str
+    structure: str
+    field: str
+    specification: str
+
+    @classmethod
+    def parse(cls, cells: Mapping[str, str]) -> LayoutRule:
+        """Read a line whose ``ours`` says which field there is not."""
+        field = cells["ours"].removeprefix(NO_FIELD)
+        return cls(cells["driver"], cells["section"], cells["structure"], field, cells["specification"])
+
+    def excuses(self, driver: str, misread: Misread) -> bool:
+        """Whether that field is all that differs, and the driver's layout has none of that name."""
+        ours = misread.ours
+        return (
+            (self.driver, self.section) == (driver, misread.section)
+            and ours is not None
+            and ours.name == self.structure
+            and misread.differs == (f"field {self.field}",)
+            and field_of(ours, self.field) is None
+        )
 
 
 @frozen

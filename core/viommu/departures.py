@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 
-from viommu.departure_rules import Rule
+from viommu.departure_rules import NO_FIELD, LayoutRule, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from viommu.departure_rules import Case
+    from viommu.described import Misread
 
 
 @frozen
@@ -23,6 +24,7 @@ class Departures:
 
     rows: Mapping[tuple[str, str, int], str] = field(factory=dict)
     rules: tuple[Rule, ...] = ()
+    layout_rules: tuple[LayoutRule, ...] = ()
 
     def reason(self, capture: str, case: Case) -> str | None:
         """Give the specification's rule that a recorded row contradicts; None where none is known."""
@@ -31,12 +33,24 @@ class Departures:
             return listed
         return next((rule.specification for rule in self.rules if rule.excuses(case)), None)
 
+    def layout_reason(self, capture: str, driver: str, misread: Misread) -> str | None:
+        """Give the specification's rule that a recording's reading of bytes contradicts; None where none is known."""
+        listed = self.rows.get((capture, misread.section, misread.row.number))
+        if listed is not None:
+            return listed
+        return next((rule.specification for rule in self.layout_rules if rule.excuses(driver, misread)), None)
+
 
 @cache
 def departures() -> Departures:
     """Read the lists that viommu ships (those in ``docs/`` of a checkout are the same files)."""
     rows = {(row["capture"], row["section"], int(row["row"])): row["specification"] for row in _read("departures.csv")}
-    return Departures(rows, tuple(Rule.parse(row) for row in _read("departure_rules.csv")))
+    rules = list(_read("departure_rules.csv"))
+    return Departures(
+        rows,
+        tuple(Rule.parse(row) for row in rules if not row["ours"].startswith(NO_FIELD)),
+        tuple(LayoutRule.parse(row) for row in rules if row["ours"].startswith(NO_FIELD)),
+    )
 
 
 def _read(name: str) -> Iterator[dict[str, str]]:

@@ -131,10 +131,11 @@ class _Replayer:
         if not differs:
             return True
         section.rows += 1
-        if (self.capture.name, section.name, row.number) in departures().rows:
+        misread = Misread(section.name, row, decoded, differs)
+        if departures().layout_reason(self.capture.name, self.machine.info.name, misread) is not None:
             section.departures += 1
         elif len(self.done.mismatches) < self.limit:
-            self.done.mismatches.append(Misread(section.name, row, decoded, differs))
+            self.done.mismatches.append(misread)
         return False
 
     def _mutations(self, section: Section) -> None:

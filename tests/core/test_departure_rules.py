@@ -130,6 +130,10 @@ def test_the_lists_that_are_shipped_can_be_read() -> None:
         assert section in SECTIONS
         assert row > 0
         assert reason
+    for layout in listed.layout_rules:
+        assert layout.section in {"commands", "faults"}
+        assert layout.structure
+        assert layout.specification
     for known in listed.rules:
         assert known.section in SECTIONS
         assert known.bits

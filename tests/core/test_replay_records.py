@@ -12,6 +12,7 @@ from tests.core.talking_toy import Event, TalkingToy
 from tests.core.toy import ToyDriver
 from viommu import replay as replay_module
 from viommu.capture import load
+from viommu.departure_rules import LayoutRule
 from viommu.departures import Departures
 from viommu.described import Misread
 from viommu.drivers import bind_plugin
@@ -113,6 +114,26 @@ def test_a_listed_command_is_a_departure(tmp_path: Path, monkeypatch: pytest.Mon
     result = replayed(commands(tmp_path / "toy", (SYNC, "FLUSH", "")), "commands")
 
     assert result.sections["commands"].to_json() == {"rows": 1, "agreed": 0, "departures": 1}
+
+
+@pytest.mark.parametrize(
+    ("raw", "fields", "departures"),
+    [
+        (SYNC, '{"leaf": 1}', 1),
+        (SYNC, '{"leaf": 1, "signal": 2}', 0),
+        (SYNC, '{"other": 1}', 0),
+        (INVALIDATE, '{"leaf": 1}', 0),
+    ],
+)
+def test_a_field_that_a_command_does_not_have_is_a_departure_by_rule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raw: str, fields: str, departures: int
+) -> None:
+    rule = LayoutRule("toy", "commands", "SYNC", "leaf", "a sync has no leaf")
+    monkeypatch.setattr(replay_module, "departures", lambda: Departures(layout_rules=(rule,)))
+
+    result = replayed(commands(tmp_path / "toy", (raw, "", fields)), "commands")
+
+    assert result.sections["commands"].to_json() == {"rows": 1, "agreed": 0, "departures": departures}
 
 
 @pytest.mark.parametrize("section", ["commands", "faults"])
