@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from viommu.hookspecs import DriverInfo, hookimpl
+from viommu_smmuv3_cmdqv import explain
 from viommu_smmuv3_cmdqv.hardware import Smmuv3
 from viommu_smmuv3_cmdqv.spec import LAYOUTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from viommu.hookspecs import Registers
+    from viommu.hookspecs import Decoded, Registers
     from viommu.layout import Descriptor
     from viommu.memory import PhysicalMemory
     from viommu.platform import Platform
@@ -53,3 +54,21 @@ def viommu_layouts() -> Mapping[str, type[Descriptor]]:
 def viommu_hardware(memory: PhysicalMemory, registers: Registers, platform: Platform) -> Smmuv3:
     """Make one SMMU. Raises BadRegister."""
     return Smmuv3.made(memory, registers, platform)
+
+
+@hookimpl
+def viommu_kinds() -> Mapping[str, tuple[int, ...]]:
+    """Name what can be explained."""
+    return explain.KINDS
+
+
+@hookimpl
+def viommu_decode(kind: str, raw: bytes) -> Decoded:
+    """Explain bytes."""
+    return explain.decode(kind, raw)
+
+
+@hookimpl
+def viommu_log_line(line: str) -> tuple[str, bytes] | None:
+    """Recognise a line of Linux's arm-smmu-v3."""
+    return explain.recognise(line)

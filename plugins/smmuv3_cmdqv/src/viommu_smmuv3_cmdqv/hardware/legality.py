@@ -32,15 +32,16 @@ WIDE_VAX = (VirtualAddressExtend.BITS_52, VirtualAddressExtend.BITS_56)
 
 def ste_complaint(ste: STE, features: Features) -> str | None:
     """Why ``ste``, whose Config lets traffic pass, is ILLEGAL; None where it is not."""
-    return next(_ste_complaints(ste, features), None)
+    return next(ste_complaints(ste, features), None)
 
 
 def cd_complaint(cd: CD, ste: STE, features: Features) -> str | None:
     """Why ``cd``, found through ``ste``, is ILLEGAL; None where it is not."""
-    return next(_cd_complaints(cd, ste, features), None)
+    return next(cd_complaints(cd, ste, features), None)
 
 
-def _ste_complaints(ste: STE, features: Features) -> Iterator[str]:
+def ste_complaints(ste: STE, features: Features) -> Iterator[str]:
+    """Everything that makes ``ste``, whose Config lets traffic pass, ILLEGAL."""
     if ste.Config == StreamConfig.BYPASS:
         return
     yield from _ats(ste, features)
@@ -110,7 +111,8 @@ def _stage2_geometry(ste: STE, features: Features) -> Iterator[str]:
         yield f"S2T0SZ {ste.S2T0SZ} does not go with a walk that starts at level {level}"
 
 
-def _cd_complaints(cd: CD, ste: STE, features: Features) -> Iterator[str]:
+def cd_complaints(cd: CD, ste: STE, features: Features) -> Iterator[str]:
+    """Everything that makes ``cd``, found through ``ste``, ILLEGAL."""
     idr0, world = features.idr0, stream_world(ste, features)
     if not cd.V:
         yield "V is 0"
