@@ -7,8 +7,10 @@ drivers; lines of the same source that follow, and bare words, are added until o
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import TYPE_CHECKING
 
+import structlog
 from attrs import Factory, define, frozen
 
 from viommu.errors import BadPaste, DriverBug
@@ -34,7 +36,7 @@ REACH = 24
 """How many lines after its first one an event may end."""
 
 PATIENCE = 1 << 15
-"""How often, for one text, lines are put together and the drivers asked."""
+"""How many lines of one text are put together with others in vain before that is given up."""
 
 PREFIX = re.compile(
     r"<\d{1,3}>"  # the priority, as /dev/kmsg has it
@@ -50,6 +52,9 @@ PREFIX = re.compile(
 WORDS = re.compile(r"\s*(?:0x)?[0-9a-f]{8,16}(?:[\s,]+(?:0x)?[0-9a-f]{8,16}){0,7}[\s,]*", re.ASCII | re.IGNORECASE)
 HINT = re.compile(r":\s*$|[0-9a-f]{8}", re.ASCII | re.IGNORECASE)
 """What a line that is told on in the next one has: a colon at its end, or a word of the dump already."""
+
+
+log = structlog.get_logger("viommu.decode")
 
 
 @frozen
@@ -79,14 +84,14 @@ def events(drivers: Sequence[BoundDriver], text: str) -> Iterator[Event]:
     lines = [without_prefix(line) for line in text.splitlines()]
     if len(lines) > LINE_LIMIT:
         raise BadPaste(text, f"it has {len(lines)} lines, at most {LINE_LIMIT} are read")
-    return _Reader(drivers, lines).events()
+    return _Reader(drivers, lines, PATIENCE).events()
 
 
 @define
 class _Reader:
     drivers: Sequence[BoundDriver]
     lines: Sequence[str]
-    patience: int = PATIENCE
+    patience: int
     told: set[int] = Factory(set)
     """Lines that belong to an event already."""
 
@@ -102,13 +107,17 @@ class _Reader:
         """Put more lines after one until a driver recognises them together."""
         if not HINT.search(self.lines[first]):
             return None
+        if self.patience <= 0:
+            return None
         numbers = [first]
-        for number in self._followers(first):
+        for number in islice(self._followers(first), MOST_LINES - 1):
             numbers.append(number)
-            self.patience -= 1
-            found = self._asked(numbers) if self.patience >= 0 else None
-            if found is not None or len(numbers) == MOST_LINES:
+            found = self._asked(numbers)
+            if found is not None:
                 return found
+        self.patience -= len(numbers)
+        if self.patience <= 0:
+            log.warning("decode.log", line=first + 1, from_here="only events that one line tells are looked for")
         return None
 
     def _followers(self, first: int) -> Iterator[int]:

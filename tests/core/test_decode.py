@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 import viommu
 from tests.core.talking_toy import Event, TalkingToy
 from tests.core.toy import Device, ToyDriver
+from viommu import log_lines
 from viommu.decode import decode_bytes, decode_log, decode_text, kind_of, kinds_to_json
 from viommu.drivers import bind_plugin
 from viommu.errors import BadPaste, DriverBug, UnknownKind
@@ -314,6 +316,17 @@ def test_much_text_is_refused_or_read_in_bounded_time(text: str) -> None:
     assert decode_log([TOY], text) == ()
     with pytest.raises(BadPaste):
         decode_text(TOY, "command", text)
+
+
+def test_patience_with_lines_that_start_nothing_ends_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_lines, "PATIENCE", 8)
+    event = f"toy 0: record received:\n{WORDS[0]}\n{WORDS[1]}\n"
+
+    with capture_logs() as logs:
+        found = decode_log([TOY], event * 3 + "boot: 00000000\n" * 20 + event + ONE_LINE)
+
+    assert [one.count for one in found] == [4]
+    assert [entry["event"] for entry in logs] == ["decode.log"]
 
 
 @pytest.mark.parametrize(("text", "message"), [("a" * ((1 << 24) + 1), "characters"), ("\n" * (1 << 18), "lines")])
