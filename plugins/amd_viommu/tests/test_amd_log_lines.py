@@ -107,6 +107,15 @@ def test_events_of_a_device(text: str, code: EventCode, expected: dict[str, int]
     assert fields(f"{EVENT}[{text}]") == {"DeviceID": 0x123, "EventCode": code, **expected}
 
 
+def test_the_type_of_an_invalid_request_tells_what_its_address_tells() -> None:
+    """A line that machines really log: 0xfd_f8000000 is HyperTransport's interrupt range."""
+    line = f"{EVENT}[INVALID_DEVICE_REQUEST device=0000:00:00.0 pasid=0x00000 address=0xfffffffdf8000000 flags=0x0a00]"
+    found = recognised(line)
+    assert found is not None
+
+    assert decode(*found).meaning.endswith("that it may not: reserved interrupt range.")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
