@@ -264,6 +264,34 @@ def test_a_handler_of_completion_may_switch_the_queue_off() -> None:
     assert not CR0.decode(smmu.register("CR0ACK")).CMDQEN
 
 
+@pytest.mark.parametrize("base", [None, HOLE])
+def test_a_handler_that_acknowledges_without_mending_comes_to_an_end(base: int | None) -> None:
+    smmu = Programmed()
+    if base is not None:
+        smmu.change("CR0", CMDQEN=0)
+        smmu.program("CMDQ_BASE", CMDQ_BASE(ADDR=base, LOG2SIZE=4))
+        smmu.change("CR0", CMDQEN=1)
+    smmu.handler = lambda _: smmu.acknowledge()
+
+    smmu.send(NOTHING if base else Command())
+
+    assert smmu.consumer.RD == 0
+
+
+def test_a_handler_that_mends_the_command_has_the_queue_go_on() -> None:
+    smmu = Programmed()
+
+    def mend(_: Interrupt) -> None:
+        smmu.put(smmu.command_queue + 16 * smmu.consumer.RD, NOTHING)
+        smmu.acknowledge()
+
+    smmu.handler = mend
+    smmu.send(NOTHING, Command(), NOTHING, Command(), Command())
+
+    assert smmu.consumer.RD == 5
+    assert not smmu.active_errors()
+
+
 def test_a_long_queue_is_executed_in_runs() -> None:
     smmu = Programmed(command_lg2=14)
 

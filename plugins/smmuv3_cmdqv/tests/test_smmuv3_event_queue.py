@@ -270,6 +270,17 @@ def test_stall_records_wait_for_room_and_are_never_lost() -> None:
     assert not overflowed(smmu)
 
 
+def test_a_handler_that_reads_events_at_once_sees_every_stalled_access() -> None:
+    smmu = Programmed(event_lg2=0)
+    seen: list[int] = []
+    smmu.change("CR0", EVTQEN=0)
+    stalled(smmu, *range(5))
+    smmu.handler = lambda _: seen.extend(addresses(smmu))
+    smmu.change("CR0", EVTQEN=1)
+
+    assert seen == [n * PAGE for n in range(5)]
+
+
 def test_stall_records_wait_until_the_queue_can_be_written() -> None:
     smmu = Programmed()
     smmu.address_space(S=1)

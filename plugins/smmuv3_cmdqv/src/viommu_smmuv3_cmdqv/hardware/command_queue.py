@@ -39,15 +39,22 @@ class CommandQueue:
     """Software was called (an interrupt) and wrote registers: what was fetched may be out of date."""
 
     def drain(self) -> None:
-        """Consume what there is. Called by software that a command called, it only has that look again."""
+        """Consume what there is. Called by software that a command called, it only has that look again.
+
+        Software that acknowledges an error from its interrupt, without mending the command, waits for its next write.
+        """
         self._disturbed = True
         if self._draining:
             return
         self._draining = True
+        stopped_at: int | None = None
         try:
             while self._is_ready():
                 self._disturbed = False
-                self._serve()
+                before = stopped_at
+                stopped_at = self._serve()
+                if stopped_at is not None and stopped_at == before:
+                    return
         finally:
             self._draining = False
 
@@ -59,8 +66,8 @@ class CommandQueue:
     def _consumer(self) -> int:
         return self.chip.registers["CMDQ_CONS"] & POINTER
 
-    def _serve(self) -> None:
-        """Execute one run of commands."""
+    def _serve(self) -> int | None:
+        """Execute one run of commands; gives where it stopped on an error."""
         ring, cons = command_ring(self.chip), self._consumer()
         count = ring.waiting(self.chip.registers["CMDQ_PROD"] & POINTER, cons)
         entries = read_entries(self.chip.memory, ring.base, ring.entries, ring.entry_size, ring.index(cons), count)
@@ -79,8 +86,10 @@ class CommandQueue:
             if done < len(entries):
                 error = CommandError.CERROR_ILL
         self._tell(steps[:done], error)
-        if error is not None:
-            self._stop(ring.after(cons, done), error)
+        if error is None:
+            return None
+        self._stop(ring.after(cons, done), error)
+        return ring.after(cons, done)
 
     def _set_consumer(self, pointer: int) -> None:
         registers = self.chip.registers

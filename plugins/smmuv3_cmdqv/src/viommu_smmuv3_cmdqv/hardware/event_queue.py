@@ -26,6 +26,7 @@ class EventQueue:
     _waiting: deque[tuple[int, bytes]] = field(factory=deque)
     """(tag, record): at most one for each stalled access."""
     _last: bytes = b""
+    _flushing: bool = False
 
     def append(self, record: bytes, *, may_merge: bool = False) -> None:
         """Write a record, if the queue can be written; ``may_merge``: not if the last unread one says the same."""
@@ -45,12 +46,21 @@ class EventQueue:
         self.flush()
 
     def flush(self) -> None:
-        """Write what waits, as far as there is room; what nobody waits for any more is forgotten."""
-        while self._waiting and self._is_open():
-            tag, record = self._waiting[0]
-            if tag in self.stalls.held and not self._stored_if_room(record):
-                return
-            self._waiting.popleft()
+        """Write what waits, as far as there is room; what nobody waits for any more is forgotten.
+
+        Called by software that an interrupt called, it leaves the rest to the call that is under way.
+        """
+        if self._flushing:
+            return
+        self._flushing = True
+        try:
+            while self._waiting and self._is_open() and self._settled(*self._waiting[0]):
+                self._waiting.popleft()
+        finally:
+            self._flushing = False
+
+    def _settled(self, tag: int, record: bytes) -> bool:
+        return tag not in self.stalls.held or self._stored_if_room(record)
 
     def _is_open(self) -> bool:
         return bool(self.chip.features.cr0.EVTQEN) and not self.signals.is_active(GlobalError.EVENTQ_ABORT)
