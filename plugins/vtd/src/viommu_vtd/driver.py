@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from viommu.hookspecs import DriverInfo, hookimpl
+from viommu_vtd import explain
 from viommu_vtd.hardware.live import LiveUnit
 from viommu_vtd.spec import LAYOUTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from viommu.hookspecs import HardwareModel, Registers
+    from viommu.hookspecs import Decoded, HardwareModel, Registers
     from viommu.layout import Descriptor
     from viommu.memory import PhysicalMemory
     from viommu.platform import Platform
@@ -50,3 +51,21 @@ def viommu_layouts() -> Mapping[str, type[Descriptor]]:
 def viommu_hardware(memory: PhysicalMemory, registers: Registers, platform: Platform) -> HardwareModel:
     """Make one remapping unit. Without CAP and ECAP it can do all that is modelled."""
     return LiveUnit.of(memory, registers, platform)
+
+
+@hookimpl
+def viommu_kinds() -> Mapping[str, tuple[int, ...]]:
+    """Descriptors of both queues, fault records, structures, page-table entries, registers."""
+    return explain.KINDS
+
+
+@hookimpl
+def viommu_decode(kind: str, raw: bytes) -> Decoded:
+    """Explain bytes of one kind."""
+    return explain.decode(kind, raw)
+
+
+@hookimpl
+def viommu_log_line(line: str) -> tuple[str, bytes] | None:
+    """Recognise lines of Linux's intel-iommu driver, which begin with DMAR."""
+    return explain.recognise(line)

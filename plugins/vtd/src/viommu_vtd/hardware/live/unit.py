@@ -10,7 +10,7 @@ from attrs import define, field
 from viommu.faults import Report
 from viommu.formats import Context
 from viommu.platform import Completion
-from viommu_vtd.hardware.live import ats
+from viommu_vtd.hardware.live import ats, cures
 from viommu_vtd.hardware.live.control import Control
 from viommu_vtd.hardware.live.fault_log import FaultLog
 from viommu_vtd.hardware.live.invalidation import Invalidator
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from viommu.memory import PhysicalMemory
     from viommu.platform import PageRequest, Platform, RequestKind
     from viommu.registers import Store
+    from viommu.stale import StaleUse
 
 
 @define(eq=False)
@@ -115,6 +116,10 @@ class LiveUnit:
             fault = self.page_requests.take(request)
         if fault is not None:
             self._record(_changed(self.report(fault), T=0, T2=1))
+
+    def cure(self, use: StaleUse) -> str:
+        """Name an invalidation that would have been enough (the sanitizer asks)."""
+        return cures.cure(use, self.state.unit)
 
     def _record(self, report: Report) -> Report:
         with self._lock:
