@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from attrs import frozen
+from attrs import field, frozen
 
 from viommu._engine import Context
 from viommu.errors import DriverBug, ViommuError, told
@@ -44,6 +44,12 @@ class CheckedHardware:
 
     driver: str
     model: HardwareModel
+    live: LiveHardware | None = field(init=False)
+    """The model, where software can program it."""
+
+    @live.default
+    def _live(self) -> LiveHardware | None:
+        return self.model if isinstance(self.model, LiveHardware) else None
 
     @classmethod
     def made_by(
@@ -51,11 +57,6 @@ class CheckedHardware:
     ) -> CheckedHardware:
         """Ask a driver for its silicon. Raises BadRegister, DriverBug."""
         return cls(driver.info.name, driver.hardware(memory, registers, platform))
-
-    @property
-    def live(self) -> LiveHardware | None:
-        """The model, where software can program it."""
-        return self.model if isinstance(self.model, LiveHardware) else None
 
     def configure(self, requester: int, pasid: int | None, log: ConfigurationLog) -> Context | Refusal:
         """Find what governs one (requester, PASID). Raises DriverBug."""
