@@ -48,7 +48,8 @@ def _who(record: FRCD) -> str:
     pasid = f", PASID {record.PASID:#x}" if record.PP else ""
     rights = [word for word, bit in (("privileged", record.PRIV), ("execute", record.EXE)) if bit]
     kind = " ".join([*rights, KINDS[record.T, record.T2]])
-    return f"A {kind} of {device(record.SID)}{pasid} at {record.FI:#x}{WAYS.get(record.AT, '')} was refused"
+    article = "An" if kind[0] in "aeiou" else "A"
+    return f"{article} {kind} of {device(record.SID)}{pasid} at {record.FI:#x}{WAYS.get(record.AT, '')} was refused"
 
 
 def decode_page_request(raw: bytes) -> Decoded:

@@ -57,7 +57,7 @@ def _said(name: str, value: Descriptor) -> tuple[str, tuple[str, ...]]:
         return f"{listed(told, 'No fault').capitalize()}.", ()
     if isinstance(value, IQERCD):
         return _queue_error(value)
-    title = (type(value).__doc__ or name).partition("\n")[0].partition(".")[0]
+    title = (type(value).__doc__ or name).partition("\n")[0].partition(".")[0].partition(":")[0]
     return f"{title}: {listed(_fields(value), 'all zero')}.", ()
 
 
