@@ -22,6 +22,15 @@ MOST_RESPONSES = 4096
 PAGE_LG2 = 12
 
 
+@frozen
+class Held:
+    """One translation that a device TLB holds; ``size_lg2`` is log2 of its bytes."""
+
+    pa: int
+    size_lg2: int
+    rights: Access
+
+
 class Upstream(Protocol):
     """Where a device's transactions go: a `viommu.machine.Machine`, which says what each does."""
 
@@ -36,14 +45,8 @@ class Upstream(Protocol):
     def request_page(self, request: PageRequest) -> None:
         """Take a page request."""
 
-
-@frozen
-class Held:
-    """One translation that a device TLB holds; ``size_lg2`` is log2 of its bytes."""
-
-    pa: int
-    size_lg2: int
-    rights: Access
+    def check_held(self, requester: int, iova: int, access: Access, pasid: int | None, held: Held) -> None:
+        """Hold a translation that a device TLB is about to use against the tables, where that was asked for."""
 
 
 @define(eq=False)
@@ -115,6 +118,8 @@ class Device:
             size_lg2 = answer.page_size.bit_length() - 1 if answer.page_size else PAGE_LG2
             held = Held(answer.pa & -(1 << size_lg2), size_lg2, answer.rights)
             self.tlb.keep(pasid, iova, held)
+        else:
+            self.upstream.check_held(self.requester, iova, access, pasid, held)
         address = held.pa | iova & (1 << held.size_lg2) - 1
         passed = self.upstream.send_translated(self.requester, address, access, pasid)
         if isinstance(passed, Fault):

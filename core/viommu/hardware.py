@@ -109,8 +109,8 @@ class CheckedHardware:
 
     def cure(self, use: StaleUse) -> str:
         """Name an invalidation that would have prevented a stale use, in the vendor's words. Raises DriverBug."""
-        cure = getattr(self.model, "cure", None)
-        return str(self._call("cure", lambda: cure(use))) if callable(cure) else ""
+        live = self.live
+        return "" if live is None else self._call("cure", lambda: live.cure(use))
 
     def page_request(self, request: PageRequest) -> None:
         """Take a page request; without registers it is lost. Raises DriverBug."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from viommu.layout import Descriptor
     from viommu.memory import PhysicalMemory
     from viommu.platform import Completion, PageRequest, Platform, RequestKind
+    from viommu.stale import StaleUse
 
 ENTRY_POINT_GROUP = "viommu"
 
@@ -103,6 +104,9 @@ class LiveHardware(HardwareModel, Protocol):
 
     def page_request(self, request: PageRequest) -> None:
         """Take one page request: queue it, or answer it at once as this hardware does when it cannot."""
+
+    def cure(self, use: StaleUse) -> str:
+        """Name, in the vendor's words, the narrowest invalidation that would have prevented a stale use."""
 
 
 @frozen

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from viommu import drivers
-from viommu._engine import NO_PASID, Context, Iotlb, Translator, read_dirty, walk
+from viommu._engine import NO_PASID, Context, Iotlb, Translator, explain_walk, read_dirty, walk
 from viommu.addresses import PAGE_SIZE, RequesterId
 from viommu.board import Board
-from viommu.devices import Device, DeviceTlb
+from viommu.devices import Device, DeviceTlb, Held
 from viommu.drivers import BoundDriver
 from viommu.errors import BadValue, OutOfRange
 from viommu.explain import Explanation, explain
@@ -22,6 +22,7 @@ from viommu.memory import PhysicalMemory
 from viommu.platform import Completion, RequestKind
 from viommu.requests import IOVA_LAST, Bounds, check_access, first_rows, requests
 from viommu.sanitizer import Sanitizer
+from viommu.stale import StaleUse
 from viommu.translation import Translation, Translations, outcome_of, pasid_of, refused, untranslated
 
 if TYPE_CHECKING:
@@ -196,6 +197,30 @@ class Machine:
         self._bounds.check(request.requester, request.pasid)
         check_access(request.iova, request.access)
         self.hardware.page_request(request)
+
+    def check_held(self, requester: int, iova: int, access: Access, pasid: int | None, held: Held) -> None:
+        """Let the sanitizer, if there is one, judge a translation that a device TLB is about to use."""
+        if self.sanitizer is None:
+            return
+        context = self._configured(requester, pasid)
+        if isinstance(context, Refusal):
+            fresh: Outcome = refused(requester, pasid, iova, access, context)
+        else:
+            fresh = outcome_of(requester, pasid, explain_walk(self.memory.engine, context, iova, access)[0])
+        if isinstance(fresh, Fault) or fresh.pa != held.pa | iova & (1 << held.size_lg2) - 1:
+            self.sanitizer.add(
+                StaleUse(
+                    "device TLB",
+                    requester,
+                    pasid,
+                    iova,
+                    access,
+                    cached=f"PA {held.pa:#x}, {held.rights.name}",
+                    fresh=fresh,
+                    page_size=1 << held.size_lg2,
+                    now=self.translator.sanitizer_now,
+                )
+            )
 
     def report(self, fault: Fault) -> Report:
         """Say what the vendor's hardware records of a fault. Raises DriverBug."""

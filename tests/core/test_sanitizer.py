@@ -127,3 +127,29 @@ def test_devices_writes_are_read_as_a_bitmap() -> None:
     m = machine()
 
     assert not m.read_dirty(DEVICE, 0, 0x10000).any()
+
+
+def test_the_report_names_a_cure_in_the_vendors_words() -> None:
+    m = machine()
+    m.translate(DEVICE, 0x4000)
+    m.memory.store(LEAF, 0)
+
+    m.translate(DEVICE, 0x4000)
+
+    assert m.sanitizer is not None
+    assert m.sanitizer.reports[0].cure == f"IOTLB invalidate (type 2): G=3, DID={DOMAIN}, ADDR=0x4000, AM=0"
+
+
+def test_a_device_that_keeps_what_it_was_told_to_forget_is_told_of() -> None:
+    m = machine()
+    m.memory.store(CONTEXT + 0x80, TABLES | 1 << 2 | 1)  # TT 1: ATS is allowed
+    device = m.device(DEVICE)
+    device.translate(0x4000)
+    m.memory.store(LEAF, 0x3_8000 | 3)
+    m.translator.invalidate_all()
+
+    device.translate(0x4000)
+
+    assert reports(m) == ["device TLB"]
+    assert m.sanitizer is not None
+    assert "type 3" in m.sanitizer.reports[0].cure

@@ -12,7 +12,7 @@ from viommu.platform import Completion, RequestKind
 from viommu.registers import RegisterFile
 from viommu.translation import refused
 from viommu_amd_viommu import translate
-from viommu_amd_viommu.hardware import control, reporting
+from viommu_amd_viommu.hardware import control, cures, reporting
 from viommu_amd_viommu.hardware.command_buffer import CommandBuffer
 from viommu_amd_viommu.hardware.commands import Commands
 from viommu_amd_viommu.hardware.decision import Decision
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from viommu.memory import PhysicalMemory
     from viommu.platform import PageRequest, Platform
     from viommu.registers import Store
+    from viommu.stale import StaleUse
     from viommu_amd_viommu.hardware.refusals import EventRefusal
     from viommu_amd_viommu.hardware.reporting import Incident
 
@@ -131,6 +132,10 @@ class AmdIommu:
         if incident.code is EventCode.INVALID_DEVICE_REQUEST:
             return Completion.UNSUPPORTED_REQUEST
         return Completion.COMPLETER_ABORT
+
+    def cure(self, use: StaleUse) -> str:
+        """Name the command that would have prevented a stale use."""
+        return cures.cure(use)
 
     def page_request(self, request: PageRequest) -> None:
         """Log it, refuse it, or answer it."""

@@ -9,7 +9,7 @@ from attrs import define, field
 from viommu.platform import RequestKind
 from viommu.registers import RegisterFile
 from viommu_smmuv3_cmdqv.features import read_features
-from viommu_smmuv3_cmdqv.hardware import ats
+from viommu_smmuv3_cmdqv.hardware import ats, cures
 from viommu_smmuv3_cmdqv.hardware.command_queue import CommandQueue
 from viommu_smmuv3_cmdqv.hardware.command_unit import CommandUnit
 from viommu_smmuv3_cmdqv.hardware.event_queue import EventQueue
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from viommu.hookspecs import Registers
     from viommu.memory import PhysicalMemory
     from viommu.platform import Completion, PageRequest, Platform
+    from viommu.stale import StaleUse
 
 
 @define(eq=False)
@@ -96,6 +97,10 @@ class Smmuv3:
             if told.record is not None:
                 self.events.append(told.record)
         return ats.completion_of(fault)
+
+    def cure(self, use: StaleUse) -> str:
+        """Name the commands that would have prevented a stale use."""
+        return cures.cure(use)
 
     def page_request(self, request: PageRequest) -> None:
         """Queue a page request, or answer it."""
