@@ -8,6 +8,8 @@ from attrs import define, field
 
 from plugins.smmuv3_cmdqv.tests.guest import HOLE, RAM, STREAM, USER_PAGE, Guest
 from viommu import Access, Fault, Iotlb, Machine, Translation
+from viommu.drivers import bind_plugin
+from viommu_smmuv3_cmdqv import driver
 from viommu_smmuv3_cmdqv.identity import WHOLE_MODEL
 from viommu_smmuv3_cmdqv.spec import LAYOUTS
 from viommu_smmuv3_cmdqv.spec.events import RECORDS, EventId, EventRecord
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from viommu.layout import Descriptor
     from viommu.platform import Interrupt
 
+DRIVER = bind_plugin(driver)
 PAGE = 0x1000
 TARGET = 0x1_0000_0000
 """Where pages lead to; nobody reads there."""
@@ -58,7 +61,7 @@ class Programmed(Guest):
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
         self.machine = Machine(
-            "smmuv3_cmdqv",
+            DRIVER,
             self.memory,
             self._identity(),
             iotlb=Iotlb(entries=None),

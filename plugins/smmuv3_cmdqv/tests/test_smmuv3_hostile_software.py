@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,9 +25,23 @@ COMMANDS = st.one_of(
 )
 
 
+WRITES = st.lists(st.tuples(OFFSETS, st.sampled_from([1, 2, 3, 4, 8, 16]), VALUES), max_size=30)
+QUEUES = st.lists(COMMANDS, min_size=1, max_size=15)
+
+
 @settings(max_examples=200)
-@given(st.lists(st.tuples(OFFSETS, st.sampled_from([1, 2, 3, 4, 8, 16]), VALUES), max_size=30))
+@given(WRITES)
 def test_any_register_writes_leave_a_machine_that_answers(writes: list[tuple[int, int, int]]) -> None:
+    write_registers(writes)
+
+
+@pytest.mark.long
+@given(WRITES)
+def test_any_register_writes_at_length(writes: list[tuple[int, int, int]]) -> None:
+    write_registers(writes)
+
+
+def write_registers(writes: list[tuple[int, int, int]]) -> None:
     smmu = Programmed()
     smmu.address_space(S=1)
     device = smmu.machine.device(STREAM)
@@ -44,8 +59,18 @@ def test_any_register_writes_leave_a_machine_that_answers(writes: list[tuple[int
 
 
 @settings(max_examples=200)
-@given(st.lists(COMMANDS, min_size=1, max_size=15))
+@given(QUEUES)
 def test_any_commands_are_consumed_or_stopped_at(commands: list[bytes]) -> None:
+    send_commands(commands)
+
+
+@pytest.mark.long
+@given(QUEUES)
+def test_any_commands_at_length(commands: list[bytes]) -> None:
+    send_commands(commands)
+
+
+def send_commands(commands: list[bytes]) -> None:
     smmu = Programmed()
     smmu.page(smmu.address_space(), PAGE)
     smmu.reach(PAGE)
