@@ -144,7 +144,7 @@ static_assert(fault(step(amd, frame | bit(52) | amd_rw), reserved) &&
               fault(step(amd, 0x1000 | bit(60) | amd_rw | amd_next(3), 3), reserved));
 static_assert(fault(step(with<AmdV1>([](AmdV1& f) { f.output_bits = 40; }), bit(40) | amd_rw), address_size));
 static_assert(step(amd, frame | amd_rw, 0, write).updated == (frame | amd_rw) && !step(amd, frame | amd_rw).clean);
-constexpr auto amd_ad = with<AmdV1>([](AmdV1& f) { f.accessed = f.dirty = true; });
+constexpr auto amd_ad = with<AmdV1>([](AmdV1& f) { f.sets_accessed = f.sets_dirty = true; });
 static_assert(step(amd_ad, frame | amd_rw, 0, write).updated == (frame | amd_rw | 0x60));
 static_assert(step(amd_ad, frame | amd_rw, 0, read).updated == (frame | amd_rw | 0x20) &&
               step(amd_ad, frame | amd_rw).clean);
