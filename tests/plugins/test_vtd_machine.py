@@ -133,3 +133,45 @@ def test_what_does_not_exist_is_refused_before_hardware_is_asked(
 ) -> None:
     with pytest.raises(OutOfRange):
         machine_of(guest).translate(requester, 0, Access.READ, pasid)
+
+
+def sanitized(guest: Guest) -> Machine:
+    return Machine("vtd", guest.memory, guest.registers, iotlb=Iotlb(), sanitize=True)
+
+
+def cures(machine: Machine) -> list[str]:
+    assert machine.sanitizer is not None
+    return [use.cure for use in machine.sanitizer.reports]
+
+
+def test_the_sanitizer_names_the_descriptor_that_would_have_been_enough(guest: Guest) -> None:
+    guest.cap = guest.cap.replace(PSI=1, MAMV=18)
+    _, leaf = legacy(guest)
+    machine = sanitized(guest)
+    machine.translate(RID, IOVA)
+    guest.memory.store(leaf, 0)
+
+    machine.translate(RID, IOVA)
+
+    assert cures(machine) == [f"IOTLB invalidate (type 2): G=3, DID=5, ADDR={IOVA:#x}, AM=0"]
+
+
+def test_of_a_pasid_it_names_the_pasid_and_of_an_entry_the_cache_that_holds_it(guest: Guest) -> None:
+    guest.ecap = guest.ecap.replace(DT=1)
+    table, page = guest.page(), guest.page()
+    leaf = guest.map(table, 4, IOVA, page | USED | A | D, link=USED)
+    entry = guest.pasid(RID, 7, PasidTableEntry(P=1, PGTT=1, DID=6, FSPTPTR=table))
+    machine = sanitized(guest)
+    machine.translate(RID, IOVA, pasid=7)
+    guest.memory.store(leaf, page | USED | A | D | 1 << 63)
+    machine.translate(RID, IOVA, pasid=7)
+    guest.memory.store(entry, 0)
+    machine.translate(RID, IOVA, pasid=7)
+
+    assert cures(machine) == [
+        f"PASID-based IOTLB invalidate (type 6): G=3, DID=6, PASID=0x7, ADDR={IOVA:#x}, AM=0",
+        (
+            "PASID-cache invalidate (type 7): G=1, DID=6, PASID=0x7; where the context entry changed,"
+            f" context-cache invalidate (type 1): G=3, SID={RID:#x}"
+        ),
+    ]

@@ -36,6 +36,12 @@ def viommu_driver_info() -> DriverInfo:
             "nested translation",
             "pass-through",
             "PASIDs",
+            "registers",
+            "queued and register-based invalidation",
+            "fault recording",
+            "ATS",
+            "page requests",
+            "protected memory",
         ),
         specification="Intel Virtualization Technology for Directed I/O, revision 4.1",
     )

@@ -1,4 +1,4 @@
-"""The silicon of one remapping unit: its registers, and how it finds its way through the tables in memory.
+"""The silicon of one remapping unit: how it finds its way through the tables in memory (`live`: the rest).
 
 Where sources differ, or the specification leaves a choice, this model decides so:
 
