@@ -371,3 +371,14 @@ def test_an_invalidation_completion_error_is_only_told_as_software_left_it() -> 
     software.write("FSTS", FSTS(ICE=1))
 
     assert (int(software.fsts), int(software.queue_error)) == (0, 0)
+
+
+def test_a_queue_full_of_completion_interrupts_is_not_read_again_for_each() -> None:
+    software = ready(pages_lg2=6)
+    tail = software.put(*[InvalidationWait(Type=5, IF=1)] * 16000)
+    software.observed.clear()
+
+    software.write("IQT", tail)
+
+    assert software.read("IQH") == tail
+    assert len(software.observed) < 10  # one event for each run

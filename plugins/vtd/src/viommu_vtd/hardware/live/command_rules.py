@@ -67,34 +67,51 @@ def types_of(words: Words) -> NDArray[np.uint64]:
     return lower | upper << np.uint64(high - low + 1)
 
 
-def refusals(raw: NDArray[np.uint8], types: NDArray[np.uint64], able: Abilities) -> NDArray[np.uint8]:
-    """Judge each descriptor of a run: 0, or the `QueueError` that it is."""
-    words = words_of(raw)
-    found = np.zeros(len(words), np.uint8)
-    for kind in np.unique(types).tolist():
-        rows = types == kind
-        if not able.has(kind):
-            found[rows] = QueueError.TYPE
-            continue
-        wrong = _reserved(words[rows], kind) | _impossible(raw[rows], InvalidationType(kind), able)
-        found[rows] = np.where(wrong, QueueError.RESERVED, 0)
-    return found
+@frozen(eq=False)
+class Run:
+    """Descriptors that lie one after the other: the type and, where it is refused, the `QueueError` of each.
+
+    ``columns`` have the fields of those of one type, by type; a type that does not exist has none.
+    """
+
+    types: list[int]
+    errors: list[int]
+    columns: Mapping[int, Columns]
+
+    @classmethod
+    def of(cls, raw: NDArray[np.uint8], able: Abilities) -> Run:
+        """Decode and judge."""
+        words = words_of(raw)
+        types = types_of(words)
+        errors = np.zeros(len(words), np.uint8)
+        columns: dict[int, Columns] = {}
+        for kind in set(types.tolist()):
+            rows = types == kind
+            if not able.has(kind):
+                errors[rows] = QueueError.TYPE
+                continue
+            layout = COMMANDS[InvalidationType(kind)]
+            columns[kind] = layout.columns(raw[rows, : layout.size])
+            wrong = _reserved(words[rows], layout.reserved_mask) | _impossible(columns[kind], kind, able)
+            errors[rows] = np.where(wrong, QueueError.RESERVED, 0)
+        return cls(types.tolist(), errors.tolist(), columns)
+
+    @property
+    def good(self) -> int:
+        """How many come before the first that is refused."""
+        return next((index for index, error in enumerate(self.errors) if error), len(self.errors))
 
 
-def _reserved(words: Words, kind: int) -> Wrong:
-    mask = COMMANDS[InvalidationType(kind)].reserved_mask
+def _reserved(words: Words, mask: int) -> Wrong:
     wrong = words[:, 0] & np.uint64(mask & (1 << 64) - 1) | words[:, 1] & np.uint64(mask >> 64)
     for word in range(WORDS, words.shape[1]):
         wrong |= words[:, word]
     return np.not_equal(wrong, 0)
 
 
-def _impossible(raw: NDArray[np.uint8], kind: InvalidationType, able: Abilities) -> Wrong:
-    judge = JUDGES.get(kind)
-    if judge is None:
-        return np.zeros(len(raw), np.bool_)
-    layout = COMMANDS[kind]
-    return judge(layout.columns(np.ascontiguousarray(raw[:, : layout.size])), able)
+def _impossible(columns: Columns, kind: int, able: Abilities) -> Wrong:
+    judge = JUDGES.get(InvalidationType(kind))
+    return np.zeros((), np.bool_) if judge is None else judge(columns, able)
 
 
 def _context_cache(columns: Columns, _: Abilities) -> Wrong:

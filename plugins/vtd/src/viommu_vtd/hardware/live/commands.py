@@ -10,7 +10,6 @@ from viommu.addresses import Pasid, RequesterId
 from viommu.platform import PageResponse, ResponseCode
 from viommu_vtd.hardware.live.events import EventInterrupt
 from viommu_vtd.spec.commands import (
-    COMMANDS,
     ContextCacheGranularity,
     InvalidationType,
     IotlbGranularity,
@@ -23,9 +22,7 @@ from viommu_vtd.spec.queue_registers import ICS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from viommu_vtd.hardware.live.command_rules import Columns, Run
     from viommu_vtd.hardware.live.invalidation import Invalidator
     from viommu_vtd.hardware.live.state import State
 
@@ -60,18 +57,18 @@ class Executor:
     def __attrs_post_init__(self) -> None:
         self.interrupt = EventInterrupt(self.state, "invalidation", "IE")
 
-    def steps(self, raw: NDArray[np.uint8], types: list[int]) -> Iterator[Step]:
-        """Decode a run, one column for each field that is used; gives its descriptors in order."""
-        rows = {kind: self._rows(raw[[at == kind for at in types]], kind) for kind in set(types)}
-        return (Step(self._handler(kind), next(rows[kind])) for kind in types)
+    def steps(self, run: Run) -> Iterator[Step]:
+        """Give the descriptors of a run, up to the first that is refused, in order."""
+        rows = {kind: self._rows(columns, kind) for kind, columns in run.columns.items()}
+        return (Step(self._handler(kind), next(rows[kind])) for kind in run.types[: run.good])
 
-    def _rows(self, raw: NDArray[np.uint8], kind: int) -> Iterator[tuple[int, ...]]:
-        layout, names = COMMANDS[InvalidationType(kind)], HANDLERS[InvalidationType(kind)][0]
-        columns = layout.columns(raw[:, : layout.size])
+    def _rows(self, columns: Columns, kind: int) -> Iterator[tuple[int, ...]]:
+        names, _ = HANDLERS[InvalidationType(kind)]
         return zip(*(columns[name].tolist() for name in names), strict=True)
 
     def _handler(self, kind: int) -> Callable[..., bool]:
-        bound: Callable[..., bool] = getattr(self, HANDLERS[InvalidationType(kind)][1])
+        _, method = HANDLERS[InvalidationType(kind)]
+        bound: Callable[..., bool] = getattr(self, method)
         return bound
 
     def context_cache(self, granularity: int, domain: int, requester: int, function_mask: int) -> bool:
@@ -114,14 +111,12 @@ class Executor:
             return False
         if status_write:  # to where there is no memory, a posted write is lost
             self.state.memory.write(address, data.to_bytes(STATUS_BYTES, "little"))
-        return not interrupt
+        return not interrupt or bool(self.state.registers["ICS"])
 
     def completed(self) -> None:
-        """Tell software that a wait descriptor with IF is done."""
-        status = self.state.registers.decoded("ICS", ICS)
-        self.state.registers["ICS"] = int(status.replace(IWC=1))
-        if not status.IWC:
-            self.interrupt.raise_()
+        """Tell software that a wait descriptor with IF is done, and ICS.IWC was not set."""
+        self.state.registers["ICS"] = int(ICS(IWC=1))
+        self.interrupt.raise_()
 
     def pasid_iotlb(self, granularity: int, domain: int, pasid: int, mask: int, hint: int, address: int) -> bool:
         """Type 6."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from attrs import define, field
 
 from viommu.rings import read_entries
-from viommu_vtd.hardware.live.command_rules import Abilities, refusals, types_of, words_of
+from viommu_vtd.hardware.live.command_rules import Abilities, Run
 from viommu_vtd.hardware.live.commands import Executor
 from viommu_vtd.spec.commands import InvalidationType
 from viommu_vtd.spec.faults import FSTS
@@ -92,23 +92,20 @@ class InvalidationQueue:
 
     def _execute(self, raw: NDArray[np.uint8], head: int, entries: int, entry_lg2: int) -> bool:
         """Execute descriptors up to the first that is refused, or after which the queue has to look about."""
-        types = types_of(words_of(raw))
-        errors = refusals(raw, types, self._abilities).tolist()
-        good = next((index for index, error in enumerate(errors) if error), len(errors))
-        kinds: list[int] = types[:good].tolist()
+        run = Run.of(raw, self._abilities)
         done = 0
         paused = False
-        for step in self.executor.steps(raw[:good], kinds):
+        for step in self.executor.steps(run):
             paused = not step()
             done += 1
             if paused:
                 break
         self.state.registers["IQH"] = (head + done) % entries << entry_lg2
-        self._observe(kinds[:done])
+        self._observe(run.types[:done])
         if paused:
             self._after_wait()
-        elif good < len(errors):
-            self._stop(QueueError(errors[good]))
+        elif done < len(run.errors):
+            self._stop(QueueError(run.errors[done]))
         return True
 
     def _after_wait(self) -> None:
