@@ -64,14 +64,19 @@ test-long: setup
 	$(PYTEST) -m long --hypothesis-profile=long
 	$(MAKE) fuzz
 
-# libFuzzer comes with clang. Each target has FUZZ_SECONDS, and keeps its corpus in build/corpus.
-fuzz: $(VENV)/.tools
+# libFuzzer comes with clang. Each target has FUZZ_SECONDS, and keeps its corpus in build/corpus; so has each vendor's
+# hardware model, under sanitizers.
+fuzz: setup
 	@tools/prerequisites $(PYTHON) clang++=clang,libclang-rt-dev
 	@$(call cmake,fuzz,-DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=RelWithDebInfo -DVIOMMU_FUZZ=ON \
 		-DVIOMMU_SANITIZE=address$(,)undefined)
 	@set -e; for target in build/fuzz/fuzz/*; do \
 		corpus=build/corpus/$$(basename $$target); mkdir -p $$corpus; \
 		$$target $$corpus -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1; \
+	done
+	@$(asan_build)
+	@set -e; for driver in smmuv3_cmdqv amd_viommu vtd; do \
+		$(ASAN_ENGINE) python -m tests.fuzz.hardware_fuzz $$driver --seconds $(FUZZ_SECONDS); \
 	done
 
 bench: setup
@@ -96,13 +101,16 @@ SANITIZED := -DCMAKE_BUILD_TYPE=RelWithDebInfo -DVIOMMU_TESTS=ON
 ASAN_PYTHON = LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
 	ASAN_OPTIONS=detect_leaks=0
 
+asan_build = $(call cmake,asan,$(SANITIZED) -DVIOMMU_SANITIZE=address$(,)undefined -DVIOMMU_MODULE=ON \
+	-DPython_EXECUTABLE=$(CURDIR)/$(VENV)/bin/python -Dpybind11_DIR=$$(pybind11-config --cmakedir))
+ASAN_ENGINE = $(ASAN_PYTHON) VIOMMU_ENGINE=$$(echo build/asan/_engine.*.so)
+
 sanitize: setup
-	@$(call cmake,asan,$(SANITIZED) -DVIOMMU_SANITIZE=address$(,)undefined -DVIOMMU_MODULE=ON \
-		-DPython_EXECUTABLE=$(CURDIR)/$(VENV)/bin/python -Dpybind11_DIR=$$(pybind11-config --cmakedir))
+	@$(asan_build)
 	@$(call ctest,asan)
 	@$(call cmake,tsan,$(SANITIZED) -DVIOMMU_SANITIZE=thread)
 	@$(call ctest,tsan)
-	$(ASAN_PYTHON) VIOMMU_ENGINE=$$(echo build/asan/_engine.*.so) $(PYTEST) $(wildcard tests/engine tests/oracle)
+	$(ASAN_ENGINE) $(PYTEST) $(wildcard tests/engine tests/oracle)
 
 # All four distributions, and the proof: they install into an empty environment, and work there.
 wheels: $(VENV)/.tools

@@ -74,8 +74,8 @@ class Section:
         return self.rows - self.agreed - self.departures - self.unjudged
 
     def to_json(self) -> dict[str, int]:
-        """Give it as JSON holds it; only mutations can be unjudged."""
-        shown = {"rows": self.rows, "agreed": self.agreed, "departures": self.departures}
+        """Give it as JSON holds it: ``rows`` are those that were judged. Only mutations can be unjudged."""
+        shown = {"rows": self.rows - self.unjudged, "agreed": self.agreed, "departures": self.departures}
         return shown | ({"unjudged": self.unjudged} if self.name == "mutations" else {})
 
 
