@@ -8,9 +8,10 @@ template <typename T> using Array = py::array_t<T, py::array::c_style | py::arra
 
 // The Python face of a Translator: it also owns who resolves configurations.
 struct PyTranslator {
-    PyTranslator(std::shared_ptr<Memory> memory, py::function resolve_, std::shared_ptr<Iotlb> iotlb, std::size_t context_entries,
-                 std::size_t walk_cache_entries, bool sanitize)
-        : engine(std::move(memory), std::move(iotlb), context_entries, walk_cache_entries, sanitize), resolve(std::move(resolve_)) {}
+    PyTranslator(std::shared_ptr<Memory> memory, py::function resolve_, std::shared_ptr<Iotlb> iotlb,
+                 std::size_t context_entries, std::size_t walk_cache_entries, bool sanitize)
+        : engine(std::move(memory), std::move(iotlb), context_entries, walk_cache_entries, sanitize),
+          resolve(std::move(resolve_)) {}
     Translator engine;
     py::function resolve;
 };
@@ -24,8 +25,10 @@ struct Batch {
 
 py::dtype fault_dtype() {
     py::list fields;
-    for (const char* name : {"row", "iova", "ipa", "entry_address", "entry_value"}) fields.append(py::make_tuple(name, "<u8"));
-    for (const char* name : {"kind", "stage", "level", "fault_class", "missing", "rights", "access", "top", "for_top", "for_update"})
+    for (const char* name : {"row", "iova", "ipa", "entry_address", "entry_value"})
+        fields.append(py::make_tuple(name, "<u8"));
+    for (const char* name :
+         {"kind", "stage", "level", "fault_class", "missing", "rights", "access", "top", "for_top", "for_update"})
         fields.append(py::make_tuple(name, "u1"));
     fields.append(py::make_tuple("unused", "V2"));
     fields.append(py::make_tuple("driver_bits", "<u4"));
@@ -48,20 +51,25 @@ ResolvedContext ask(const py::function& resolve, ContextKey key, py::dict& refus
 
 template <typename T> const T* column(const Array<T>& array, py::ssize_t size, const char* name) {
     if (array.ndim() != 1 || array.size() != size)
-        throw py::value_error(std::string("column ") + name + " has " + std::to_string(array.size()) + " values where iova has " +
-                              std::to_string(size) + ": all columns are one-dimensional and of one length");
+        throw py::value_error(std::string("column ") + name + " has " + std::to_string(array.size()) +
+                              " values where iova has " + std::to_string(size) +
+                              ": all columns are one-dimensional and of one length");
     return array.data();
 }
 
 // Sets the columns up, runs `translate(rows, columns, resolve)` without the GIL, and hands the answer over.
 template <typename Translate>
-Batch run_batch(const py::function& resolve, const Array<u32>& requester, const Array<u64>& iova, const Array<u8>& access,
-                const std::optional<Array<u32>>& pasid, Translate&& translate) {
+Batch run_batch(const py::function& resolve, const Array<u32>& requester, const Array<u64>& iova,
+                const Array<u8>& access, const std::optional<Array<u32>>& pasid, Translate&& translate) {
     const py::ssize_t size = iova.size();
-    const Rows rows{column(requester, size, "requester"), pasid ? column(*pasid, size, "pasid") : nullptr, column(iova, size, "iova"),
-                    column(access, size, "access"), static_cast<std::size_t>(size)};
+    const Rows rows{column(requester, size, "requester"), pasid ? column(*pasid, size, "pasid") : nullptr,
+                    column(iova, size, "iova"), column(access, size, "access"), static_cast<std::size_t>(size)};
     Batch batch{py::array_t<u64>(size), py::array_t<u8>(size), py::array_t<u8>(size), py::array_t<u8>(size), {}, {}};
-    Columns columns{batch.pa.mutable_data(), batch.kind.mutable_data(), batch.page_lg2.mutable_data(), batch.rights.mutable_data(), {}};
+    Columns columns{batch.pa.mutable_data(),
+                    batch.kind.mutable_data(),
+                    batch.page_lg2.mutable_data(),
+                    batch.rights.mutable_data(),
+                    {}};
     {
         py::gil_scoped_release unlocked;
         translate(rows, columns, [&](ContextKey key) {
@@ -77,27 +85,27 @@ py::object translate_one(PyTranslator& t, u32 requester, u64 iova, u8 access, u3
     const ContextKey key{requester, pasid};
     for (;;) {
         u64 generation;
-        {
+        Result result;
+        const bool configured = [&] {
             py::gil_scoped_release unlocked;
             Translator::Session session(t.engine);
-            if (const BoundContext* bound = session.context(key)) {
-                Result result;
-                session.translate(key, *bound, iova, access, result);
-                py::gil_scoped_acquire locked;
-                return py::cast(result);
-            }
             generation = session.configuration_generation();
-        }
+            const BoundContext* bound = session.context(key);
+            if (bound) session.translate(key, *bound, iova, access, result);
+            return bound != nullptr;
+        }();
+        if (configured) return py::cast(result);
         py::dict refusals;
         ResolvedContext context = ask(t.resolve, key, refusals);
-        py::gil_scoped_release unlocked;
-        if (context) {
-            t.engine.keep_context(key, std::move(context), generation);
-            continue;
+        const bool refusal = !context;
+        {
+            py::gil_scoped_release unlocked;
+            if (refusal)
+                Translator::Session(t.engine).count_refusal(key);
+            else
+                t.engine.keep_context(key, std::move(context), generation);
         }
-        Translator::Session(t.engine).count_refusal(key);
-        py::gil_scoped_acquire locked;
-        return py::make_tuple(refused(iova, access), refusals.begin()->second);
+        if (refusal) return py::make_tuple(refused(iova, access), refusals.begin()->second);
     }
 }
 
@@ -117,22 +125,26 @@ Policy policy_of(const std::string& name) {
 
 const char* policy_name(Policy policy) {
     switch (policy) {
-        case Policy::lru: return "lru";
-        case Policy::plru: return "plru";
-        case Policy::fifo: return "fifo";
-        case Policy::random: break;
+    case Policy::lru: return "lru";
+    case Policy::plru: return "plru";
+    case Policy::fifo: return "fifo";
+    case Policy::random: break;
     }
     return "random";
 }
 
 void bind_iotlb(py::module_& m) {
-    py::class_<Iotlb, std::shared_ptr<Iotlb>>(m, "Iotlb", py::is_final(), "A tagged, page-size aware translation cache.")
+    py::class_<Iotlb, std::shared_ptr<Iotlb>>(m, "Iotlb", py::is_final(),
+                                              "A tagged, page-size aware translation cache.")
         .def(py::init([](std::optional<std::size_t> entries, unsigned ways, const std::string& policy, u64 seed) {
-                 if (entries == std::size_t{0}) throw py::value_error("Iotlb: entries 0: give None for an unbounded one");
+                 if (entries == std::size_t{0})
+                     throw py::value_error("Iotlb: entries 0: give None for an unbounded one");
                  return std::make_shared<Iotlb>(IotlbGeometry{entries.value_or(0), ways, policy_of(policy), seed});
              }),
              py::kw_only(), "entries"_a = 1024, "ways"_a = 4, "policy"_a = "lru", "seed"_a = 0)
-        .def_property_readonly("entries", [](const Iotlb& t) { return t.unbounded() ? std::nullopt : std::optional(t.geometry().entries); })
+        .def_property_readonly(
+            "entries",
+            [](const Iotlb& t) { return t.unbounded() ? std::nullopt : std::optional(t.geometry().entries); })
         .def_property_readonly("ways", [](const Iotlb& t) { return t.geometry().ways; })
         .def_property_readonly("policy", [](const Iotlb& t) { return policy_name(t.geometry().policy); });
 }
@@ -152,8 +164,9 @@ py::dict as_dict(const StreamCounters& c) {
     py::dict faults;
     for (std::size_t kind = 1; kind < c.faults.size(); ++kind)
         if (c.faults[kind]) faults[py::str(std::string(fault_kind_names[kind]))] = c.faults[kind];
-    return py::dict("translations"_a = c.translations, "lookups"_a = c.lookups, "hits"_a = c.hits, "misses"_a = c.lookups - c.hits,
-                    "walks"_a = c.walks, "entry_loads"_a = c.entry_loads, "faults"_a = c.all_faults(), "faults_by_kind"_a = faults);
+    return py::dict("translations"_a = c.translations, "lookups"_a = c.lookups, "hits"_a = c.hits,
+                    "misses"_a = c.lookups - c.hits, "walks"_a = c.walks, "entry_loads"_a = c.entry_loads,
+                    "faults"_a = c.all_faults(), "faults_by_kind"_a = faults);
 }
 
 py::dict counters(PyTranslator& t) {
@@ -185,12 +198,14 @@ py::object stage1_tag(u64 tag) {
 py::dict as_dict(const StaleUse& use) {
     py::object cause = py::none();
     if (use.cause_known)
-        cause = py::dict("pa"_a = use.cause.pa, "stage"_a = static_cast<u8>(use.cause.stage), "level"_a = use.cause.level,
-                         "was"_a = use.cause.value, "is"_a = use.cause_now);
-    return py::dict("requester"_a = use.requester, "pasid"_a = use.pasid == no_pasid ? py::object(py::none()) : py::int_(use.pasid),
+        cause = py::dict("pa"_a = use.cause.pa, "stage"_a = static_cast<u8>(use.cause.stage),
+                         "level"_a = use.cause.level, "was"_a = use.cause.value, "is"_a = use.cause_now);
+    return py::dict("requester"_a = use.requester,
+                    "pasid"_a = use.pasid == no_pasid ? py::object(py::none()) : py::int_(use.pasid),
                     "cache"_a = use.cache == CacheKind::iotlb ? "iotlb" : "walk cache", "stage2_tag"_a = use.stage2_tag,
                     "stage1_tag"_a = stage1_tag(use.stage1_tag), "page_lg2"_a = use.page_lg2, "cached"_a = use.cached,
-                    "fresh"_a = use.fresh, "cause"_a = cause, "made"_a = use.made, "last_right"_a = use.last_right, "now"_a = use.now);
+                    "fresh"_a = use.fresh, "cause"_a = cause, "made"_a = use.made, "last_right"_a = use.last_right,
+                    "now"_a = use.now);
 }
 
 py::list stale_uses(PyTranslator& t) {
@@ -232,66 +247,84 @@ void bind_translator(py::module_& m) {
     bind_batch(m);
     using T = PyTranslator;
     py::class_<T>(m, "Translator", py::is_final(), "Context cache, IOTLB and walker over one memory.")
-        .def(py::init<std::shared_ptr<Memory>, py::function, std::shared_ptr<Iotlb>, std::size_t, std::size_t, bool>(), "memory"_a, "resolve"_a,
-             py::kw_only(), "iotlb"_a = py::none(), "context_entries"_a = 65536, "walk_cache_entries"_a = 0, "sanitize"_a = false)
+        .def(py::init<std::shared_ptr<Memory>, py::function, std::shared_ptr<Iotlb>, std::size_t, std::size_t, bool>(),
+             "memory"_a, "resolve"_a, py::kw_only(), "iotlb"_a = py::none(), "context_entries"_a = 65536,
+             "walk_cache_entries"_a = 0, "sanitize"_a = false)
         .def("translate", &translate_one, "requester"_a, "iova"_a, "access"_a, "pasid"_a = no_pasid)
-        .def("translate_many",
-             [](T& t, const Array<u32>& requester, const Array<u64>& iova, const Array<u8>& access, const std::optional<Array<u32>>& pasid) {
-                 return run_batch(t.resolve, requester, iova, access, pasid, [&](const Rows& rows, Columns& out, auto&& resolve) {
-                     BatchTranslation(t.engine, rows, out).run(resolve);
-                 });
-             },
-             "requester"_a, "iova"_a, "access"_a, "pasid"_a = py::none())
-        .def("walk_many",
-             [](T& t, const Array<u32>& requester, const Array<u64>& iova, const Array<u8>& access, const std::optional<Array<u32>>& pasid) {
-                 return run_batch(t.resolve, requester, iova, access, pasid, [&](const Rows& rows, Columns& out, auto&& resolve) {
-                     walk_many(t.engine.memory(), rows, out, resolve);
-                 });
-             },
-             "requester"_a, "iova"_a, "access"_a, "pasid"_a = py::none())
+        .def(
+            "translate_many",
+            [](T& t, const Array<u32>& requester, const Array<u64>& iova, const Array<u8>& access,
+               const std::optional<Array<u32>>& pasid) {
+                return run_batch(t.resolve, requester, iova, access, pasid,
+                                 [&](const Rows& rows, Columns& out, auto&& resolve) {
+                                     BatchTranslation(t.engine, rows, out).run(resolve);
+                                 });
+            },
+            "requester"_a, "iova"_a, "access"_a, "pasid"_a = py::none())
+        .def(
+            "walk_many",
+            [](T& t, const Array<u32>& requester, const Array<u64>& iova, const Array<u8>& access,
+               const std::optional<Array<u32>>& pasid) {
+                return run_batch(t.resolve, requester, iova, access, pasid,
+                                 [&](const Rows& rows, Columns& out, auto&& resolve) {
+                                     walk_many(t.engine.memory(), rows, out, resolve);
+                                 });
+            },
+            "requester"_a, "iova"_a, "access"_a, "pasid"_a = py::none())
         .def("invalidate_all", [](T& t) { unlocked([&] { t.engine.invalidate_all(); }); })
-        .def("invalidate_stage2_tag",
-             [](T& t, u32 tag, bool stage1_only) { unlocked([&] { t.engine.invalidate_stage2_tag(tag, stage1_only); }); },
-             "stage2_tag"_a, py::kw_only(), "stage1_only"_a = false)
-        .def("invalidate_stage1_tag",
-             [](T& t, u32 stage2_tag, u32 stage1_tag) { unlocked([&] { t.engine.invalidate_stage1_tag(stage2_tag, stage1_tag); }); },
-             "stage2_tag"_a, "stage1_tag"_a)
-        .def("invalidate_range",
-             [](T& t, u32 stage2_tag, std::optional<u32> stage1_tag, u64 start, u64 last, bool leaf_only) {
-                 check_range(start, last);
-                 unlocked([&] { t.engine.invalidate_range(stage2_tag, stage1_tag, start, last, leaf_only); });
-             },
-             "stage2_tag"_a, "stage1_tag"_a, "start"_a, "last"_a, py::kw_only(), "leaf_only"_a = false)
-        .def("invalidate_stage2_range",
-             [](T& t, u32 stage2_tag, u64 start, u64 last, bool leaf_only) {
-                 check_range(start, last);
-                 unlocked([&] { t.engine.invalidate_stage2_range(stage2_tag, start, last, leaf_only); });
-             },
-             "stage2_tag"_a, "start"_a, "last"_a, py::kw_only(), "leaf_only"_a = false)
+        .def(
+            "invalidate_stage2_tag",
+            [](T& t, u32 tag, bool stage1_only) {
+                unlocked([&] { t.engine.invalidate_stage2_tag(tag, stage1_only); });
+            },
+            "stage2_tag"_a, py::kw_only(), "stage1_only"_a = false)
+        .def(
+            "invalidate_stage1_tag",
+            [](T& t, u32 stage2_tag, u32 stage1_tag) {
+                unlocked([&] { t.engine.invalidate_stage1_tag(stage2_tag, stage1_tag); });
+            },
+            "stage2_tag"_a, "stage1_tag"_a)
+        .def(
+            "invalidate_range",
+            [](T& t, u32 stage2_tag, std::optional<u32> stage1_tag, u64 start, u64 last, bool leaf_only) {
+                check_range(start, last);
+                unlocked([&] { t.engine.invalidate_range(stage2_tag, stage1_tag, start, last, leaf_only); });
+            },
+            "stage2_tag"_a, "stage1_tag"_a, "start"_a, "last"_a, py::kw_only(), "leaf_only"_a = false)
+        .def(
+            "invalidate_stage2_range",
+            [](T& t, u32 stage2_tag, u64 start, u64 last, bool leaf_only) {
+                check_range(start, last);
+                unlocked([&] { t.engine.invalidate_stage2_range(stage2_tag, start, last, leaf_only); });
+            },
+            "stage2_tag"_a, "start"_a, "last"_a, py::kw_only(), "leaf_only"_a = false)
         .def("invalidate_contexts", &invalidate_contexts, "requester"_a = py::none(), "pasid"_a = py::none())
         .def("counters", &counters)
         .def("stream_counters", &stream_counters, "requester"_a)
         .def_property_readonly("sanitizes", [](const T& t) { return t.engine.sanitizes(); })
-        .def_property_readonly("sanitizer_now", [](T& t) {
-            u64 now = 0;
-            unlocked([&] { now = t.engine.sanitizer_now(); });
-            return now;
-        })
-        .def("cached_context",
-             [](T& t, u32 requester, u32 pasid) {
-                 std::shared_ptr<const Context> context;
-                 unlocked([&] { context = t.engine.cached_context({requester, pasid}); });
-                 return std::const_pointer_cast<Context>(context);
-             },
-             "requester"_a, "pasid"_a = no_pasid)
+        .def_property_readonly("sanitizer_now",
+                               [](T& t) {
+                                   u64 now = 0;
+                                   unlocked([&] { now = t.engine.sanitizer_now(); });
+                                   return now;
+                               })
+        .def(
+            "cached_context",
+            [](T& t, u32 requester, u32 pasid) {
+                std::shared_ptr<const Context> context;
+                unlocked([&] { context = t.engine.cached_context({requester, pasid}); });
+                return std::const_pointer_cast<Context>(context);
+            },
+            "requester"_a, "pasid"_a = no_pasid)
         .def("stale_uses", &stale_uses)
         .def("sanitizer_counts", &sanitizer_counts)
         .def("reset_counters", [](T& t) { unlocked([&] { t.engine.reset_counters(); }); })
-        .def("__len__", [](T& t) {
-            std::size_t count = 0;
-            unlocked([&] { count = t.engine.live_entries(); });
-            return count;
-        })
+        .def("__len__",
+             [](T& t) {
+                 std::size_t count = 0;
+                 unlocked([&] { count = t.engine.live_entries(); });
+                 return count;
+             })
         .def_property_readonly("iotlb", [](T& t) { return t.engine.iotlb(); });
 }
 

@@ -229,7 +229,7 @@ void too_many_tags() {
     Tables tables(e.ram, layout::x86);
     tables.map(iova, 0x10000);
     ContextSettings settings;
-    for (u32 tag = 0; tag < 600'000; ++tag) {
+    for (u32 tag = 0; tag < 380'000; ++tag) {
         settings.stage1_tag = tag;
         settings.stage2_tag = tag;
         e.translator.keep_context({0, no_pasid},

@@ -37,6 +37,7 @@ void read_dirty_leaves(const F& format, View& memory, View& untouched, u64 start
         StageOutput leaf;
         Result result;
         WalkState state;
+        format.begin(at, state, 0);  // which half's granule `span_lg2` goes by
         const Purpose look{.stage = Stage::stage2, .access = 0, .blocked = nullptr, .page_lg2 = whole_lg2, .cache = {}};
         const bool found = walk_stage(format, entries, at, look, observer, leaf, result);
         untouched.undo();

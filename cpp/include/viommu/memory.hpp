@@ -145,6 +145,7 @@ class Memory {
 public:
     std::shared_ptr<const RegionMap> picture() const {
         std::scoped_lock lock(mutex_);
+        seen_ = true;
         return map_;
     }
     View view(UndoLog* undo = nullptr) const { return View(picture(), undo); }
@@ -154,8 +155,9 @@ public:
         if (const Region* other = map_->first_in(region.start, region.last))
             throw std::invalid_argument("region " + range(region.start, region.last) + " overlaps region " +
                                         range(other->start, other->last) + ": unmap that one first");
-        // A picture that nobody looks at may be painted over: a capture of many pages is mapped one by one.
-        if (map_.use_count() > 1) map_ = std::make_shared<RegionMap>(*map_);
+        // A picture that nobody has looked at may be painted over: a capture of many pages is mapped one by one.
+        // (Whether they still look, the use count would not say in time.)
+        if (std::exchange(seen_, false)) map_ = std::make_shared<RegionMap>(*map_);
         map_->insert(std::move(region));
     }
 
@@ -173,6 +175,7 @@ public:
                                             range(r.start, r.last) + " in two: unmap whole regions");
         }
         old = std::exchange(map_, std::make_shared<RegionMap>(std::move(kept)));
+        seen_ = false;
     }
 
     // Whether all of the bytes lie in regions.
@@ -248,6 +251,7 @@ private:
     }
 
     mutable std::mutex mutex_;
+    mutable bool seen_ = false;
     std::shared_ptr<RegionMap> map_ = std::make_shared<RegionMap>(std::vector<Region>{});
 };
 
