@@ -51,7 +51,7 @@ def test_what_is_no_command_is_told_in_one_line(run: Run, arguments: tuple[str, 
 
 
 def test_a_reader_that_leaves_early_ends_the_command_quietly() -> None:
-    process = subprocess.Popen(REPLAY, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # noqa: S603
+    process = subprocess.Popen(REPLAY, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
@@ -84,7 +84,7 @@ def test_an_interrupt_ends_the_command_quietly(
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")  # noqa: PTH110
 def test_a_full_disk_is_told_in_one_line() -> None:
     with open("/dev/full", "wb") as full:  # noqa: PTH123
-        done = subprocess.run((*REPLAY[:3], "drivers"), stdout=full, stderr=subprocess.PIPE, check=False)  # noqa: S603
+        done = subprocess.run((*REPLAY[:3], "drivers"), stdout=full, stderr=subprocess.PIPE, check=False)
 
     assert (done.returncode, done.stderr) == (2, b"viommu: No space left on device\n")
 
@@ -111,7 +111,7 @@ def test_a_missing_engine_is_told_with_what_to_do() -> None:
     script = (
         "import sys; sys.modules['viommu._engine'] = None; import viommu.cli; sys.exit(viommu.cli.main(['drivers']))"
     )
-    done = subprocess.run((sys.executable, "-c", script), capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run((sys.executable, "-c", script), capture_output=True, text=True, check=False)
 
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
