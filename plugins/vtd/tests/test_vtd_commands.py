@@ -1,98 +1,30 @@
-"""What each invalidation descriptor does, as accesses through the IOTLB show it; and which ones are refused."""
+"""What each invalidation descriptor does, as accesses through the IOTLB show it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
-from plugins.vtd.tests.guest import USED, A, D, R, W
+from plugins.vtd.tests.attached import IOVA, PASID, RID, cc, iotlb, legacy, p_iotlb, pasid_cache, reaches, scalable
+from plugins.vtd.tests.guest import USED, A, D
 from plugins.vtd.tests.programming import DONE, Software
 from viommu.faults import Access
 from viommu.platform import PageResponse, ResponseCode
 from viommu.translation import Translation
 from viommu_vtd.hardware.live.command_rules import JUDGES
 from viommu_vtd.hardware.live.commands import HANDLERS
-from viommu_vtd.hardware.live.register_map import FULL_CAP, FULL_ECAP
 from viommu_vtd.spec.commands import (
     COMMANDS,
     WIDE,
-    ContextCacheInvalidate,
     DeviceTlbInvalidate,
     InterruptEntryCacheInvalidate,
     Invalidation,
     InvalidationType,
     InvalidationWait,
-    IotlbInvalidate,
     PageGroupResponse,
-    PasidCacheInvalidate,
     PasidDeviceTlbInvalidate,
-    PasidIotlbInvalidate,
 )
 from viommu_vtd.spec.pasid import PasidTableEntry
-from viommu_vtd.spec.queue_registers import QueueError
 from viommu_vtd.spec.root_context import ContextEntry
-
-if TYPE_CHECKING:
-    from viommu_vtd.spec.registers import CAP, ECAP
-
-RID = 0x0108
-IOVA = 0x40_0000
-PASID = 7
-
-
-def legacy(cap: CAP = FULL_CAP, ecap: ECAP = FULL_ECAP) -> tuple[Software, int]:
-    """A device in domain 5, one page mapped at IOVA and cached; gives the leaf's address."""
-    software = Software.make(cap, ecap)
-    guest = software.guest
-    table = guest.page()
-    guest.legacy(RID, ContextEntry(P=1, AW=2, DID=5, SSPTPTR=table))
-    leaf = guest.map(table, 4, IOVA, guest.page() | R | W)
-    software.enable()
-    software.enable_queue()
-    assert reaches(software)
-    return software, leaf
-
-
-def scalable(pgtt: int, *, cap: CAP = FULL_CAP, ecap: ECAP = FULL_ECAP) -> tuple[Software, int, int]:
-    """The same for a PASID, in second stage (2), first stage (1) or nested (3); gives leaf and PASID table entry."""
-    software = Software.make(cap, ecap)
-    guest = software.guest
-    second, first = guest.page(), guest.page()
-    entry = PasidTableEntry(P=1, PGTT=pgtt, AW=2, DID=5, PWSNP=1)
-    if pgtt == 2:
-        entry = entry.replace(SSPTPTR=second)
-        leaf = guest.map(second, 4, IOVA, guest.page() | R | W)
-    else:
-        entry = entry.replace(FSPTPTR=first, SSPTPTR=second if pgtt == 3 else 0)
-        leaf = guest.map(first, 4, IOVA, guest.page() | USED | A | D, link=USED)
-    if pgtt == 3:  # guest-physical addresses are physical ones
-        guest.map(second, 4, leaf & -(1 << 30), leaf & -(1 << 30) | 1 << 7 | R | W, leaf_level=2)
-    at = guest.pasid(RID, PASID, entry, DTE=1, PRE=1)
-    software.enable()
-    software.enable_queue()
-    assert reaches(software, PASID)
-    return software, leaf, at
-
-
-def reaches(software: Software, pasid: int | None = None, iova: int = IOVA) -> bool:
-    return isinstance(software.machine.translate(RID, iova, Access.READ, pasid), Translation)
-
-
-def cc(**fields: int) -> ContextCacheInvalidate:
-    return ContextCacheInvalidate(Type=1, **fields)
-
-
-def iotlb(**fields: int) -> IotlbInvalidate:
-    return IotlbInvalidate(Type=2, **fields)
-
-
-def p_iotlb(**fields: int) -> PasidIotlbInvalidate:
-    return PasidIotlbInvalidate(Type=6, **fields)
-
-
-def pasid_cache(**fields: int) -> PasidCacheInvalidate:
-    return PasidCacheInvalidate(Type=7, **fields)
 
 
 def test_every_descriptor_has_a_handler_that_names_fields_it_has() -> None:
@@ -330,105 +262,3 @@ def test_a_wait_descriptor_with_nowhere_to_store_completes() -> None:
 
     assert software.read("IQH") == software.read("IQT")
     assert software.fsts.IQE == 0
-
-
-def reserved_bits(kind: InvalidationType, width: int) -> list[int]:
-    """A few reserved bits of each word: the lowest and the highest of it."""
-    mask = (COMMANDS if width == 128 else WIDE)[kind].reserved_mask & ~0xE00
-    words = [(mask >> 64 * word & (1 << 64) - 1) << 64 * word for word in range(width // 64)]
-    return [bit for word in words if word for bit in ((word & -word).bit_length() - 1, word.bit_length() - 1)]
-
-
-VALID = {
-    InvalidationType.CONTEXT_CACHE: cc(G=1),
-    InvalidationType.IOTLB: iotlb(G=1),
-    InvalidationType.PASID_IOTLB: p_iotlb(G=2),
-}
-
-
-@pytest.mark.parametrize("kind", list(InvalidationType))
-def test_a_reserved_bit_of_a_descriptor_is_refused(kind: InvalidationType) -> None:
-    for bit in reserved_bits(kind, 256):
-        software, _, _ = scalable(1)
-        command = int(VALID.get(kind, Invalidation(Type=kind)))
-
-        software.submit(command.to_bytes(32, "little"))
-        assert software.fsts.IQE == 0
-        software.submit((command | 1 << bit).to_bytes(32, "little"))
-
-        assert (software.fsts.IQE, software.queue_error.IQEI) == (1, QueueError.RESERVED), bit
-        assert software.read("IQH") == 32
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        cc(G=0),
-        iotlb(G=0),
-        iotlb(G=3, AM=19),
-        p_iotlb(G=0),
-        p_iotlb(G=1),
-        pasid_cache(G=2),
-        InterruptEntryCacheInvalidate(Type=4, G=1, IM=16),
-    ],
-)
-def test_a_value_that_does_not_exist_is_refused_as_reserved(command: Invalidation) -> None:
-    software, _, _ = scalable(1)
-
-    software.submit(command)
-
-    assert (software.fsts.IQE, software.queue_error.IQEI) == (1, QueueError.RESERVED)
-
-
-@pytest.mark.parametrize(
-    ("lacks", "command"),
-    [("PSI", iotlb(G=3)), ("PDS", InvalidationWait(Type=5, PD=1))],
-)
-def test_a_field_needs_its_capability(lacks: str, command: Invalidation) -> None:
-    cap = FULL_CAP.replace(PSI=lacks != "PSI")
-    software, _, _ = scalable(1, cap=cap, ecap=FULL_ECAP.replace(PDS=lacks != "PDS"))
-
-    software.submit(command)
-
-    assert software.queue_error.IQEI == QueueError.RESERVED
-
-
-@pytest.mark.parametrize(
-    ("lacks", "kind"),
-    [("DT", 3), ("DT", 8), ("IR", 4), ("PRS", 9)],
-)
-def test_a_type_needs_its_capability(lacks: str, kind: int) -> None:
-    software = Software.make(ecap=FULL_ECAP.replace(**{lacks: 0}))
-    software.guest.mode = 1
-    software.set_root()
-    software.enable_queue()
-
-    software.submit(Invalidation(Type=kind))
-
-    assert software.queue_error.IQEI == QueueError.TYPE
-
-
-@pytest.mark.parametrize("kind", [0, 10, 15, 1 | 1 << 9, 5 | 7 << 9])
-@pytest.mark.parametrize("mode", [0, 1])
-def test_a_type_that_nobody_knows_is_refused(kind: int, mode: int) -> None:
-    software = Software.make()
-    software.guest.mode = mode
-    software.set_root()
-    software.enable_queue()
-
-    software.submit(kind.to_bytes(16, "little"))
-
-    assert (software.fsts.IQE, software.queue_error.IQEI) == (1, QueueError.TYPE)
-
-
-@pytest.mark.parametrize("kind", list(InvalidationType))
-@pytest.mark.parametrize(("mode", "last"), [(0, 5), (1, 9), (3, 9)])
-def test_legacy_mode_has_the_first_five_types(kind: InvalidationType, mode: int, last: int) -> None:
-    software = Software.make()
-    software.guest.mode = mode
-    software.set_root()
-    software.enable_queue()
-
-    software.submit(VALID.get(kind, Invalidation(Type=kind)))
-
-    assert (0 if kind <= last else QueueError.TYPE) == software.queue_error.IQEI
