@@ -13,17 +13,14 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
-def fenced(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+@pytest.mark.parametrize("page", ["README.md", "docs/sanitizer.md"])
+def test_a_program_on_a_page_prints_what_the_page_says(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / page).read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(compile(program, page, "exec"), {})
 
-
-def test_the_ten_lines_print_what_the_readme_says(capsys: pytest.CaptureFixture[str]) -> None:
-    (program,) = fenced("python")
-    exec(compile(program, "README.md", "exec"), {})
-
-    printed = capsys.readouterr().out
-    shown = README.split(program, 1)[1].split("```")[2].lstrip("\n")
-    assert printed.startswith(shown)
+    shown = text.split(program, 1)[1].split("```")[2].lstrip("\n")
+    assert capsys.readouterr().out.startswith(shown)
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))
