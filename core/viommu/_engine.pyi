@@ -94,6 +94,12 @@ class ArmHalf:
 
         ``walks_disabled`` is EPDx, ``unprivileged_disabled`` E0PDx, ``ignore_hierarchical`` HADx.
         """
+    @property
+    def table(self) -> int: ...
+    @property
+    def input_bits(self) -> int: ...
+    @property
+    def granule_lg2(self) -> int: ...
 
 @final
 class ArmStage1:
@@ -147,6 +153,14 @@ class ArmStage2:
 
         ``protect_table_walk`` (S2PTW): a stage-1 fetch that lands on Device memory is a permission fault.
         """
+    @property
+    def table(self) -> int: ...
+    @property
+    def input_bits(self) -> int: ...
+    @property
+    def granule_lg2(self) -> int: ...
+    @property
+    def top_level(self) -> int: ...
 
 @final
 class X86:
@@ -172,6 +186,10 @@ class X86:
         ``write_protect`` False: privileged writes ignore RW. ``updates_allowed`` False: an A/D store that would
         be needed is the fault ``update_forbidden`` (PWSNP=0 and the like).
         """
+    @property
+    def table(self) -> int: ...
+    @property
+    def levels(self) -> int: ...
 
 @final
 class VtdSecondStage:
@@ -197,6 +215,10 @@ class VtdSecondStage:
         ``legacy_order``: a missing right faults at the first entry that lacks it, before reserved bits; otherwise
         rights are accumulated and checked after the leaf.
         """
+    @property
+    def table(self) -> int: ...
+    @property
+    def levels(self) -> int: ...
 
 @final
 class AmdV1:
@@ -205,6 +227,10 @@ class AmdV1:
     def __init__(
         self, *, table: int, mode: int, accessed: bool = False, dirty: bool = False, output_bits: int = 52
     ) -> None: ...
+    @property
+    def table(self) -> int: ...
+    @property
+    def mode(self) -> int: ...
 
 @final
 class Riscv:
@@ -225,6 +251,10 @@ class Riscv:
         big_endian: bool = False,
     ) -> None:
         """``levels`` 3, 4 or 5. ``hardware_update`` False: A=0, or D=0 on a write, is ``access_flag``."""
+    @property
+    def table(self) -> int: ...
+    @property
+    def levels(self) -> int: ...
 
 @final
 class Described:
@@ -268,6 +298,10 @@ class Described:
         tables are ANDed in. ``leaf_reserved``/``table_reserved``: bits that must be zero. Address bits below a
         leaf's size must be zero (``malformed``).
         """
+    @property
+    def table(self) -> int: ...
+    @property
+    def levels(self) -> int: ...
 
 Stage1: TypeAlias = ArmStage1 | X86 | Riscv | Described
 Stage2: TypeAlias = ArmStage2 | VtdSecondStage | AmdV1 | Riscv | Described

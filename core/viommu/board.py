@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
 from attrs import define, field
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from viommu.devices import Device
     from viommu.memory import PhysicalMemory
     from viommu.platform import Caches, DeviceInvalidation, Interrupt, PageResponse, StallResolution
+
+Observer: TypeAlias = Callable[[str, Mapping[str, object]], None]
+"""Is told a dotted name and its facts."""
 
 MESSAGE_BYTES = 4
 """An interrupt message stores 32 bits."""
@@ -29,20 +33,27 @@ class _NoCaches:
 
 @define(eq=False)
 class Board:
-    """One machine's platform. ``on_interrupt`` and ``observers`` are the user's; what they raise is theirs to catch."""
+    """One machine's platform. What the user's callables raise is theirs to catch.
+
+    ``on_interrupt`` is called with each interrupt, or is an eventfd to which each adds one. ``observers`` see what
+    `observe` is told; ``command_counts`` keeps how many commands of each kind were executed.
+    """
 
     memory: PhysicalMemory
-    on_interrupt: Callable[[Interrupt], None] | None = None
-    observers: tuple[Callable[[str, Mapping[str, object]], None], ...] = ()
+    on_interrupt: Callable[[Interrupt], None] | int | None = None
+    observers: tuple[Observer, ...] = ()
     on_stall_resolved: Callable[[StallResolution], None] | None = None
     caches: Caches = field(factory=_NoCaches)
     devices: dict[int, Device] = field(factory=dict)
+    command_counts: Counter[str] = field(factory=Counter)
 
     def interrupt(self, interrupt: Interrupt) -> None:
         """Store the message, if it is one, and tell the user."""
         if interrupt.address is not None and interrupt.data is not None:
             self.memory.write(interrupt.address, interrupt.data.to_bytes(MESSAGE_BYTES, "little"))
-        if self.on_interrupt is not None:
+        if isinstance(self.on_interrupt, int):
+            os.eventfd_write(self.on_interrupt, 1)
+        elif self.on_interrupt is not None:
             self.on_interrupt(interrupt)
 
     def invalidate_device(self, invalidation: DeviceInvalidation) -> bool:
@@ -62,7 +73,10 @@ class Board:
             self.on_stall_resolved(resolution)
 
     def observe(self, event: str, facts: Mapping[str, object]) -> None:
-        """Log at debug level and tell the observers; costs nothing where there are none and nobody set up logging."""
+        """Count commands, log at debug level where logging was set up, and tell the observers."""
+        kinds = facts.get("kinds")
+        if isinstance(kinds, Mapping):
+            self.command_counts.update(kinds)
         if structlog.is_configured():  # else structlog would print debug lines to standard output
             log.debug(event, **facts)
         for observer in self.observers:

@@ -169,6 +169,19 @@ def viommu_hardware(memory: PhysicalMemory, registers: Registers, platform: Plat
     """
 
 
+@hookspec
+def viommu_observe(event: str, facts: Mapping[str, object]) -> None:
+    """See what happens on the control path: command batches, configuration changes, faults.
+
+    When:     during the register write or access that set it off. Never for a translation.
+    Given:    a dotted name and its facts (`viommu.platform.Platform.observe`).
+    Owes:     not to change the facts, and to be quick. Plugins that a machine was given beside its driver may
+              implement this hook without being wrappers.
+    Returns:  nothing.
+    Raises:   nothing.
+    """
+
+
 @hookspec(firstresult=True)
 def viommu_kinds() -> Mapping[str, tuple[int, ...]] | None:
     """Name what `viommu_decode` can explain.

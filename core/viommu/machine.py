@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 from attrs import frozen
@@ -10,7 +10,7 @@ from attrs import frozen
 from viommu import drivers
 from viommu._engine import NO_PASID, Context, Iotlb, Translator, explain_walk, read_dirty, walk
 from viommu.addresses import PAGE_SIZE, RequesterId
-from viommu.board import Board
+from viommu.board import Board, Observer
 from viommu.devices import Device, DeviceTlb, Held
 from viommu.drivers import BoundDriver
 from viommu.errors import BadValue, OutOfRange
@@ -64,9 +64,9 @@ class Machine:
     specification's names. ``iotlb`` None: every access walks. ``walk_cache_entries`` 0: no partial walks are kept.
 
     Tables are memory: whoever changes them must invalidate, by commands or by `translator`, as on real hardware.
-    Faults are written down as the hardware's registers say. ``on_interrupt`` is called for each interrupt,
-    ``observers`` for what happens on the control path (a name and its facts). ``sanitize``: hold every use of a cache
-    against the tables (`sanitizer`); slow.
+    Faults are written down as the hardware's registers say. ``on_interrupt`` is called for each interrupt (or is an
+    eventfd, to which each adds one), ``observers`` for what happens on the control path (a name and its facts).
+    ``sanitize``: hold every use of a cache against the tables (`sanitizer`); slow.
 
     Raises UnknownDriver, BrokenDriver, BadRegister, DriverBug.
     """
@@ -80,13 +80,15 @@ class Machine:
         iotlb: Iotlb | None = None,
         walk_cache_entries: int = 0,
         wrappers: Iterable[object] = (),
-        on_interrupt: Callable[[Interrupt], None] | None = None,
-        observers: Iterable[Callable[[str, Mapping[str, object]], None]] = (),
+        on_interrupt: Callable[[Interrupt], None] | int | None = None,
+        observers: Iterable[Observer] = (),
         sanitize: bool = False,
     ) -> None:
         self.driver = driver if isinstance(driver, BoundDriver) else drivers.bind(driver, wrappers)
         self.memory = PhysicalMemory() if memory is None else memory
         self.registers = registers if isinstance(registers, Registers) else Registers(dict(registers or {}))
+        if self.driver.observed:
+            observers = (*observers, self.driver.observe)
         self._board = Board(self.memory, on_interrupt, tuple(observers), self._stall_resolved)
         self.hardware = CheckedHardware.made_by(self.driver, self.memory, self.registers, self._board)
         self.translator = Translator(
@@ -104,6 +106,11 @@ class Machine:
             self.sanitizer = Sanitizer(self.translator, self._configured, self.hardware.cure)
             self.memory.watcher = self.sanitizer.stored
         self._bounds = Bounds.of(self.driver.info)
+
+    @property
+    def command_counts(self) -> Counter[str]:
+        """How many commands of each kind the hardware executed."""
+        return self._board.command_counts
 
     @property
     def info(self) -> DriverInfo:

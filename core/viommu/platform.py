@@ -145,4 +145,8 @@ class Platform(Protocol):
         """End the wait of stalled accesses."""
 
     def observe(self, event: str, facts: Mapping[str, object]) -> None:
-        """Tell of something on the control path: a command batch, a configuration change."""
+        """Tell of something on the control path: a command batch, a configuration change, a fault.
+
+        ``event`` is a dotted name that begins with the driver's. A batch of commands has the fact ``kinds``: the
+        specification's names, with how many of each were executed. No fact is named ``event``.
+        """

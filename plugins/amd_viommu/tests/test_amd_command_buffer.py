@@ -51,7 +51,7 @@ def test_a_full_buffer_is_executed_to_its_end(length: int) -> None:
     assert stored(machine, 1) == [1]
     assert machine.observed[-1] == (
         "amd.commands",
-        {"done": {"INVALIDATE_DEVTAB_ENTRY": entries - 1, "COMPLETION_WAIT": 1}, "head": entries * 16},
+        {"kinds": {"INVALIDATE_DEVTAB_ENTRY": entries - 1, "COMPLETION_WAIT": 1}, "head": entries * 16},
     )
 
 

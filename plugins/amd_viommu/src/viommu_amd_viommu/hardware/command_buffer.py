@@ -101,7 +101,7 @@ class CommandBuffer:
         if self._done:
             done, self._done = self._done, Counter()
             kinds = {NAMES.get(opcode, hex(opcode)): count for opcode, count in done.items()}
-            self.platform.observe("amd.commands", {"done": kinds, "head": self.file["CMDHEAD"]})
+            self.platform.observe("amd.commands", {"kinds": kinds, "head": self.file["CMDHEAD"]})
 
 
 def _unreadable(address: int) -> CommandHardwareError:

@@ -159,4 +159,4 @@ class InvalidationQueue:
 
     def _observe(self, kinds: list[int]) -> None:
         counted = {InvalidationType(kind).name.lower(): kinds.count(kind) for kind in set(kinds)}
-        self.state.platform.observe("vtd.commands", counted)
+        self.state.platform.observe("vtd.commands", {"kinds": counted})
