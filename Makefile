@@ -75,9 +75,7 @@ fuzz: setup
 		$$target $$corpus -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1; \
 	done
 	@$(asan_build)
-	@set -e; for driver in smmuv3_cmdqv amd_viommu vtd; do \
-		$(ASAN_ENGINE) python -m tests.fuzz.hardware_fuzz $$driver --seconds $(FUZZ_SECONDS); \
-	done
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(ASAN_ENGINE) $(PYTEST) -m long tests/fuzz
 
 bench: setup
 	@$(call cmake,bench,-DVIOMMU_BENCH=ON)
