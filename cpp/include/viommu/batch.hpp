@@ -1,4 +1,5 @@
-// Many rows at once: in order, as if one by one. Configuration misses are gathered and resolved outside the engine lock.
+// Many rows at once: in order, as if one by one. Configuration misses are gathered and resolved outside the engine
+// lock.
 #pragma once
 
 #include <unordered_map>
@@ -55,6 +56,13 @@ struct Columns {
     u8* rights;
     std::vector<FaultRow> faults;
 
+    // A hit.
+    void put(std::size_t row, const IotlbEntry& entry, u64 iova, u8 granted) {
+        pa[row] = splice(entry.frame, iova, entry.lg2);
+        kind[row] = 0;
+        page_lg2[row] = entry.lg2;
+        rights[row] = granted;
+    }
     void put(std::size_t row, const Result& r) {
         pa[row] = r.ok() ? r.pa : 0;
         kind[row] = static_cast<u8>(r.kind);
@@ -89,6 +97,8 @@ public:
 private:
     // So many rows share one holding of the lock: invalidations get their turn in between.
     static constexpr std::size_t rows_per_lock = 1024, rows_ahead = 65536;
+    // So many look-ups are under way in the host's memory system at once.
+    static constexpr std::size_t rows_in_flight = 32;
 
     // True where it stopped for want of a configuration.
     bool translate_run() {
@@ -98,20 +108,47 @@ private:
         const std::size_t end = std::min(rows_.size, done_ + rows_per_lock);
         ContextKey recent{};
         const BoundContext* bound = nullptr;
+        Translator::Session::Hits hits;
+        std::size_t ahead = done_;
         for (; done_ < end; ++done_) {
             const ContextKey key = rows_.key(done_);
-            if (!bound || !(key == recent)) bound = session.context(recent = key);
+            if (!bound || !(key == recent)) {
+                hits.count();
+                bound = session.context(recent = key);
+                hits = bound ? session.hits(*bound) : Translator::Session::Hits();
+                ahead = done_;
+            }
+            const u64 iova = rows_.iova[done_];
+            const u8 access = rows_.access[done_];
+            if (hits) {
+                if (done_ == ahead) ahead = prefetch(hits, ahead, end);
+                if (const IotlbEntry* entry = hits.find(iova, access)) {
+                    out_.put(done_, *entry, iova, hits.granted(*entry, access));
+                    continue;
+                }
+            }
             Result result;
             if (bound) {
-                session.translate(key, *bound, rows_.iova[done_], rows_.access[done_], result);
+                session.translate(key, *bound, iova, access, result);
             } else {
-                if (!refusals_.contains(key)) return true;
+                if (!refusals_.contains(key)) {
+                    hits.count();
+                    return true;
+                }
                 session.count_refusal(key);
-                result = refused(rows_.iova[done_], rows_.access[done_]);
+                result = refused(iova, access);
             }
             out_.put(done_, result);
         }
+        hits.count();
         return false;
+    }
+
+    // Asks for the next rows' places in the IOTLB, as if all were the same context's; gives where to go on.
+    std::size_t prefetch(const Translator::Session::Hits& hits, std::size_t from, std::size_t end) const {
+        const std::size_t to = std::min(end, from + rows_in_flight);
+        for (std::size_t row = from; row < to; ++row) hits.prefetch(rows_.iova[row]);
+        return to;
     }
 
     template <typename Resolve> void resolve_ahead(Resolve&& resolve) {

@@ -44,15 +44,18 @@ class Context {
 public:
     Context(Stage1 stage1, Stage2 stage2, const ContextSettings& settings)
         : stage1_(std::move(stage1)), stage2_(std::move(stage2)), settings_(settings) {
-        std::visit([this]<typename S1, typename S2>(const S1&, const S2&) {
-            walk_ = &walk_stages<S1, S2, Unobserved>;
-            explain_ = &walk_stages<S1, S2, Recorder>;
-        }, stage1_, stage2_);
+        std::visit(
+            [this]<typename S1, typename S2>(const S1&, const S2&) {
+                walk_ = &walk_stages<S1, S2, Unobserved>;
+                explain_ = &walk_stages<S1, S2, Recorder>;
+            },
+            stage1_, stage2_);
         if (const auto* arm = std::get_if<fmt::ArmStage1>(&stage1_))
             for (int i = 0; i < 2; ++i) top_byte_ignored_[i] = arm->halves[arm->has_upper ? i : 0].top_byte_ignore;
-        // Address spaces that differ only in this may share a tag (AMD: PASID 0, and requests without a PASID), and a page
-        // may be wider than the input.
-        uncached_bits_ = has_stage1() ? beyond_input_of(stage1_) : beyond_input_of(stage2_) | ~below(settings_.input_bits);
+        // Address spaces that differ only in this may share a tag (AMD: PASID 0, and requests without a PASID), and a
+        // page may be wider than the input.
+        uncached_bits_ =
+            has_stage1() ? beyond_input_of(stage1_) : beyond_input_of(stage2_) | ~below(settings_.input_bits);
     }
 
     // Whether both translate every access alike and report it alike.
@@ -69,6 +72,14 @@ public:
     // Accesses that are no business of the IOTLB's: they pass untranslated, or stage 1 does not take their address.
     bool cacheable(u64 iova, u8 access) const {
         return !(iova & uncached_bits_) && !untranslated() && !refuses(access) && !passes(iova);
+    }
+
+    u64 uncached_bits() const { return uncached_bits_; }
+    // Whether an access reaches the IOTLB as it came: nothing overrides it, lets it pass, or leaves bits of it out.
+    bool plain() const {
+        return !settings_.privileged && !settings_.instruction && !settings_.privileged_refused &&
+               settings_.untranslated_input.empty() && !top_byte_ignored_[0] && !top_byte_ignored_[1] &&
+               !untranslated();
     }
 
     // The input as caches know it: an ignored top byte takes no part.
@@ -99,7 +110,9 @@ public:
 private:
     // Address bits that no input of a stage has, though a page might cover them.
     static u64 beyond_input(const fmt::X86& f) { return f.sign_extended ? 0 : ~below(12 + 9 * f.levels - 1); }
-    static u64 beyond_input(const fmt::VtdSecondStage& f) { return ~below(std::min<unsigned>(f.input_bits, 12 + 9 * f.levels)); }
+    static u64 beyond_input(const fmt::VtdSecondStage& f) {
+        return ~below(std::min<unsigned>(f.input_bits, 12 + 9 * f.levels));
+    }
     static u64 beyond_input(const fmt::Described& f) {
         if (!f.sign_extended) return ~below(f.input_bits);
         return f.span[f.level_count - 1] < f.input_bits ? 0 : ~u64{0};

@@ -1,7 +1,8 @@
 // Address-space tags, and O(1) invalidation of everything that carries one.
 //
-// Time is a counter that each invalidation advances. An entry remembers when it was made; each scope (all, a stage-2 tag,
-// its stage-1 part, one tag) remembers when it was last invalidated. An entry counts only if it is younger than all of its scopes.
+// Time is a counter that each invalidation advances. An entry remembers when it was made; each scope (all, a stage-2
+// tag, its stage-1 part, one tag) remembers when it was last invalidated. An entry counts only if it is younger than
+// all of its scopes.
 #pragma once
 
 #include <algorithm>
@@ -27,6 +28,7 @@ public:
         u64 stage1_tag;
         u32 group;
         u64 stale = 0;
+        bool used = false;  // something was ever kept under it
     };
 
     u64 now() const { return now_; }
@@ -57,6 +59,7 @@ public:
         Group& g = groups_[at->second];
         (stage1_only ? g.stage1_stale : g.stale) = now_++;
     }
+    void use(TagId id) { spaces_[id].used = true; }
     void invalidate(TagId id) { spaces_[id].stale = now_++; }
 
     // Forgets every tag. Time goes on, so that no old entry revives.

@@ -49,10 +49,65 @@ public:
             else
                 t_.translate(bound, *memory_, iova, access, result);
         }
-        void count_refusal(ContextKey key) { ++t_.streams_.of(key.requester).faults[static_cast<u8>(FaultKind::configuration)]; }
+        // What of a look-up depends on the context alone, prepared once for a run of rows under this lock. It finds
+        // plain hits and nothing else: whatever is more is for `translate`.
+        class Hits {
+        public:
+            Hits() = default;
+            Hits(Translator& t, const BoundContext& bound) {
+                const Context& context = *bound.context;
+                if (!t.iotlb_ || t.sanitizer_ || !context.plain()) return;
+                iotlb_ = t.iotlb_.get();
+                tag_ = bound.tag;
+                stale_ = t.tags_.stale(bound.tag);
+                if (bound.global_tag != bound.tag) {
+                    global_ = &t.tags_.space(bound.global_tag);
+                    global_tag_ = bound.global_tag;
+                    global_stale_ = t.tags_.stale(bound.global_tag);
+                }
+                uncached_bits_ = context.uncached_bits();
+                granted_ = Rights::both(context.settings().rights);
+                stream_ = bound.stream;
+            }
+            explicit operator bool() const { return iotlb_; }
+
+            void prefetch(u64 iova) const { iotlb_->prefetch(tag_, iova); }
+            const IotlbEntry* find(u64 iova, u8 access) {
+                if (iova & uncached_bits_) return nullptr;
+                const IotlbEntry* entry = iotlb_->find(tag_, stale_, iova);
+                if (!entry && global_ && global_->used) entry = iotlb_->find(global_tag_, global_stale_, iova);
+                if (!entry || (entry->rights & granted_).missing(access) || (entry->clean && (access & access::write)))
+                    return nullptr;
+                ++hits_;
+                return entry;
+            }
+            u8 granted(const IotlbEntry& entry, u8 access) const { return (entry.rights & granted_).granted(access); }
+
+            // Hits are counted when a run is over.
+            void count() {
+                if (!hits_) return;
+                stream_->translations += hits_;
+                stream_->lookups += hits_;
+                stream_->hits += hits_;
+                hits_ = 0;
+            }
+
+        private:
+            Iotlb* iotlb_ = nullptr;
+            TagId tag_ = 0, global_tag_ = 0;
+            u64 stale_ = 0, global_stale_ = 0, uncached_bits_ = 0, hits_ = 0;
+            const Tags::Space* global_ = nullptr;
+            Rights granted_;
+            StreamCounters* stream_ = nullptr;
+        };
+        Hits hits(const BoundContext& bound) { return Hits(t_, bound); }
+        void count_refusal(ContextKey key) {
+            ++t_.streams_.of(key.requester).faults[static_cast<u8>(FaultKind::configuration)];
+        }
 
     private:
-        // Taken after the lock and let go after it: with a last view ends a buffer, whose owner may want the GIL or the engine.
+        // Taken after the lock and let go after it: with a last view ends a buffer, whose owner may want the GIL or the
+        // engine.
         std::optional<View> memory_;
         std::unique_lock<EngineMutex> lock_;
         Translator& t_;
@@ -194,15 +249,17 @@ private:
     }
 
     // The same, with every use of a cache held against a walk that uses none and leaves no trace.
-    void translate_checked(ContextKey key, const BoundContext& bound, View& memory, u64 iova, u8 access, Result& result) {
+    void translate_checked(ContextKey key, const BoundContext& bound, View& memory, u64 iova, u8 access,
+                           Result& result) {
         const Context& context = *bound.context;
         access = context.overridden(access);
         sanitizer_->tick();
         const bool cached = begin(bound, iova, access);
         if (cached && hit(bound, iova, access, result)) {
             const IotlbEntry used = *recent_hit_;
-            sanitizer_->used(used, memory,
-                             use_of(CacheKind::iotlb, key, used.tag, used.lg2, result, walk_afresh(context, iova, access)));
+            sanitizer_->used(
+                used, memory,
+                use_of(CacheKind::iotlb, key, used.tag, used.lg2, result, walk_afresh(context, iova, access)));
             return;
         }
         const Result fresh = walk_cache_.enabled() ? walk_afresh(context, iova, access) : Result{};
@@ -233,7 +290,8 @@ private:
         bound.stream->entry_loads += loads;
         if (!result.ok()) ++bound.stream->faults[static_cast<u8>(result.kind)];
     }
-    StaleUse use_of(CacheKind cache, ContextKey key, TagId tag, u8 page_lg2, const Result& cached, const Result& fresh) const {
+    StaleUse use_of(CacheKind cache, ContextKey key, TagId tag, u8 page_lg2, const Result& cached,
+                    const Result& fresh) const {
         StaleUse use;
         use.requester = key.requester;
         use.pasid = key.pasid;
@@ -253,7 +311,7 @@ private:
         const Rights granted = Rights::both(context.settings().rights);
         const u64 input = context.cache_input(iova);
         const IotlbEntry* entry = iotlb_->find(bound.tag, tags_.stale(bound.tag), input);
-        if (!entry && bound.global_tag != bound.tag)
+        if (!entry && bound.global_tag != bound.tag && tags_.space(bound.global_tag).used)
             entry = iotlb_->find(bound.global_tag, tags_.stale(bound.global_tag), input);
         if (!entry || (entry->rights & granted).missing(access)) return false;
         // Without the dirty bit set in memory a write must walk, to set it.
@@ -280,6 +338,7 @@ private:
         entry.frame = result.pa;
         entry.ipa_frame = result.ipa;
         entry.tag = result.global ? bound.global_tag : bound.tag;
+        tags_.use(entry.tag);
         entry.lg2 = result.page_lg2;
         entry.level = result.level;
         entry.attrs1 = result.attrs1;
