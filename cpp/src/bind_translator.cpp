@@ -16,6 +16,22 @@ struct PyTranslator {
     py::function resolve;
 };
 
+// A machine owns its Translator, and `resolve` usually is a method of something that the machine owns: a circle that
+// the garbage collector must see.
+void collect_with_resolve(PyHeapTypeObject* heap_type) {
+    PyTypeObject& type = heap_type->ht_type;
+    type.tp_flags |= Py_TPFLAGS_HAVE_GC;
+    type.tp_traverse = [](PyObject* self, visitproc visit, void* arg) {
+        Py_VISIT(Py_TYPE(self));
+        if (py::detail::is_holder_constructed(self)) Py_VISIT(py::cast<PyTranslator&>(py::handle(self)).resolve.ptr());
+        return 0;
+    };
+    type.tp_clear = [](PyObject* self) {
+        if (py::detail::is_holder_constructed(self)) py::cast<PyTranslator&>(py::handle(self)).resolve = {};
+        return 0;
+    };
+}
+
 struct Batch {
     py::array_t<u64> pa;
     py::array_t<u8> kind, page_lg2, rights;
@@ -43,6 +59,7 @@ py::array as_array(const std::vector<FaultRow>& faults) {
 
 // Asks Python for one configuration; anything but a Context is a refusal, kept for the caller.
 ResolvedContext ask(const py::function& resolve, ContextKey key, py::dict& refusals) {
+    if (!resolve) throw std::logic_error("this Translator has been collected, and its resolve with it");
     py::object answer = resolve(key.requester, key.pasid);
     if (py::isinstance<Context>(answer)) return answer.cast<std::shared_ptr<Context>>();
     refusals[py::make_tuple(key.requester, key.pasid)] = std::move(answer);
@@ -246,7 +263,8 @@ void bind_translator(py::module_& m) {
     bind_iotlb(m);
     bind_batch(m);
     using T = PyTranslator;
-    py::class_<T>(m, "Translator", py::is_final(), "Context cache, IOTLB and walker over one memory.")
+    py::class_<T>(m, "Translator", py::is_final(), py::custom_type_setup(collect_with_resolve),
+                  "Context cache, IOTLB and walker over one memory.")
         .def(py::init<std::shared_ptr<Memory>, py::function, std::shared_ptr<Iotlb>, std::size_t, std::size_t, bool>(),
              "memory"_a, "resolve"_a, py::kw_only(), "iotlb"_a = py::none(), "context_entries"_a = 65536,
              "walk_cache_entries"_a = 0, "sanitize"_a = false)
