@@ -14,6 +14,8 @@ PLUGINS := plugins/smmuv3_cmdqv plugins/amd_viommu plugins/vtd
 CAPTURES := tests/data/captures
 # Folders are listed too: theirs is the time stamp that moves when a file goes.
 ENGINE_SOURCES := $(shell find cpp/CMakeLists.txt cpp/include cpp/src)
+# An editable install knows each module by its path: it is made anew when one comes, goes or moves.
+PACKAGE_FOLDERS := $(shell find core/viommu -type d -not -name __pycache__)
 CPP_FILES = $(shell find cpp -name '*.hpp' -o -name '*.cpp')
 PYTEST ?= pytest
 
@@ -31,7 +33,7 @@ $(VENV)/.tools: pyproject.toml tools/prerequisites
 	@touch $@
 
 # Not isolated, and into a folder of build/ that stays: only what changed is compiled again.
-$(VENV)/.engine: $(VENV)/.tools $(ENGINE_SOURCES)
+$(VENV)/.engine: $(VENV)/.tools $(ENGINE_SOURCES) $(PACKAGE_FOLDERS)
 	@echo "viommu: compiling the engine"
 	@$(VENV)/bin/python -m pip install -qq --no-build-isolation -e .
 	@touch $@

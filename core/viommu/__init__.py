@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from viommu._engine import Iotlb
-    from viommu.capture import Capture
+    from viommu.captures.capture import Capture
     from viommu.drivers import bind, discover
     from viommu.errors import ViommuError
     from viommu.explain import Explanation
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Access": "faults",
     "BusAbort": "machine",
-    "Capture": "capture",
+    "Capture": "captures.capture",
     "DriverInfo": "hookspecs",
     "Explanation": "explain",
     "Fault": "faults",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tests.core.captured import GOOD_ROWS, HEADER, RECORDINGS, translation, write_capture, write_table
 from tests.core.talking_toy import TalkingToy
-from viommu.replay import SECTIONS
+from viommu.replay.run import SECTIONS
 
 if TYPE_CHECKING:
     from pathlib import Path

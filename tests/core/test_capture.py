@@ -11,15 +11,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.core.captured import GOOD_ROWS, HEADER, RECORDINGS, translation, write_capture, write_table
-from viommu.capture import find, load
-from viommu.capture_pages import read_pages
+from viommu.captures.capture import find, load
+from viommu.captures.pages import read_pages
 from viommu.errors import CaptureError
 from viommu.faults import Access
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from viommu.capture import Capture
+    from viommu.captures.capture import Capture
 
 
 @pytest.fixture

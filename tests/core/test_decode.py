@@ -10,8 +10,8 @@ from structlog.testing import capture_logs
 import viommu
 from tests.core.talking_toy import Event, TalkingToy
 from tests.core.toy import Device, ToyDriver
-from viommu import log_lines
-from viommu.decode import decode_bytes, decode_log, decode_text, kind_of, kinds_to_json
+from viommu.decoding import log_lines
+from viommu.decoding.decode import decode_bytes, decode_log, decode_text, kind_of, kinds_to_json
 from viommu.drivers import bind_plugin
 from viommu.errors import BadPaste, DriverBug, UnknownKind
 

@@ -9,17 +9,17 @@ from attrs import evolve
 
 from tests.core.captured import toy_guest, write_capture, write_table
 from tests.core.toy import WRITE, ToyDriver
-from viommu import replay as replay_module
-from viommu.capture import load
-from viommu.capture_rows import Asked, MutatedRow, RecordedRow, Verdict
-from viommu.departure_rules import COLUMNS, Case, Rule
-from viommu.departures import Departures, departures
+from viommu.captures.capture import load
+from viommu.captures.rows import Asked, MutatedRow, RecordedRow, Verdict
 from viommu.drivers import bind_plugin
 from viommu.errors import BadValue
 from viommu.faults import Access, FaultKind
 from viommu.hookspecs import Registers
-from viommu.replay import SECTIONS, replay
-from viommu.verdicts import OurVerdict
+from viommu.replay import run as replay_module
+from viommu.replay.departure_rules import COLUMNS, Case, Rule
+from viommu.replay.departures import Departures, departures
+from viommu.replay.run import SECTIONS, replay
+from viommu.replay.verdicts import OurVerdict
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from tests.core.captured import RECORDINGS, toy_guest
 from tests.core.toy import Device, ToyDriver
 from viommu import Access, Fault, Machine, PhysicalMemory
 from viommu._engine import explain_walk
-from viommu.capture import load
+from viommu.captures.capture import load
 from viommu.drivers import bind_plugin
 from viommu.explain import Entry, Fetch, Note, fields_of, grouped
 from viommu.explain_text import size_text

@@ -7,7 +7,7 @@ import weakref
 from pathlib import Path
 
 from viommu import Access
-from viommu.capture import load
+from viommu.captures.capture import load
 
 CAPTURE = Path(__file__).parents[1] / "data" / "captures" / "smmuv3-s1"
 

@@ -6,21 +6,21 @@ import pytest
 
 from tests.core.captured import GOOD_ROWS, HEADER, toy_guest, translation, write_capture, write_table
 from tests.core.toy import PRESENT, WRITE, ToyDriver
-from viommu import replay as replay_module
-from viommu.capture import load
-from viommu.capture_rows import RecordedRow, Verdict, same_fault
-from viommu.comparison import Mismatch
-from viommu.departures import Departures
+from viommu.captures.capture import load
+from viommu.captures.rows import RecordedRow, Verdict, same_fault
 from viommu.drivers import bind_plugin
 from viommu.errors import CaptureError
-from viommu.replay import replay
-from viommu.verdicts import differences
+from viommu.replay import run as replay_module
+from viommu.replay.comparison import Mismatch
+from viommu.replay.departures import Departures
+from viommu.replay.run import replay
+from viommu.replay.verdicts import differences
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from viommu.comparison import Replay
+    from viommu.replay.comparison import Replay
 
 
 def replayed(folder: Path, sections: Sequence[str] = ("translations",), *, limit: int = 10) -> Replay:
@@ -203,7 +203,7 @@ def test_progress_is_told_until_every_row_is_done(tmp_path: Path, monkeypatch: p
 
 
 def test_a_bypass_whose_address_was_not_recorded_is_held_to_its_iova() -> None:
-    from viommu.capture_rows import Asked  # noqa: PLC0415
+    from viommu.captures.rows import Asked  # noqa: PLC0415
     from viommu.faults import Access  # noqa: PLC0415
 
     row = RecordedRow(1, Asked(1, None, 0x5000, Access.READ), Verdict("bypass"))

@@ -10,21 +10,21 @@ import viommu
 from tests.core.captured import GOOD_ROWS, write_capture, write_table
 from tests.core.talking_toy import Event, TalkingToy
 from tests.core.toy import ToyDriver
-from viommu import replay as replay_module
-from viommu.capture import load
-from viommu.departure_rules import LayoutRule
-from viommu.departures import Departures
-from viommu.described import Misread
+from viommu.captures.capture import load
 from viommu.drivers import bind_plugin
 from viommu.errors import CaptureError
-from viommu.replay import replay
+from viommu.replay import run as replay_module
+from viommu.replay.departure_rules import LayoutRule
+from viommu.replay.departures import Departures
+from viommu.replay.described import Misread
+from viommu.replay.run import replay
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from viommu.comparison import Replay
     from viommu.hookspecs import Decoded
+    from viommu.replay.comparison import Replay
 
 SYNC = "0101000000000000" + "00" * 8
 INVALIDATE = "0200000007000000" + "0050000000000000"

@@ -1,4 +1,4 @@
-"""Reads a recording's memory and accesses for the oracle: independent of `viommu.replay`."""
+"""Reads a recording's memory and accesses for the oracle: independent of `viommu.replay.run`."""
 
 from __future__ import annotations
 

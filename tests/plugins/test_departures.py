@@ -9,15 +9,15 @@ import pytest
 from attrs import Factory, define
 
 from tests.core.captured import RECORDINGS
-from viommu import replay as replay_module
-from viommu.capture import MUTATIONS, find, load
-from viommu.departures import departures
-from viommu.replay import replay
+from viommu.captures.capture import MUTATIONS, find, load
+from viommu.replay import run as replay_module
+from viommu.replay.departures import departures
+from viommu.replay.run import replay
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from viommu.departure_rules import Case
+    from viommu.replay.departure_rules import Case
 
 WITH_MUTATIONS = [path for path in find(RECORDINGS) if (path / MUTATIONS).exists()]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from viommu.decode import decode_bytes, decode_log, decode_text
+from viommu.decoding.decode import decode_bytes, decode_log, decode_text
 from viommu.drivers import bind
 from viommu.layout import Descriptor
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from viommu import drivers
-from viommu.naming import field_of
+from viommu.decoding.naming import field_of
 
 CAPTURES = sorted(Path(__file__).parent.parent.glob("data/captures/smmuv3-*"))
 DRIVER = drivers.bind("smmuv3_cmdqv")

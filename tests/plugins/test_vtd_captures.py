@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 from attrs import evolve, frozen
 
-from viommu.capture import load
-from viommu.capture_rows import MutatedRow, Verdict
+from viommu.captures.capture import load
+from viommu.captures.rows import MutatedRow, Verdict
 from viommu.faults import Fault, FaultKind
-from viommu.replay import replay
+from viommu.replay.run import replay
+from viommu.replay.verdicts import differences, reported
 from viommu.translation import Translation
-from viommu.verdicts import differences, reported
 
 if TYPE_CHECKING:
     from viommu.machine import Machine

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from plugins.vtd.tests.programming import Software
-from viommu.capture import load
+from viommu.captures.capture import load
 from viommu.faults import Fault
 from viommu_vtd.hardware.live.register_map import declared
 from viommu_vtd.spec.commands import InvalidationType
 from viommu_vtd.spec.registers import CAP, ECAP, RTADDR
 
 if TYPE_CHECKING:
-    from viommu.capture import Capture
+    from viommu.captures.capture import Capture
     from viommu.machine import Machine
 
 CAPTURES = Path(__file__).parents[1] / "data" / "captures"

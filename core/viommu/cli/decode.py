@@ -12,19 +12,19 @@ from rich.table import Table
 from rich.text import Text
 
 from viommu.cli.output import STYLES, console, print_table, write_json
-from viommu.decode import decode_log, decode_text, kind_of, kinds_to_json
+from viommu.decoding.decode import decode_log, decode_text, kind_of, kinds_to_json
+from viommu.decoding.log_lines import TEXT_LIMIT
+from viommu.decoding.naming import meant
 from viommu.drivers import bind, discover
 from viommu.errors import BadPaste, UnknownDriver
 from viommu.explain_text import BAD, FAINT, HEADING
-from viommu.log_lines import TEXT_LIMIT
-from viommu.naming import meant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from rich.console import Console
 
-    from viommu.decode import Explained
+    from viommu.decoding.decode import Explained
     from viommu.drivers import BoundDriver
 
 STDIN = "-"

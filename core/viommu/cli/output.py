@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from viommu.capture_files import parsed_number
+from viommu.captures.files import parsed_number
 from viommu.explain_text import BAD, FAINT, GOOD, HEADING, lines_of
 
 if TYPE_CHECKING:

@@ -10,22 +10,22 @@ import click
 from rich.table import Table
 
 from viommu.as_json import letters
-from viommu.capture import Capture, find, load
+from viommu.captures.capture import Capture, find, load
 from viommu.cli.output import console, print_explanation, print_table, progress, write_json
-from viommu.described import Misread
 from viommu.drivers import bind
-from viommu.replay import MISMATCHES, SECTIONS
-from viommu.replay import replay as replayed
-from viommu.verdicts import verdict_to_json
+from viommu.replay.described import Misread
+from viommu.replay.run import MISMATCHES, SECTIONS
+from viommu.replay.run import replay as replayed
+from viommu.replay.verdicts import verdict_to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rich.console import Console
 
-    from viommu.capture_rows import RecordedRow, Verdict
-    from viommu.comparison import Mismatch, Replay, Section
+    from viommu.captures.rows import RecordedRow, Verdict
     from viommu.drivers import BoundDriver
+    from viommu.replay.comparison import Mismatch, Replay, Section
 
 
 @click.command(short_help="Compare captures with what our models make of them.")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from viommu.capture import load
-from viommu.capture_rows import LETTERS
+from viommu.captures.capture import load
+from viommu.captures.rows import LETTERS
 from viommu.cli.output import console, number, print_explanation, write_json
 from viommu.faults import Access
 

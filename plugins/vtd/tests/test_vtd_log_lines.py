@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from viommu.decode import decode_log
+from viommu.decoding.decode import decode_log
 from viommu.drivers import bind
 from viommu_vtd.explain import decode, recognise
 from viommu_vtd.spec.faults import FRCD

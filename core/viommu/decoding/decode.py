@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
+from viommu.decoding.key_values import built, pairs_of
+from viommu.decoding.log_lines import events
+from viommu.decoding.naming import meant, nearest
+from viommu.decoding.pasted import Wanted, bytes_of
 from viommu.errors import BadPaste, DriverBug, UnknownKind
-from viommu.key_values import built, pairs_of
-from viommu.log_lines import events
-from viommu.naming import meant, nearest
-from viommu.pasted import Wanted, bytes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from viommu.decoding.log_lines import Event
     from viommu.drivers import BoundDriver
     from viommu.hookspecs import Decoded
     from viommu.layout import FieldSpec
-    from viommu.log_lines import Event
 
 
 @frozen

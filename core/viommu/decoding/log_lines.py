@@ -54,7 +54,7 @@ HINT = re.compile(r":\s*$|[0-9a-f]{8}", re.ASCII | re.IGNORECASE)
 """What a line that is told on in the next one has: a colon at its end, or a word of the dump already."""
 
 
-log = structlog.get_logger("viommu.decode")
+log = structlog.get_logger("viommu.decoding.decode")
 
 
 @frozen

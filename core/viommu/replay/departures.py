@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 
-from viommu.departure_rules import NO_FIELD, LayoutRule, Rule
+from viommu.replay.departure_rules import NO_FIELD, LayoutRule, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from viommu.departure_rules import Case
-    from viommu.described import Misread
+    from viommu.replay.departure_rules import Case
+    from viommu.replay.described import Misread
 
 
 @frozen

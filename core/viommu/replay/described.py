@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from viommu.naming import field_of, goes_by, plain
+from viommu.decoding.naming import field_of, goes_by, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from viommu.capture_rows import DescribedRow
+    from viommu.captures.rows import DescribedRow
     from viommu.drivers import BoundDriver
     from viommu.hookspecs import Decoded
     from viommu.layout import FieldSpec

@@ -8,11 +8,11 @@ from attrs import frozen
 
 from viommu.addresses import PAGE_SIZE
 from viommu.as_json import letters
-from viommu.capture_rows import Verdict, same_fault
+from viommu.captures.rows import Verdict, same_fault
 from viommu.faults import FaultKind
 
 if TYPE_CHECKING:
-    from viommu.capture_rows import RecordedRow
+    from viommu.captures.rows import RecordedRow
     from viommu.faults import Fault, Report
 
 

@@ -12,7 +12,7 @@ from attrs import frozen
 from numpy.lib import format as npy
 
 from viommu.addresses import PAGE_SIZE
-from viommu.capture_files import checked_file, unreadable
+from viommu.captures.files import checked_file, unreadable
 from viommu.errors import CaptureError, told
 
 if TYPE_CHECKING:

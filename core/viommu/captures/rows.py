@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 
-from viommu.capture_files import parsed_number
+from viommu.captures.files import parsed_number
 from viommu.faults import Access
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from viommu.capture_files import Row
+    from viommu.captures.files import Row
     from viommu.requests import Bounds
 
 OUTCOMES = ("ok", "bypass", "abort", "fault")

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve, frozen
 
+from viommu.decoding.hex_dump import DIGITS, dumped_bytes
 from viommu.errors import BadPaste
-from viommu.hex_dump import DIGITS, dumped_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

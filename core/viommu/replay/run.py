@@ -13,23 +13,23 @@ import numpy as np
 from attrs import Factory, define, field
 
 from viommu._engine import NO_PASID
-from viommu.capture import MUTATIONS
-from viommu.comparison import Disputed, Mismatch, Replay, Section
-from viommu.departure_rules import Case
-from viommu.departures import departures
-from viommu.described import Misread, read_as
+from viommu.captures.capture import MUTATIONS
 from viommu.errors import CaptureError
+from viommu.replay.comparison import Disputed, Mismatch, Replay, Section
+from viommu.replay.departure_rules import Case
+from viommu.replay.departures import departures
+from viommu.replay.described import Misread, read_as
+from viommu.replay.verdicts import OurVerdict, differences, reported
 from viommu.requests import Bounds
 from viommu.translation import page_size_of
-from viommu.verdicts import OurVerdict, differences, reported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from viommu.capture import Capture
-    from viommu.capture_rows import DescribedRow, FaultRow, MutatedRow, RecordedRow
+    from viommu.captures.capture import Capture
+    from viommu.captures.rows import DescribedRow, FaultRow, MutatedRow, RecordedRow
     from viommu.machine import Machine
 
 SECTIONS = ("translations", "commands", "faults", "mutations")

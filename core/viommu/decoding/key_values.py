@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from attrs import define
 
-from viommu.capture_files import parsed_number
+from viommu.captures.files import parsed_number
+from viommu.decoding.naming import field_of, nearest, plain
+from viommu.decoding.pasted import Wanted, words_of
 from viommu.errors import BadPaste
-from viommu.naming import field_of, nearest, plain
-from viommu.pasted import Wanted, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -21,18 +21,18 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from viommu.as_json import letters
-from viommu.capture_rows import LETTERS, OUTCOMES, MutatedRow, same_fault
+from viommu.captures.rows import LETTERS, OUTCOMES, MutatedRow, same_fault
+from viommu.decoding.naming import field_of
 from viommu.errors import BadValue
 from viommu.faults import FaultKind
-from viommu.naming import field_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from viommu.capture_rows import RecordedRow
-    from viommu.described import Misread
+    from viommu.captures.rows import RecordedRow
     from viommu.hookspecs import Registers
-    from viommu.verdicts import OurVerdict
+    from viommu.replay.described import Misread
+    from viommu.replay.verdicts import OurVerdict
 
 NO_FIELD = "no field "
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from viommu.capture_files import parsed_number
+from viommu.captures.files import parsed_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

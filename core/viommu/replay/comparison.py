@@ -1,4 +1,4 @@
-"""How captures compare: what `viommu.replay` finds, as values and as JSON."""
+"""How captures compare: what `viommu.replay.run` finds, as values and as JSON."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import Factory, define, frozen
 
-from viommu.verdicts import row_to_json, verdict_to_json
+from viommu.replay.verdicts import row_to_json, verdict_to_json
 
 if TYPE_CHECKING:
-    from viommu.capture_rows import DisputedRow, RecordedRow, Verdict
-    from viommu.described import Misread
+    from viommu.captures.rows import DisputedRow, RecordedRow, Verdict
     from viommu.explain import Explanation
+    from viommu.replay.described import Misread
 
 
 @frozen

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 from attrs import field, frozen
 
-from viommu import capture_rows
 from viommu.addresses import PASID_BITS
-from viommu.capture_files import Table, checked_file, parsed_number, unreadable
-from viommu.capture_pages import read_pages
+from viommu.captures import rows as capture_rows
+from viommu.captures.files import Table, checked_file, parsed_number, unreadable
+from viommu.captures.pages import read_pages
 from viommu.errors import CaptureError
 from viommu.hookspecs import Registers
 from viommu.machine import Machine
@@ -25,8 +25,8 @@ from viommu.requests import Bounds
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from viommu.capture_files import Row
-    from viommu.capture_rows import DescribedRow, DisputedRow, FaultRow, MutatedRow, RecordedRow
+    from viommu.captures.files import Row
+    from viommu.captures.rows import DescribedRow, DisputedRow, FaultRow, MutatedRow, RecordedRow
     from viommu.drivers import BoundDriver
 
 FORMAT = "viommu-capture/1"
@@ -43,7 +43,7 @@ REGISTER_LAST = (1 << 64) - 1
 
 ANY_HARDWARE = Bounds("any driver", (1 << 32) - 1, (1 << PASID_BITS) - 1)
 
-log = structlog.get_logger("viommu.capture")
+log = structlog.get_logger("viommu.captures.capture")
 
 T = TypeVar("T")
 

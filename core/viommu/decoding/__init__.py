@@ -1,0 +1,1 @@
+"""Bytes and log lines, as people paste them, explained."""

@@ -1,0 +1,1 @@
+"""Recordings held against our models, and what we say where they differ."""
