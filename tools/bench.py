@@ -1,8 +1,8 @@
 """Run the engine's benchmarks: `bench.py FOLDER [JSON]`.
 
 A benchmark is a program that prints rows, one JSON object a line: ``{"path": what was measured, "ns": {"median": ...,
-"min": ..., "max": ...}}``, in nanoseconds for one operation. They are printed as one table, and written to JSON as
-``{"rows": [...]}``.
+"min": ..., "max": ...}, "ratios": {path it is compared with: median of the rounds' ratios}}``, in nanoseconds for one
+operation. They are printed as one table, and written to JSON as ``{"rows": [...]}``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 Row = dict[str, Any]
+STATISTICS = ("median", "min", "max")
 
 
 def rows_of(program: Path) -> list[Row]:
@@ -28,9 +29,10 @@ def rows_of(program: Path) -> list[Row]:
 
 def table_of(rows: list[Row]) -> Table:
     """Lay the rows out for a person."""
-    table = Table("path", *(f"ns, {statistic}" for statistic in ("median", "min", "max")))
+    table = Table("path", *(f"ns, {statistic}" for statistic in STATISTICS), "ratio")
     for row in rows:
-        table.add_row(row["path"], *(f"{row['ns'][statistic]:.1f}" for statistic in ("median", "min", "max")))
+        ratios = (f"{ratio:.2f} x {path}" for path, ratio in row["ratios"].items())
+        table.add_row(row["path"], *(f"{row['ns'][statistic]:.1f}" for statistic in STATISTICS), "\n".join(ratios))
     return table
 
 
