@@ -16,6 +16,7 @@ from attrs import define, field
 
 from viommu import Access, Iotlb, Machine, PhysicalMemory
 from viommu.addresses import Iova, Pasid, RequesterId
+from viommu.drivers import BoundDriver, bind
 from viommu.errors import BadRegister
 from viommu.platform import PageRequest
 from viommu_amd_viommu.hardware.register_map import REGISTERS as AMD_REGISTERS
@@ -57,7 +58,7 @@ MODELS: Mapping[str, Callable[[], tuple[Mapping[str, Register], dict[str, int]]]
 class World:
     """One machine, one seed, some steps."""
 
-    driver: str
+    driver: BoundDriver
     seed: int
     rng: Random = field(init=False)
     machine: Machine = field(init=False)
@@ -65,7 +66,7 @@ class World:
 
     def __attrs_post_init__(self) -> None:
         self.rng = Random(self.seed)
-        declared_registers, capable = MODELS[self.driver]()
+        declared_registers, capable = MODELS[self.driver.info.name]()
         self.offsets = [(register.offset, register.size) for register in declared_registers.values()]
         memory = PhysicalMemory()
         memory.place(RAM, bytearray(PAGES * 0x1000))
@@ -176,9 +177,10 @@ class World:
 def campaign(driver: str, seed: int, *, seconds: float = float("inf"), worlds: int | None = None) -> int:
     """Run worlds until time or their number is up; gives how many ran. What a world raises names its seed."""
     until, ran = time.monotonic() + seconds, 0
+    bound = bind(driver)
     while time.monotonic() < until and (worlds is None or ran < worlds):
         try:
-            World(driver, seed + ran).run()
+            World(bound, seed + ran).run()
         except BadRegister:  # capabilities that the model says it cannot have
             pass
         except Exception as error:
