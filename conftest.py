@@ -5,8 +5,21 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from typing import TYPE_CHECKING
 
+import pytest
+import structlog
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(autouse=True)
+def _no_logging_is_left_behind() -> Iterator[None]:
+    """Undo what a command sets up for its process: its standard error is closed once the command was tested."""
+    yield
+    structlog.reset_defaults()
 
 
 def _use_engine(path: str) -> None:

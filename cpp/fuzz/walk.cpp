@@ -4,7 +4,7 @@
 #include <set>
 
 #include "contexts.hpp"
-#include "viommu/translator.hpp"
+#include "viommu/batch.hpp"
 
 using namespace viommu;
 
@@ -125,6 +125,42 @@ void caches(const std::shared_ptr<const Context>& context, Words words, const st
     if (words != settled) broken("tables that have settled stay as they are");
 }
 
+// A batch is its rows one by one: the same answers, and the same counts.
+void batch(const std::shared_ptr<const Context>& context, const Words& before, const std::vector<Access>& accesses,
+           const IotlbGeometry& geometry, std::size_t walk_cache_entries) {
+    constexpr std::size_t repeats = 3;
+    Words one_words = before, many_words = before;
+    Translator one(memory_over(one_words), std::make_shared<Iotlb>(geometry), 1, walk_cache_entries);
+    Translator many(memory_over(many_words), std::make_shared<Iotlb>(geometry), 1, walk_cache_entries);
+    one.keep_context({0, no_pasid}, context, one.configuration_generation());
+
+    const std::size_t size = accesses.size() * repeats;
+    std::vector<u32> requesters(size);
+    std::vector<u64> iovas(size), pa(size);
+    std::vector<u8> wanted(size), kind(size), lg2(size), rights(size);
+    for (std::size_t row = 0; row < size; ++row) {
+        iovas[row] = accesses[row % accesses.size()].iova;
+        wanted[row] = accesses[row % accesses.size()].wanted;
+    }
+    Columns out{pa.data(), kind.data(), lg2.data(), rights.data(), {}};
+    BatchTranslation(many, {requesters.data(), nullptr, iovas.data(), wanted.data(), size}, out).run([&](ContextKey) {
+        return context;
+    });
+    for (std::size_t row = 0; row < size; ++row) {
+        Translator::Session session(one);
+        Result r;
+        session.translate({0, no_pasid}, *session.context({0, no_pasid}), iovas[row], wanted[row], r);
+        if (kind[row] != static_cast<u8>(r.kind)) broken("a batch's row is translated as it is alone");
+        if (r.ok() && (pa[row] != r.pa || lg2[row] != r.page_lg2 || rights[row] != r.rights.granted(r.access)))
+            broken("a batch's row goes where it goes alone");
+    }
+    const StreamCounters a = one.counters().streams, b = many.counters().streams;
+    if (a.translations != b.translations || a.hits != b.hits || a.walks != b.walks || a.entry_loads != b.entry_loads ||
+        a.faults != b.faults || one.counters().evictions != many.counters().evictions)
+        broken("a batch counts as its rows do");
+    if (one_words != many_words) broken("a batch stores what its rows store");
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const u8* data, std::size_t size) {
@@ -144,5 +180,6 @@ extern "C" int LLVMFuzzerTestOneInput(const u8* data, std::size_t size) {
 
     one_walk(*subject, words, accesses[0]);
     caches(subject, words, accesses, geometry, walk_cache_entries);
+    batch(subject, words, accesses, geometry, walk_cache_entries);
     return 0;
 }

@@ -4,13 +4,12 @@
 namespace viommu {
 namespace {
 
-
-
 using RangeArgument = std::pair<u64, u64>;
 
 AddressRange range_of(const char* field, const RangeArgument& range) {
     if (range.first > range.second)
-        throw py::value_error(std::string("Context: ") + field + " starts at " + hex(range.first) + ", after its last address " + hex(range.second));
+        throw py::value_error(std::string("Context: ") + field + " starts at " + hex(range.first) +
+                              ", after its last address " + hex(range.second));
     return {range.first, range.second};
 }
 
@@ -30,11 +29,11 @@ void check_riscv(const Stage1& stage1, const Stage2& stage2) {
         throw py::value_error("Context: stage2 is a Riscv with guest_stage=False: give it as stage1");
 }
 
-std::shared_ptr<Context> make_context(const std::optional<Stage1Argument>& stage1, const std::optional<Stage2Argument>& stage2,
-                                      u32 stage1_tag, u32 stage2_tag, unsigned rights, unsigned input_bits,
-                                      const std::optional<RangeArgument>& blocked_output,
-                                      const std::vector<RangeArgument>& untranslated_input, std::optional<bool> privileged,
-                                      std::optional<bool> instruction, bool privileged_refused, u32 driver_bits) {
+std::shared_ptr<Context>
+make_context(const std::optional<Stage1Argument>& stage1, const std::optional<Stage2Argument>& stage2, u32 stage1_tag,
+             u32 stage2_tag, unsigned rights, unsigned input_bits, const std::optional<RangeArgument>& blocked_output,
+             const std::vector<RangeArgument>& untranslated_input, std::optional<bool> privileged,
+             std::optional<bool> instruction, bool privileged_refused, u32 driver_bits) {
     ContextSettings settings{.stage1_tag = stage1_tag,
                              .stage2_tag = stage2_tag,
                              .rights = bounded("Context", "rights", rights, 0, access::wants),
@@ -55,12 +54,14 @@ std::shared_ptr<Context> make_context(const std::optional<Stage1Argument>& stage
 }
 
 template <typename Stage> py::object stage_object(const Stage& stage) {
-    return std::visit([](const auto& format) -> py::object {
-        if constexpr (std::is_same_v<std::decay_t<decltype(format)>, NoStage>)
-            return py::none();
-        else
-            return py::cast(format);
-    }, stage);
+    return std::visit(
+        [](const auto& format) -> py::object {
+            if constexpr (std::is_same_v<std::decay_t<decltype(format)>, NoStage>)
+                return py::none();
+            else
+                return py::cast(format);
+        },
+        stage);
 }
 
 Result walk(const Memory& memory, const Context& context, u64 iova, u8 access) {
@@ -72,7 +73,8 @@ Result walk(const Memory& memory, const Context& context, u64 iova, u8 access) {
     return result;
 }
 
-std::pair<Result, std::vector<StepRecord>> explain_walk(const Memory& memory, const Context& context, u64 iova, u8 access) {
+std::pair<Result, std::vector<StepRecord>> explain_walk(const Memory& memory, const Context& context, u64 iova,
+                                                        u8 access) {
     py::gil_scoped_release unlocked;
     UndoLog undo;
     View view = memory.view(&undo);
@@ -84,7 +86,8 @@ std::pair<Result, std::vector<StepRecord>> explain_walk(const Memory& memory, co
 }
 
 // One bit a page; the range is bounded so that the bitmap is.
-py::array_t<u8> dirty_bitmap(const Memory& memory, const Context& context, u64 start, u64 last, unsigned page_lg2, bool clear) {
+py::array_t<u8> dirty_bitmap(const Memory& memory, const Context& context, u64 start, u64 last, unsigned page_lg2,
+                             bool clear) {
     bounded("read_dirty", "page_lg2", page_lg2, 12, 63);
     if (start > last) throw py::value_error("read_dirty: start " + hex(start) + " is after last " + hex(last));
     if ((last >> page_lg2) - (start >> page_lg2) >= u64{1} << 32)
@@ -99,15 +102,16 @@ py::array_t<u8> dirty_bitmap(const Memory& memory, const Context& context, u64 s
 
 const char* verdict_name(Step::Verdict verdict) {
     switch (verdict) {
-        case Step::Verdict::table: return "table";
-        case Step::Verdict::leaf: return "leaf";
-        case Step::Verdict::fault: break;
+    case Step::Verdict::table: return "table";
+    case Step::Verdict::leaf: return "leaf";
+    case Step::Verdict::fault: break;
     }
     return "fault";
 }
 
 std::string describe(const Result& r) {
-    if (r.ok()) return "Result(iova=" + hex(r.iova) + ", pa=" + hex(r.pa) + ", page_lg2=" + std::to_string(r.page_lg2) + ")";
+    if (r.ok())
+        return "Result(iova=" + hex(r.iova) + ", pa=" + hex(r.pa) + ", page_lg2=" + std::to_string(r.page_lg2) + ")";
     return "Result(iova=" + hex(r.iova) + ", fault=" + std::string(fault_kind_names[static_cast<u8>(r.kind)]) +
            ", stage=" + std::to_string(static_cast<u8>(r.stage)) + ", level=" + std::to_string(r.level) + ")";
 }
@@ -170,11 +174,15 @@ void bind_context(py::module_& m) {
 
     bind_result(m);
     bind_step(m);
-    py::class_<Context, std::shared_ptr<Context>>(m, "Context", py::is_final(), "What the translation of one (requester, PASID) needs.")
-        .def(py::init(&make_context), py::kw_only(), "stage1"_a = py::none(), "stage2"_a = py::none(), "stage1_tag"_a = 0,
-             "stage2_tag"_a = 0, "rights"_a = access::wants, "input_bits"_a = 64, "blocked_output"_a = py::none(),
-             "untranslated_input"_a = std::vector<RangeArgument>{},              "privileged"_a = py::none(), "instruction"_a = py::none(), "privileged_refused"_a = false, "driver_bits"_a = 0)
-        .def("__eq__", [](const Context& c, const Context& other) { return c == other; }, py::is_operator())
+    py::class_<Context, std::shared_ptr<Context>>(m, "Context", py::is_final(),
+                                                  "What the translation of one (requester, PASID) needs.")
+        .def(py::init(&make_context), py::kw_only(), "stage1"_a = py::none(), "stage2"_a = py::none(),
+             "stage1_tag"_a = 0, "stage2_tag"_a = 0, "rights"_a = access::wants, "input_bits"_a = 64,
+             "blocked_output"_a = py::none(), "untranslated_input"_a = std::vector<RangeArgument>{},
+             "privileged"_a = py::none(), "instruction"_a = py::none(), "privileged_refused"_a = false,
+             "driver_bits"_a = 0)
+        .def(
+            "__eq__", [](const Context& c, const Context& other) { return c == other; }, py::is_operator())
         .def_property_readonly("stage1", [](const Context& c) { return stage_object(c.stage1()); })
         .def_property_readonly("stage2", [](const Context& c) { return stage_object(c.stage2()); })
         .def_property_readonly("stage1_tag", [](const Context& c) { return c.settings().stage1_tag; })

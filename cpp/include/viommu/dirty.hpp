@@ -27,10 +27,11 @@ private:
     std::vector<u8> bytes_;
 };
 
-// Reads the leaves of one stage for inputs in [start, last]. A leaf that is kept in several entries (AMD) is dirty where
-// any of them says so.
+// Reads the leaves of one stage for inputs in [start, last]. A leaf that is kept in several entries (AMD) is dirty
+// where any of them says so.
 template <Format F>
-void read_dirty_leaves(const F& format, View& memory, View& untouched, u64 start, u64 last, bool clear, DirtyBitmap& bitmap) {
+void read_dirty_leaves(const F& format, View& memory, View& untouched, u64 start, u64 last, bool clear,
+                       DirtyBitmap& bitmap) {
     Direct entries(untouched);
     Unobserved observer;
     for (u64 at = start;;) {
@@ -58,12 +59,14 @@ void read_dirty_leaves(const F& format, View& memory, View& untouched, u64 start
 }
 
 // The stage that tracks what devices wrote: stage 2 where there is one.
-inline std::vector<u8> read_dirty(const Memory& memory, const Context& context, u64 start, u64 last, unsigned page_lg2, bool clear) {
+inline std::vector<u8> read_dirty(const Memory& memory, const Context& context, u64 start, u64 last, unsigned page_lg2,
+                                  bool clear) {
     UndoLog undo;
     View view = memory.view(), untouched = memory.view(&undo);
     DirtyBitmap bitmap(start, last, page_lg2);
     const auto read = [&]<typename F>(const F& format) {
-        if constexpr (!std::is_same_v<F, NoStage>) read_dirty_leaves(format, view, untouched, start, last, clear, bitmap);
+        if constexpr (!std::is_same_v<F, NoStage>)
+            read_dirty_leaves(format, view, untouched, start, last, clear, bitmap);
     };
     if (context.stage2().index())
         std::visit(read, context.stage2());

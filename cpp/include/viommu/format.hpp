@@ -26,21 +26,23 @@ struct Step {
 
     Verdict verdict = Verdict::fault;
     FaultKind fault = FaultKind::none;
-    u8 level = 0;     // table: level of the next table
-    u8 lg2 = 0;       // leaf: log2 of its size in bytes
-    u8 missing = 0;   // permission fault: the rights that lack
+    u8 level = 0;    // table: level of the next table
+    u8 lg2 = 0;      // leaf: log2 of its size in bytes
+    u8 missing = 0;  // permission fault: the rights that lack
     bool clean = false;
     u64 address = 0;  // next table, or the leaf's frame
     u64 updated = 0;  // the entry once accessed/dirty flags are set; the entry itself where nothing is to be stored
 
-    static constexpr Step refuse(FaultKind kind, u8 missing = 0) {
-        return {.fault = kind, .missing = missing};
-    }
+    static constexpr Step refuse(FaultKind kind, u8 missing = 0) { return {.fault = kind, .missing = missing}; }
     static constexpr Step table_at(u64 address, unsigned level, u64 updated) {
         return {.verdict = Verdict::table, .level = static_cast<u8>(level), .address = address, .updated = updated};
     }
     static constexpr Step leaf_of(u64 address, unsigned lg2, u64 updated, bool clean = false) {
-        return {.verdict = Verdict::leaf, .lg2 = static_cast<u8>(lg2), .clean = clean, .address = address, .updated = updated};
+        return {.verdict = Verdict::leaf,
+                .lg2 = static_cast<u8>(lg2),
+                .clean = clean,
+                .address = address,
+                .updated = updated};
     }
 };
 

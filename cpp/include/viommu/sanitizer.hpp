@@ -1,5 +1,5 @@
-// The invalidation sanitizer: every cached translation that is used is held against a fresh walk, and what made it stale is
-// looked for. A debugging mode: the translator asks it only where it was asked for.
+// The invalidation sanitizer: every cached translation that is used is held against a fresh walk, and what made it
+// stale is looked for. A debugging mode: the translator asks it only where it was asked for.
 #pragma once
 
 #include <unordered_map>
@@ -40,7 +40,8 @@ struct StaleUse {
 };
 
 struct SanitizerCounts {
-    u64 checked = 0, stale = 0, invalidations = 0, removed_nothing = 0, removed_right = 0, removed_stale = 0, unreported = 0;
+    u64 checked = 0, stale = 0, invalidations = 0, removed_nothing = 0, removed_right = 0, removed_stale = 0,
+        unreported = 0;
 };
 
 class Sanitizer {
@@ -55,7 +56,8 @@ public:
 
     static std::vector<SeenEntry> seen_by(const Recorder& recorder) {
         std::vector<SeenEntry> seen;
-        for (const StepRecord& step : recorder.steps) seen.push_back({step.pa, step.memory_value(), step.stage, step.level});
+        for (const StepRecord& step : recorder.steps)
+            seen.push_back({step.pa, step.memory_value(), step.stage, step.level});
         return seen;
     }
 

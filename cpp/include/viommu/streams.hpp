@@ -31,7 +31,8 @@ struct StreamCounters {
 
 class Streams {
 public:
-    // Stays where it is for as long as this lives. Streams beyond the bound share one, so that no trace can exhaust memory.
+    // Stays where it is for as long as this lives. Streams beyond the bound share one, so that no trace can exhaust
+    // memory.
     StreamCounters& of(u32 requester) {
         const auto at = streams_.find(requester);
         if (at != streams_.end()) return *at->second;

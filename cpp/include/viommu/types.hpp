@@ -69,8 +69,9 @@ enum class FaultKind : u8 {
     blocked_output,
 };
 inline constexpr std::array<std::string_view, 13> fault_kind_names{
-    "none",           "configuration", "input_size", "translation",   "permission",       "access_flag",   "address_size",
-    "external_abort", "reserved",      "malformed",  "update_failed", "update_forbidden", "blocked_output"};
+    "none",          "configuration",    "input_size",     "translation", "permission",
+    "access_flag",   "address_size",     "external_abort", "reserved",    "malformed",
+    "update_failed", "update_forbidden", "blocked_output"};
 
 enum class Stage : u8 { none, stage1, stage2 };
 enum class FaultClass : u8 { input, table, configuration };

@@ -63,7 +63,7 @@ struct Purpose {
     u8 access = 0;
     const AddressRange* blocked = nullptr;  // final pages that no DMA may touch
     u8 page_lg2 = whole_lg2;                // of the other stage: the final page is the smaller one
-    WalkCache::Scope cache;                // where partial walks are kept, if anywhere
+    WalkCache::Scope cache;                 // where partial walks are kept, if anywhere
 };
 
 // What one stage made of its input.
@@ -194,7 +194,8 @@ bool walk_stage(const F& format, Entries& entries, u64 input, const Purpose& pur
             if (result.kind != FaultKind::external_abort || result.stage == Stage::stage2) return false;
             if constexpr (Observer::enabled)
                 observer.steps.push_back({F::name, purpose.stage, purpose.fault_class, static_cast<u8>(level), 0, 0,
-                                          Step::Verdict::fault, FaultKind::external_abort, input, address, entry.pa, 0, 0, 0, false});
+                                          Step::Verdict::fault, FaultKind::external_abort, input, address, entry.pa, 0,
+                                          0, 0, false});
             return fault(FaultKind::external_abort, level, entry.pa, 0, 0);
         }
         const u64 raw = format.big_endian() ? __builtin_bswap64(entry.raw) : entry.raw;

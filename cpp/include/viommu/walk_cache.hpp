@@ -49,8 +49,9 @@ public:
         template <Format F>
         void keep(const F& format, u64 input, u64 table, unsigned level, const WalkState& state) const {
             const u64 key = prefix(format, input, level, state);
-            cache_->slot(tag_, level, key) = {key, table, now_, tag_, static_cast<u8>(level),
-                                              static_cast<u8>(format.span_lg2(level + 1, state)), state};
+            cache_->slot(tag_, level, key) = {
+                key,  table, now_, tag_, static_cast<u8>(level), static_cast<u8>(format.span_lg2(level + 1, state)),
+                state};
         }
 
     private:

@@ -1,4 +1,5 @@
-// AMD host tables (48882, 2.2.3): levels may be skipped, a leaf may have any power-of-two size. AMD level n is our n - 1.
+// AMD host tables (48882, 2.2.3): levels may be skipped, a leaf may have any power-of-two size. AMD level n is our n
+// - 1.
 #pragma once
 
 #include "viommu/format.hpp"
@@ -47,7 +48,9 @@ struct AmdV1 : FormatDefaults, NineBitLevels {
         return Step::leaf_of(address, lg2, updated, sets_dirty && !(updated & dirty_bit));
     }
 
-    static constexpr u8 attrs(u64 raw, unsigned, const WalkState&) { return static_cast<u8>(((raw >> 60) & 1) | ((raw >> 59) & 1) << 1); }
+    static constexpr u8 attrs(u64 raw, unsigned, const WalkState&) {
+        return static_cast<u8>(((raw >> 60) & 1) | ((raw >> 59) & 1) << 1);
+    }
 
     static constexpr bool dirty(u64 raw) { return raw & dirty_bit; }
     static constexpr u64 cleaned(u64 raw) { return raw & ~dirty_bit; }

@@ -125,7 +125,8 @@ struct ArmStage1 : FormatDefaults {
             else if (access_flag_faults)
                 return Step::refuse(FaultKind::access_flag);
         }
-        const bool writable_clean = hardware_access && hardware_dirty && (raw & ArmGeometry::dbm) && (raw & ap_read_only);
+        const bool writable_clean =
+            hardware_access && hardware_dirty && (raw & ArmGeometry::dbm) && (raw & ap_read_only);
         state.rights = leaf_rights(raw, writable_clean, state.rights);
         // E0PD binds whoever finds this page in a cache, too.
         if (h.unprivileged_disabled) state.rights = state.rights & Rights(0, access::wants);
@@ -218,7 +219,8 @@ struct ArmStage2 : FormatDefaults {
             else if (access_flag_faults)
                 return Step::refuse(FaultKind::access_flag);
         }
-        const bool writable_clean = hardware_access && hardware_dirty && (raw & ArmGeometry::dbm) && !(raw & s2ap_write);
+        const bool writable_clean =
+            hardware_access && hardware_dirty && (raw & ArmGeometry::dbm) && !(raw & s2ap_write);
         state.rights = leaf_rights(raw, writable_clean);
         const u8 missing = state.rights.missing(access);
         if (missing) return Step::refuse(FaultKind::permission, missing);

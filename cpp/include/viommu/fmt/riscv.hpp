@@ -10,7 +10,8 @@ struct Riscv : FormatDefaults {
 
     static constexpr const char* name = "Riscv";
     static constexpr u64 v = bit(0), r = bit(1), w = bit(2), x = bit(3), u = bit(4), g = bit(5), a = bit(6), d = bit(7);
-    static constexpr u64 ppn = bits(53, 10), always_reserved = bits(58, 54), rsw_high = bits(60, 59), pbmt = bits(62, 61), napot = bit(63);
+    static constexpr u64 ppn = bits(53, 10), always_reserved = bits(58, 54), rsw_high = bits(60, 59),
+                         pbmt = bits(62, 61), napot = bit(63);
     static constexpr unsigned napot_lg2 = 16;
 
     u64 table = 0;
@@ -43,7 +44,8 @@ struct Riscv : FormatDefaults {
         if (!(raw & v) || ((raw & w) && !(raw & r)) || (raw & reserved())) return Step::refuse(FaultKind::translation);
         const bool leaf = raw & (r | x);
         const unsigned lg2 = raw & napot ? napot_lg2 : 12 + 9 * level;
-        if (leaf ? !leaf_encoding(raw, level) : !table_encoding(raw, level)) return Step::refuse(FaultKind::translation);
+        if (leaf ? !leaf_encoding(raw, level) : !table_encoding(raw, level))
+            return Step::refuse(FaultKind::translation);
         const u64 address = (raw & ppn) << 2;
         const bool too_wide = address & ~below(output_bits);
         if (!leaf) return too_wide ? Step::refuse(FaultKind::address_size) : Step::table_at(address, level - 1, raw);
@@ -60,14 +62,18 @@ struct Riscv : FormatDefaults {
         return Step::leaf_of(address & ~below(lg2), lg2, updated, !(updated & d));
     }
 
-    static constexpr u8 attrs(u64 raw, unsigned, const WalkState&) { return static_cast<u8>(((raw >> 61) & 3) | ((raw >> 5) & 1) << 2); }
+    static constexpr u8 attrs(u64 raw, unsigned, const WalkState&) {
+        return static_cast<u8>(((raw >> 61) & 3) | ((raw >> 5) & 1) << 2);
+    }
     constexpr bool global(u64 raw) const { return !guest_stage && (raw & g); }
 
     static constexpr bool dirty(u64 raw) { return raw & d; }
     static constexpr u64 cleaned(u64 raw) { return raw & ~d; }
 
 private:
-    constexpr u64 reserved() const { return always_reserved | (svrsw60t59b ? 0 : rsw_high) | (svpbmt ? 0 : pbmt) | (svnapot ? 0 : napot); }
+    constexpr u64 reserved() const {
+        return always_reserved | (svrsw60t59b ? 0 : rsw_high) | (svpbmt ? 0 : pbmt) | (svnapot ? 0 : napot);
+    }
     static constexpr bool table_encoding(u64 raw, unsigned level) {
         return level > 0 && !(raw & (a | d | u | napot | pbmt));
     }

@@ -11,7 +11,8 @@ struct VtdSecondStage : FormatDefaults, NineBitLevels {
     bool operator==(const VtdSecondStage&) const = default;
 
     static constexpr const char* name = "VtdSecondStage";
-    static constexpr u64 r = bit(0), w = bit(1), ps = bit(7), accessed = bit(8), dirty_bit = bit(9), snp = bit(11), tm = bit(62);
+    static constexpr u64 r = bit(0), w = bit(1), ps = bit(7), accessed = bit(8), dirty_bit = bit(9), snp = bit(11),
+                         tm = bit(62);
     static constexpr u64 frame = bits(51, 12);
 
     u64 table = 0;
@@ -54,7 +55,9 @@ struct VtdSecondStage : FormatDefaults, NineBitLevels {
         return Step::leaf_of(raw & frame & ~below(lg2), lg2, updated, accessed_dirty && !(updated & dirty_bit));
     }
 
-    static constexpr u8 attrs(u64 raw, unsigned, const WalkState&) { return static_cast<u8>(((raw >> 11) & 1) | ((raw >> 62) & 1) << 1); }
+    static constexpr u8 attrs(u64 raw, unsigned, const WalkState&) {
+        return static_cast<u8>(((raw >> 11) & 1) | ((raw >> 62) & 1) << 1);
+    }
 
     static constexpr bool dirty(u64 raw) { return raw & dirty_bit; }
     static constexpr u64 cleaned(u64 raw) { return raw & ~dirty_bit; }
