@@ -1,6 +1,5 @@
 // Whatever tables hold: a walk ends, leaves memory that is not there alone (AddressSanitizer watches), grants what it
-// says, says the same when it is observed, can be undone, and is what caches say as long as the tables stay as they
-// are.
+// says, says the same when it is observed, can be undone, and is what caches and batches say as long as tables stay.
 #include <set>
 
 #include "contexts.hpp"
