@@ -1,0 +1,111 @@
+"""Steps of probes that no record shows: made because the probe's name tells of them, and judged by its result."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from viommu.oracle.comparison import compare_answers
+from viommu.oracle.probe_steps import UNMAPS_ALL, step_of
+from viommu.oracle.processes import ARENA
+from viommu.oracle.recording import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from viommu.oracle.comparison import Difference
+    from viommu.oracle.processes import Process
+    from viommu.oracle.recording import Record
+    from viommu.oracle.subject import Subject
+
+IOAS_ALLOC = 0x3B81
+"""The ioctl that a probe of `dup` makes through the new fd."""
+
+POLLIN = 1
+
+
+class Unrecorded:
+    """Makes the steps that have no record. ``subject`` is what is judged."""
+
+    def __init__(self, subject: Subject) -> None:
+        """Begin with no probe."""
+        self._subject = subject
+        self._probe = ""
+        self._duplicate = -1
+        self._outcome: Answer | None = None
+
+    def before(self, process: Process, record: Record) -> None:
+        """Make the steps that come before a recorded call."""
+        if record.probe != self._probe:
+            self._begin(process, record)
+        early = _EARLY.get(step_of(record) or "")
+        if early and record.call == "read" and self._outcome is None:
+            self._outcome = early(self, process, record)
+
+    def result(self, process: Process, record: Record) -> tuple[bool, Difference | None]:
+        """Judge the step whose outcome the record tells: (False, None) where recorded calls have told it already."""
+        if record.probe != self._probe:
+            self._begin(process, record)
+        late = _LATE.get(step_of(record) or "")
+        outcome = late(self, process, record) if late else self._outcome
+        return (False, None) if outcome is None else (True, compare_answers(record, outcome))
+
+    def _begin(self, process: Process, record: Record) -> None:
+        self._probe, self._outcome = record.probe, None
+        if UNMAPS_ALL.search(record.probe):
+            self._subject.unmap_all(process)
+        if step_of(record) == "dup_before" and record.has("fd"):
+            self._duplicate = self._dup(process, record.number("fd"))
+        elif self._duplicate >= 0:
+            process.close(self._duplicate)
+            self._duplicate = -1
+
+    def _dup(self, process: Process, fd: int) -> int:
+        number = max(process.files, default=0) + 1
+        if fd in process.files:
+            process.open_at(number, process.files[fd])
+        return number
+
+    def _file(self, process: Process, record: Record) -> Any:  # noqa: ANN401 - whatever is open
+        """The file that the probe's family is about: the youngest queue of that kind, else /dev/iommu."""
+        kind = {"veq": "veventq", "fault": "fault"}.get(record.probe.partition("/")[0], "iommufd")
+        found = [fd for fd, entry in process.files.items() if self._subject.kind(entry.file) == kind]
+        return process.file(max(found)) if found else None
+
+    def _dup_alloc(self, process: Process, record: Record) -> Answer:
+        process.write(ARENA, (12).to_bytes(4, "little") + bytes(8))
+        return _told(self._subject.ioctl(process, self._file(process, record), IOAS_ALLOC, ARENA))
+
+    def _lseek(self, process: Process, record: Record) -> Answer:
+        return _told(self._subject.seek(process, self._file(process, record)))
+
+    def _epoll_ctl(self, process: Process, record: Record) -> Answer:
+        return _told(0 if self._subject.is_pollable(self._file(process, record)) else -errno.EPERM)
+
+    def _pread(self, process: Process, record: Record) -> Answer:
+        return _told(self._subject.read_at(process, self._file(process, record), ARENA, 64, 8))
+
+    def _epoll(self, process: Process, record: Record) -> Answer:
+        return _told(int(bool(self._subject.poll(process, self._file(process, record), POLLIN))))
+
+    def _readv(self, process: Process, record: Record) -> Answer:
+        """A file without a vectored read is read once for each vector; the first one holds a header alone."""
+        return _told(self._subject.read(process, self._file(process, record), ARENA, 8))
+
+
+def _told(result: int) -> Answer:
+    return Answer(result, "0") if result >= 0 else Answer(-1, errno.errorcode.get(-result, str(-result)))
+
+
+_LATE: Mapping[str, Callable[[Unrecorded, Process, Record], Answer]] = {
+    "dup_alloc": Unrecorded._dup_alloc,
+    "lseek": Unrecorded._lseek,
+    "epoll_ctl": Unrecorded._epoll_ctl,
+    "pread": Unrecorded._pread,
+}
+
+_EARLY: Mapping[str, Callable[[Unrecorded, Process, Record], Answer]] = {
+    "epoll": Unrecorded._epoll,
+    "readv": Unrecorded._readv,
+}
