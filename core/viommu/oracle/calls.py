@@ -169,7 +169,12 @@ class Caller:
         loses writes contradicts itself at every turn, and is found out.
         """
         self._reads += 1
-        sources = [(page, at) for page, offset, size in entries if not process.is_arena(page) for at in range(offset, offset + size)]
+        sources = [
+            (page, at)
+            for page, offset, size in entries
+            if not process.is_arena(page)
+            for at in range(offset, offset + size)
+        ]
         sources = sources[-len(expected) :] if expected else []
         if len(sources) != len(expected):
             return compare_bytes(record, "data", expected, ours)

@@ -63,7 +63,9 @@ def compare_bytes(record: Record, what: str, recorded: bytes, ours: bytes) -> Di
     """Compare bytes; the difference begins at the first byte that differs."""
     if recorded == ours:
         return None
-    where = next((i for i, (a, b) in enumerate(zip(recorded, ours, strict=False)) if a != b), min(len(recorded), len(ours)))
+    where = next(
+        (i for i, (a, b) in enumerate(zip(recorded, ours, strict=False)) if a != b), min(len(recorded), len(ours))
+    )
     start = max(0, where // 8 * 8)
     return Difference(record, f"{what} at byte {where}", _cut(recorded, start), _cut(ours, start))
 

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 from attrs import define
 
 from viommu.addresses import PAGE_SIZE
+from viommu.iommufd.user_memory import runs_of
 from viommu.oracle.pages import Backing
 from viommu.oracle.processes import USER_END, Area, OpenFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
+
+    from viommu.iommufd.user_memory import PageRun
 
     from viommu.oracle.processes import Process, World
     from viommu.oracle.recording import Record
@@ -24,15 +27,28 @@ END = 1 << 64
 
 
 @define(eq=False)
-class SimulatedFile:
-    """A file that is no part of iommufd: ``pages`` where it is memory (memfd, tmpfs), None for a pipe and the like."""
+class OtherFile:
+    """A file that is neither part of iommufd nor memory: a pipe."""
 
-    pages: Backing | None
+
+@define(eq=False)
+class MemoryFile:
+    """A memfd, or a file of a memory file system."""
+
+    pages: Backing
 
     @property
     def size(self) -> int:
         """How long it is, in bytes."""
-        return 0 if self.pages is None else self.pages.size or 0
+        return self.pages.size or 0
+
+    def pin(self, offset: int, count: int, write: bool) -> Sequence[PageRun] | None:  # noqa: ARG002 - a seal stops no pin
+        """Pin pages; None where they lie beyond the end."""
+        first = offset // PAGE_SIZE
+        if count <= 0 or offset < 0 or offset + (count - 1) * PAGE_SIZE >= self.size:
+            return None
+        pages = [self.pages.page(index) for index in range(first, first + count)]
+        return runs_of([page for page in pages if page is not None])
 
 
 def apply(world: World, record: Record) -> None:
@@ -75,7 +91,7 @@ def _memfd_create(world: World, process: Process, record: Record) -> None:
     huge = record.number("flags") & MFD_HUGETLB
     pages = world.shared(record.text("obj"), HUGE_PAGE if huge else PAGE_SIZE)
     pages.resize(0)
-    process.open_at(record.number("ret"), OpenFile(SimulatedFile(pages)))
+    process.open_at(record.number("ret"), OpenFile(MemoryFile(pages)))
 
 
 def _ftruncate(world: World, process: Process, record: Record) -> None:
@@ -110,13 +126,13 @@ def _file(world: World, process: Process, record: Record) -> None:
     """The file of a MAP_FILE, as it is just before that call."""
     fd = record.number("fd")
     if not record.has("obj"):
-        process.open_at(fd, OpenFile(SimulatedFile(None)))
+        process.open_at(fd, OpenFile(OtherFile()))
         return
     pages = world.shared(record.text("obj"))
     pages.resize(record.number("file_size", 0))
     known = process.file(fd)
-    if not isinstance(known, SimulatedFile) or known.pages is not pages:
-        process.open_at(fd, OpenFile(SimulatedFile(pages)))
+    if not isinstance(known, MemoryFile) or known.pages is not pages:
+        process.open_at(fd, OpenFile(MemoryFile(pages)))
 
 
 def _area(world: World, record: Record, row: Mapping[str, Any]) -> Area:

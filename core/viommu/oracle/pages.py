@@ -33,6 +33,7 @@ class Page:
     frame: int
     log: ReadLog
     compound: bool = False
+    pin_count: int = 0
     data: bytearray | None = None
     known: bytearray | None = None
     """Which bytes a recording has told (1) so far; what a program stores itself is not recorded."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from viommu.oracle.memory_records import SimulatedFile
+from viommu.oracle.memory_records import MemoryFile, OtherFile
 from viommu.oracle.probe_steps import MEMFD_BYTES, NO_FILE, PIPE
 from viommu.oracle.processes import OpenFile
 
@@ -22,8 +22,8 @@ def prepare_files(process: Process, record: Record) -> None:
     if len(struct) < 16 or fd < 0 or process.file(fd) is not None or NO_FILE.search(record.probe):
         return
     if PIPE.search(record.probe):
-        process.open_at(fd, OpenFile(SimulatedFile(None)))
+        process.open_at(fd, OpenFile(OtherFile()))
         return
     pages = process.world.shared(f"file of fd {fd}")
     pages.resize(MEMFD_BYTES)
-    process.open_at(fd, OpenFile(SimulatedFile(pages)))
+    process.open_at(fd, OpenFile(MemoryFile(pages)))

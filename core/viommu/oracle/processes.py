@@ -10,15 +10,21 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, evolve, field
 
 from viommu.addresses import PAGE_SIZE
+from viommu.iommufd.user_memory import Account, User, runs_of
 from viommu.oracle.pages import Backing, Frames, Page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+    from viommu.iommufd.user_memory import PageRun
 
 PROT_READ, PROT_WRITE = 1, 2
 USER_END = 1 << 47
 LOWEST_MAPPED = 1 << 20
 """Below, nothing is mapped where a recording tells nothing: programs are placed far above."""
+
+GUESSED_PAGES = 1 << 16
+"""How many pages one call can pin where a recording tells nothing of memory."""
 
 ARENA = 1 << 44
 ARENA_END = ARENA + (16 << 20)
@@ -61,6 +67,7 @@ class World:
     def __init__(self) -> None:
         """Begin empty."""
         self.frames = Frames()
+        self.user = User()
         self.objects: dict[str, Backing] = {}
         self.processes: dict[int, Process] = {}
 
@@ -95,6 +102,7 @@ class Process:
         self.installed: list[int] = []
         self.arena = Backing(world.frames)
         self.arena_is_read_only = False
+        self.account = Account(user=world.user)
         self.former = b""
         """What the buffer of the present call held before."""
         self.unmapped_pages: set[int] = set()
@@ -116,6 +124,19 @@ class Process:
         if area is None or not area.prot & (PROT_WRITE if write else PROT_READ):
             return None
         return area.page(address)
+
+    def pin(self, address: int, count: int, write: bool) -> Sequence[PageRun] | None:
+        """Fault in and pin pages; None, and none is pinned, where any is missing."""
+        if not self._reaches(address, count):
+            return None
+        pages = [self.page(address + index * PAGE_SIZE, write) for index in range(count)]
+        return None if None in pages else runs_of([page for page in pages if page is not None])
+
+    def _reaches(self, address: int, count: int) -> bool:
+        """Look at both ends first: a length may be anything, and nothing maps all of it."""
+        if count <= 0 or self.page(address) is None or self.page(address + (count - 1) * PAGE_SIZE) is None:
+            return False
+        return not self.everything_mapped or count <= GUESSED_PAGES
 
     def read(self, address: int, length: int) -> bytes | None:
         """Copy from user memory: all of it or None."""
@@ -146,7 +167,9 @@ class Process:
         for address in range(start & -PAGE_SIZE, min(end, USER_END), PAGE_SIZE):
             self.unmapped_pages.discard(address // PAGE_SIZE)
             if self.page(address, write=True) is None:
-                self.map(Area(address, address + PAGE_SIZE, PROT_READ | PROT_WRITE, False, Backing(self.world.frames), 0))
+                self.map(
+                    Area(address, address + PAGE_SIZE, PROT_READ | PROT_WRITE, False, Backing(self.world.frames), 0)
+                )
 
     def hide(self, start: int, end: int) -> None:
         """Make [start, end) unreadable: a recording shows that the program has nothing there."""
@@ -187,6 +210,11 @@ class Process:
         self.open_at(fd, OpenFile(file))
         self.installed.append(fd)
         return fd
+
+    def uninstall(self, fd: int) -> None:
+        """Take back what `install` gave; the file is not released."""
+        self.files.pop(fd).references -= 1
+        self.installed.remove(fd)
 
     def renumber(self, ours: int, recorded: int) -> None:
         """Let a file that `install` numbered have the recorded number."""

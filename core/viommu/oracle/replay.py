@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from viommu.addresses import PAGE_SIZE
 from viommu.errors import ViommuError, told
 from viommu.oracle import memory_records
 from viommu.oracle.blobs import blob_of
 from viommu.oracle.calls import Caller
 from viommu.oracle.comparison import Case, Difference
-from viommu.oracle.pages import PAGE_SIZE
 from viommu.oracle.probe_files import prepare_files
 from viommu.oracle.probe_steps import READ_ONLY_PAGE
 from viommu.oracle.processes import World
@@ -123,7 +123,15 @@ class _Run:
             difference = self._caller.make(process, record)
         except RecordingError:
             raise
-        except (ViommuError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
+        except (
+            ViommuError,
+            ArithmeticError,
+            LookupError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            AssertionError,
+        ) as error:
             difference = Difference(record, "exception", str(record.answer), told(error))
         self._case(record).learned = self._caller.learned
         return difference
