@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 from viommu.oracle import memory_records
 from viommu.oracle.processes import Process, World
 from viommu.oracle.recording import Record
@@ -16,7 +14,7 @@ class Told:
     def __init__(self) -> None:
         self.world = World()
 
-    def tell(self, call: str, process: int = 0, **fields: Any) -> None:
+    def tell(self, call: str, process: int = 0, **fields: object) -> None:
         fields = {"ret": 0, "errno": "0"} | fields
         memory_records.apply(self.world, Record("f", 1, fields, "t", "", process, call, "memory", 0))
 

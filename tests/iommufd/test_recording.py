@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 from typing import TYPE_CHECKING
@@ -90,7 +91,5 @@ def test_a_folder_without_recordings_is_refused(tmp_path: Path) -> None:
 @given(line=st.binary(max_size=200))
 def test_no_bytes_raise_anything_else(tmp_path_factory: pytest.TempPathFactory, line: bytes) -> None:
     file = written(tmp_path_factory.mktemp("any"), line)
-    try:
+    with contextlib.suppress(ViommuError):
         list(read_records(file))
-    except ViommuError:
-        pass

@@ -51,7 +51,8 @@ class Caller:
         """Make one call; the recorded answer is read after ours is known. Raises RecordingError."""
         return _CALLS[record.call](self, process, record)
 
-    def _open(self, process: Process, record: Record) -> Difference | None:
+    def open(self, process: Process, record: Record) -> Difference | None:
+        """Open a device node."""
         opened = self.subject.open(record.text("path"), record.number("flags", 0), process)
         ours = _answer(opened if isinstance(opened, int) else 0)
         recorded = record.answer
@@ -60,16 +61,19 @@ class Caller:
             return None
         return None if recorded.errno == ours.errno else compare_answers(record, ours)
 
-    def _close(self, process: Process, record: Record) -> Difference | None:
+    def close(self, process: Process, record: Record) -> Difference | None:
+        """Close an fd."""
         return compare_answers(record, _answer(process.close(record.number("fd"))))
 
-    def _mmap(self, process: Process, record: Record) -> Difference | None:
+    def mmap(self, process: Process, record: Record) -> Difference | None:
+        """Map registers of a vIOMMU."""
         file = process.file(record.number("fd"))
         numbers = [record.number(field) for field in ("length", "prot", "flags", "offset")]
         result = -errno.EBADF if file is None else self.subject.mmap(process, file, *numbers)
         return compare_answers(record, _answer(result))
 
-    def _poll(self, process: Process, record: Record) -> Difference | None:
+    def poll(self, process: Process, record: Record) -> Difference | None:
+        """Ask several fds what is ready."""
         entries = record.rows("fds")
         ready = []
         for entry in entries:
@@ -82,7 +86,8 @@ class Caller:
             return Difference(record, "revents", _hexes(recorded), _hexes(ready))
         return compare_answers(record, ours)
 
-    def _read(self, process: Process, record: Record) -> Difference | None:
+    def read(self, process: Process, record: Record) -> Difference | None:
+        """Read an event queue."""
         file = process.file(record.number("fd"))
         count = record.number("count")
         address = 0 if NULL_BUFFER.search(record.probe) else ARENA
@@ -92,7 +97,8 @@ class Caller:
             return difference
         return compare_bytes(record, "data", record.blob("data_out"), process.read(address, result) or b"")
 
-    def _write(self, process: Process, record: Record) -> Difference | None:
+    def write(self, process: Process, record: Record) -> Difference | None:
+        """Write page responses."""
         file = process.file(record.number("fd"))
         data = record.blob("data_in") if record.fields.get("data_in") not in (None, "EFAULT") else None
         address = 0 if data is None else ARENA
@@ -101,7 +107,8 @@ class Caller:
         result = -errno.EBADF if file is None else self.subject.write(process, file, address, record.number("count"))
         return compare_answers(record, _answer(result))
 
-    def _ioctl(self, process: Process, record: Record) -> Difference | None:
+    def ioctl(self, process: Process, record: Record) -> Difference | None:
+        """Make an ioctl, and compare its struct and what it points to."""
         file = process.file(record.number("fd"))
         number = record.number("cmd")
         if not record.has("in"):
@@ -263,11 +270,11 @@ def _with_recorded_fds(process: Process, record: Record, ours: Answer, address: 
 
 
 _CALLS: Mapping[str, Callable[[Caller, Process, Record], Difference | None]] = {
-    "open": Caller._open,
-    "close": Caller._close,
-    "ioctl": Caller._ioctl,
-    "mmap": Caller._mmap,
-    "poll": Caller._poll,
-    "read": Caller._read,
-    "write": Caller._write,
+    "open": Caller.open,
+    "close": Caller.close,
+    "ioctl": Caller.ioctl,
+    "mmap": Caller.mmap,
+    "poll": Caller.poll,
+    "read": Caller.read,
+    "write": Caller.write,
 }

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from viommu.iommufd.user_memory import PageRun
-
     from viommu.oracle.processes import Process, World
     from viommu.oracle.recording import Record
 
@@ -54,67 +53,69 @@ class MemoryFile:
 def apply(world: World, record: Record) -> None:
     """Let a memory record happen. Raises RecordingError."""
     if record.answer.ret != -1:
-        _EFFECTS.get(record.call, _nothing)(world, world.process(record.process), record)
+        _EFFECTS.get(record.call, _nothing)(world.process(record.process), record)
 
 
-def _nothing(world: World, process: Process, record: Record) -> None:
+def _nothing(_: Process, __: Record) -> None:
     """`madvise` and the like: they change no identity."""
 
 
-def _mmap(world: World, process: Process, record: Record) -> None:
+def _mmap(process: Process, record: Record) -> None:
     huge = record.number("flags") & MAP_HUGETLB
     size = _rounded(record, "length", HUGE_PAGE if huge else PAGE_SIZE)
     start = record.number("ret")
     shared = bool(record.number("flags") & MAP_SHARED)
     name = record.text("obj", "")
-    backing, offset = _backing(world, name, shared, HUGE_PAGE if huge else PAGE_SIZE, record.number("offset", 0))
+    backing, offset = _backing(
+        process.world, name, shared, HUGE_PAGE if huge else PAGE_SIZE, record.number("offset", 0)
+    )
     _bounded(record, "length", start, start + size)
     process.map(Area(start, start + size, record.number("prot"), shared, backing, offset, name))
 
 
-def _munmap(world: World, process: Process, record: Record) -> None:
+def _munmap(process: Process, record: Record) -> None:
     start = record.number("addr")
     process.unmap(start, start + _rounded(record, "length", PAGE_SIZE))
 
 
-def _mremap(world: World, process: Process, record: Record) -> None:
+def _mremap(process: Process, record: Record) -> None:
     lengths = (_rounded(record, "length", PAGE_SIZE), _rounded(record, "new_length", PAGE_SIZE))
     process.move(record.number("addr"), lengths[0], record.number("ret"), lengths[1])
 
 
-def _mprotect(world: World, process: Process, record: Record) -> None:
+def _mprotect(process: Process, record: Record) -> None:
     start = record.number("addr")
     process.protect(start, start + _rounded(record, "length", PAGE_SIZE), record.number("prot"))
 
 
-def _memfd_create(world: World, process: Process, record: Record) -> None:
+def _memfd_create(process: Process, record: Record) -> None:
     huge = record.number("flags") & MFD_HUGETLB
-    pages = world.shared(record.text("obj"), HUGE_PAGE if huge else PAGE_SIZE)
+    pages = process.world.shared(record.text("obj"), HUGE_PAGE if huge else PAGE_SIZE)
     pages.resize(0)
     process.open_at(record.number("ret"), OpenFile(MemoryFile(pages)))
 
 
-def _ftruncate(world: World, process: Process, record: Record) -> None:
+def _ftruncate(process: Process, record: Record) -> None:
     if record.has("obj"):
-        world.shared(record.text("obj")).resize(record.number("length"))
+        process.world.shared(record.text("obj")).resize(record.number("length"))
 
 
-def _close(world: World, process: Process, record: Record) -> None:
+def _close(process: Process, record: Record) -> None:
     process.close(record.number("fd"))
 
 
-def _fork(world: World, process: Process, record: Record) -> None:
-    process.fork(world.process(record.number("child")))
+def _fork(process: Process, record: Record) -> None:
+    process.fork(process.world.process(record.number("child")))
 
 
-def _exit(world: World, process: Process, record: Record) -> None:
+def _exit(process: Process, _: Record) -> None:
     process.exit()
 
 
-def _maps(world: World, process: Process, record: Record) -> None:
-    areas = [_area(world, record, row) for row in record.rows("ranges")]
+def _maps(process: Process, record: Record) -> None:
+    areas = [_area(process.world, record, row) for row in record.rows("ranges")]
     if record.has("fd"):
-        _file(world, process, record)
+        _file(process, record)
         for area in areas:
             process.snapshot(area.start, area.end, [area])
         return
@@ -122,13 +123,13 @@ def _maps(world: World, process: Process, record: Record) -> None:
     process.snapshot(start, end, [area.clipped(start, end) for area in areas])
 
 
-def _file(world: World, process: Process, record: Record) -> None:
+def _file(process: Process, record: Record) -> None:
     """The file of a MAP_FILE, as it is just before that call."""
     fd = record.number("fd")
     if not record.has("obj"):
         process.open_at(fd, OpenFile(OtherFile()))
         return
-    pages = world.shared(record.text("obj"))
+    pages = process.world.shared(record.text("obj"))
     pages.resize(record.number("file_size", 0))
     known = process.file(fd)
     if not isinstance(known, MemoryFile) or known.pages is not pages:
@@ -174,7 +175,7 @@ def _bounded(record: Record, field: str, start: int, end: int) -> None:
         raise record.wrong(field, "a stretch of user memory")
 
 
-_EFFECTS: Mapping[str, Callable[[World, Process, Record], None]] = {
+_EFFECTS: Mapping[str, Callable[[Process, Record], None]] = {
     "mmap": _mmap,
     "munmap": _munmap,
     "mremap": _mremap,

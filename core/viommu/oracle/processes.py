@@ -7,7 +7,7 @@ from errno import EBADF
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from attrs import define, evolve, field
+from attrs import define, evolve
 
 from viommu.addresses import PAGE_SIZE
 from viommu.iommufd.user_memory import Account, User, runs_of

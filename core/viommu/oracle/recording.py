@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from attrs import define, frozen
@@ -14,6 +13,7 @@ from viommu.errors import ViommuError, shown, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
 LINE_BYTES = 8 << 20
 """The longest line that is read; what a recorder writes stays far below."""
@@ -26,8 +26,25 @@ NUMBER_LIMIT = 1 << 64
 SUFFIXES = (".jsonl", ".jsonl.gz")
 
 CALLS = frozenset(
-    ("open", "ioctl", "mmap", "read", "write", "poll", "close", "result")
-    + ("munmap", "mremap", "mprotect", "madvise", "memfd_create", "ftruncate", "fork", "exit", "maps")
+    [
+        "open",
+        "ioctl",
+        "mmap",
+        "read",
+        "write",
+        "poll",
+        "close",
+        "result",
+        "munmap",
+        "mremap",
+        "mprotect",
+        "madvise",
+        "memfd_create",
+        "ftruncate",
+        "fork",
+        "exit",
+        "maps",
+    ]
 )
 
 

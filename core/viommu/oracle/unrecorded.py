@@ -73,23 +73,28 @@ class Unrecorded:
         found = [fd for fd, entry in process.files.items() if self._subject.kind(entry.file) == kind]
         return process.file(max(found)) if found else None
 
-    def _dup_alloc(self, process: Process, record: Record) -> Answer:
+    def dup_alloc(self, process: Process, record: Record) -> Answer:
+        """Duplicate /dev/iommu, and allocate an IOAS through the copy."""
         process.write(ARENA, (12).to_bytes(4, "little") + bytes(8))
         return _told(self._subject.ioctl(process, self._file(process, record), IOAS_ALLOC, ARENA))
 
-    def _lseek(self, process: Process, record: Record) -> Answer:
+    def lseek(self, process: Process, record: Record) -> Answer:
+        """Seek."""
         return _told(self._subject.seek(process, self._file(process, record)))
 
-    def _epoll_ctl(self, process: Process, record: Record) -> Answer:
+    def epoll_ctl(self, process: Process, record: Record) -> Answer:
+        """Watch /dev/iommu with epoll."""
         return _told(0 if self._subject.is_pollable(self._file(process, record)) else -errno.EPERM)
 
-    def _pread(self, process: Process, record: Record) -> Answer:
+    def pread(self, process: Process, record: Record) -> Answer:
+        """Read an event queue at a position."""
         return _told(self._subject.read_at(process, self._file(process, record), ARENA, 64, 8))
 
-    def _epoll(self, process: Process, record: Record) -> Answer:
+    def epoll(self, process: Process, record: Record) -> Answer:
+        """Wait for an event with epoll."""
         return _told(int(bool(self._subject.poll(process, self._file(process, record), POLLIN))))
 
-    def _readv(self, process: Process, record: Record) -> Answer:
+    def readv(self, process: Process, record: Record) -> Answer:
         """A file without a vectored read is read once for each vector; the first one holds a header alone."""
         return _told(self._subject.read(process, self._file(process, record), ARENA, 8))
 
@@ -99,13 +104,13 @@ def _told(result: int) -> Answer:
 
 
 _LATE: Mapping[str, Callable[[Unrecorded, Process, Record], Answer]] = {
-    "dup_alloc": Unrecorded._dup_alloc,
-    "lseek": Unrecorded._lseek,
-    "epoll_ctl": Unrecorded._epoll_ctl,
-    "pread": Unrecorded._pread,
+    "dup_alloc": Unrecorded.dup_alloc,
+    "lseek": Unrecorded.lseek,
+    "epoll_ctl": Unrecorded.epoll_ctl,
+    "pread": Unrecorded.pread,
 }
 
 _EARLY: Mapping[str, Callable[[Unrecorded, Process, Record], Answer]] = {
-    "epoll": Unrecorded._epoll,
-    "readv": Unrecorded._readv,
+    "epoll": Unrecorded.epoll,
+    "readv": Unrecorded.readv,
 }
