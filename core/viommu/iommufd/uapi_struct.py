@@ -1,0 +1,97 @@
+"""How structures of the uAPI are declared: names and types in the header's order, nothing twice."""
+
+from __future__ import annotations
+
+import struct
+from operator import itemgetter
+from typing import Any, ClassVar, TypeAlias, TypeVar
+
+u8: TypeAlias = int
+u16: TypeAlias = int
+u32: TypeAlias = int
+s32: TypeAlias = int
+u64: TypeAlias = int
+
+FORMATS = {"u8": "B", "u16": "H", "u32": "I", "s32": "i", "u64": "Q"}
+
+AStruct = TypeVar("AStruct", bound="UapiStruct")
+
+
+class Blob(bytes):
+    """Bytes of a fixed length: ``reserved: Blob[3]`` in a declaration."""
+
+    __slots__ = ()
+
+    def __class_getitem__(cls, length: int) -> type[bytes]:
+        """Name the length."""
+        return bytes
+
+
+class UapiStruct:
+    """A structure, declared by annotated names; ``last`` is the last field that a caller must give."""
+
+    kernel_name: ClassVar[str]
+    length: ClassVar[int]
+    least: ClassVar[int]
+    names: ClassVar[tuple[str, ...]]
+    offsets: ClassVar[dict[str, int]]
+    types: ClassVar[dict[str, str]]
+    _packer: ClassVar[struct.Struct]
+    _values: ClassVar[Any]
+
+    def __init_subclass__(cls, name: str, last: str | None = None) -> None:
+        """Compute sizes and offsets. Raises TypeError where a field is not aligned as C would have it."""
+        super().__init_subclass__()
+        cls.kernel_name = name
+        cls.types = {key: kind for key, kind in cls.__annotations__.items() if not kind.startswith("ClassVar")}
+        cls.names = tuple(cls.types)
+        formats = [_format(kind) for kind in cls.types.values()]
+        cls._packer = struct.Struct("<" + "".join(formats))
+        cls.offsets = {}
+        offset = 0
+        for field, code in zip(cls.names, formats, strict=True):
+            size = struct.calcsize("<" + code)
+            if not code.endswith("s") and offset % size:
+                raise TypeError(f"{name}.{field} lies at {offset}, not at a multiple of {size}")
+            cls.offsets[field] = offset
+            offset += size
+        cls.length = offset
+        cls.least = offset if last is None else cls._end_of(last)
+        cls._values = itemgetter(*cls.names)
+
+    @classmethod
+    def _end_of(cls, field: str) -> int:
+        return cls.offsets[field] + struct.calcsize("<" + _format(cls.types[field]))
+
+    @classmethod
+    def decode(cls: type[AStruct], raw: bytes) -> AStruct:
+        """Read a structure from its bytes; ``raw`` has its length."""
+        new = cls.__new__(cls)
+        new.__dict__.update(zip(cls.names, cls._packer.unpack(raw), strict=True))
+        return new
+
+    @classmethod
+    def of(cls: type[AStruct], **values: int | bytes) -> AStruct:
+        """Make a structure; what is not given is zero, ``size`` is the whole. Raises AttributeError."""
+        unknown = values.keys() - cls.types.keys()
+        if unknown:
+            raise AttributeError(f"{cls.kernel_name} has no {', '.join(sorted(unknown))}")
+        new = cls.decode(bytes(cls.length))
+        if "size" in cls.types:
+            values.setdefault("size", cls.length)
+        new.__dict__.update(values)
+        return new
+
+    def encode(self) -> bytes:
+        """Give the bytes."""
+        return self._packer.pack(*self._values(self.__dict__))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={self.__dict__[name]!r}" for name in self.names)
+        return f"{type(self).__name__}({shown})"
+
+
+def _format(kind: str) -> str:
+    if kind.startswith("Blob["):
+        return f"{int(kind[5:-1])}s"
+    return FORMATS[kind]
