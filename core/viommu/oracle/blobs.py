@@ -21,6 +21,8 @@ class Blob:
 
     address: int
     length: int
+    is_written: bool
+    """Whether the kernel stores there."""
 
 
 @frozen
@@ -29,12 +31,13 @@ class Shape:
 
     pointer: int
     length: Callable[[bytes], int]
+    is_written: bool = False
 
     def blob(self, struct: bytes) -> Blob | None:
         """Give the blob; None where the struct does not reach as far as the pointer."""
         if len(struct) < self.pointer + 8:
             return None
-        return Blob(_word(struct, self.pointer, 8), min(self.length(struct), LIMIT))
+        return Blob(_word(struct, self.pointer, 8), min(self.length(struct), LIMIT), self.is_written)
 
 
 def blob_of(record: Record, struct: bytes) -> Blob | None:
@@ -66,12 +69,12 @@ def _bits(length: int, page_size: int) -> Callable[[bytes], int]:
 
 SHAPES = {
     "IOMMU_HWPT_ALLOC": Shape(32, _field(28)),
-    "IOMMU_GET_HW_INFO": Shape(16, _field(12)),
-    "IOMMU_HWPT_GET_DIRTY_BITMAP": Shape(40, _bits(24, 32)),
+    "IOMMU_GET_HW_INFO": Shape(16, _field(12), is_written=True),
+    "IOMMU_HWPT_GET_DIRTY_BITMAP": Shape(40, _bits(24, 32), is_written=True),
     "IOMMU_HWPT_INVALIDATE": Shape(8, _invalidation),
-    "IOMMU_IOAS_IOVA_RANGES": Shape(16, _field(8, times=16)),
+    "IOMMU_IOAS_IOVA_RANGES": Shape(16, _field(8, times=16), is_written=True),
     "IOMMU_IOAS_ALLOW_IOVAS": Shape(16, _field(8, times=16)),
-    "IOMMU_VIOMMU_ALLOC": Shape(32, _field(24)),
-    "IOMMU_TEST_CMD.ACCESS_RW": Shape(32, _field(24, 8)),
+    "IOMMU_VIOMMU_ALLOC": Shape(32, _field(24), is_written=True),
+    "IOMMU_TEST_CMD.ACCESS_RW": Shape(32, _field(24, 8), is_written=True),
     "IOMMU_TEST_CMD.DIRTY": Shape(48, _bits(32, 40)),
 }

@@ -155,7 +155,7 @@ class Caller:
         self, process: Process, record: Record, blob: Blob, entries: list[tuple[Page, int, int]] | None
     ) -> Difference | None:
         recorded = record.fields.get("data_out", record.fields.get("data_in"))
-        if recorded in (None, "EFAULT"):
+        if not isinstance(recorded, str) or recorded == "EFAULT":
             return None
         field = "data_out" if record.has("data_out") else "data_in"
         expected = record.blob(field)
@@ -222,16 +222,17 @@ def _provide(process: Process, record: Record, blob: Blob) -> None:
     """Make the blob's memory be as the inputs show it: contents, and where it ends."""
     given = record.fields.get("data_in")
     process.former = b""
-    if given == "EFAULT" or record.fields.get("data_out") == "EFAULT":
+    if record.is_unreadable("data_in") or record.is_unreadable("data_out"):
         process.hide(blob.address, blob.address + max(blob.length, 1))
     elif given is not None:
         data = record.blob("data_in")
         process.ensure(blob.address, blob.address + len(data))
         process.write(blob.address, data)
-    elif blob.address and blob.length and record.has("data_out"):
-        process.ensure(blob.address, blob.address + blob.length)
+    elif blob.is_written and blob.address and blob.length:
+        if not process.everything_mapped:
+            process.ensure(blob.address, blob.address + blob.length)
         process.former = process.read(blob.address, blob.length) or b""
-        process.write(blob.address, bytes(blob.length))
+        process.write(blob.address, bytes(len(process.former)))
 
 
 def _answer(result: int) -> Answer:

@@ -113,6 +113,10 @@ class Record:
         """Say whether the line has the field."""
         return field in self.fields
 
+    def is_unreadable(self, field: str) -> bool:
+        """Say whether a pointer of the caller's led nowhere: that is no answer, but how its memory is."""
+        return self.fields.get(field) == "EFAULT"
+
     def number(self, field: str, default: int | None = None) -> int:
         """Give a whole number, written as one or as hexadecimal text. Raises RecordingError."""
         return self._number(field, self.fields.get(field, default))
