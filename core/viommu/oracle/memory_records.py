@@ -23,6 +23,7 @@ MAP_HUGETLB = 0x40000
 MFD_HUGETLB = 4
 HUGE_PAGE = 2 << 20
 END = 1 << 64
+DEVICE_NODES = ("/dev/iommu", "/dev/vfio")
 
 
 @define(eq=False)
@@ -76,6 +77,8 @@ def _mmap(process: Process, record: Record) -> None:
 def _munmap(process: Process, record: Record) -> None:
     start = record.number("addr")
     process.unmap(start, start + _rounded(record, "length", PAGE_SIZE))
+    if record.text("name", "").startswith(DEVICE_NODES):
+        process.unmap_registers(1)
 
 
 def _mremap(process: Process, record: Record) -> None:

@@ -95,7 +95,7 @@ class Backing:
         """Give the page at this index (of 4 KiB); None beyond the end."""
         found = self.pages.get(index)
         if found is None and not self._is_beyond(index):
-            found = self.pages[index] = self._new_page(index)
+            found = self.pages.setdefault(index, self._new_page(index))  # threads may fault at the same time
         return found
 
     def resize(self, size: int) -> None:

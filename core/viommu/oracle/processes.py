@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from viommu.iommufd.user_memory import PageRun
+    from viommu.objects.mmap import RegisterMapping
 
 PROT_READ, PROT_WRITE = 1, 2
 USER_END = 1 << 47
@@ -100,6 +101,8 @@ class Process:
         self.areas: list[Area] = []
         self.files: dict[int, OpenFile] = {}
         self.installed: list[int] = []
+        self.registers: list[RegisterMapping] = []
+        """Mappings of vIOMMU registers, oldest first."""
         self.arena = Backing(world.frames)
         self.arena_is_read_only = False
         self.account = Account(user=world.user)
@@ -250,14 +253,22 @@ class Process:
             child.areas.append(evolve(area, backing=copies.get(id(backing), backing)))
         for fd, entry in self.files.items():
             child.open_at(fd, entry)
+        child.registers = [mapping.again() for mapping in self.registers]
         child.everything_mapped = self.everything_mapped
 
     def exit(self) -> None:
         """End: memory and open files go."""
         self.areas.clear()
+        self.unmap_registers(len(self.registers))
         for fd in list(self.files):
             self.close(fd)
         self.alive = False
+
+    def unmap_registers(self, count: int) -> None:
+        """Unmap the oldest mappings of registers."""
+        for mapping in self.registers[:count]:
+            mapping.close()
+        del self.registers[:count]
 
     # --- what memory records say
 
