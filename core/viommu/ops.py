@@ -176,7 +176,7 @@ class UserArray:
     done: int = 0
 
     def entry(self, index: int, kind: int, least: int, size: int) -> bytes:
-        """Give one entry, ``size`` bytes. Raises Invalid (type, or a length outside ``least`` to ``size``), BadAddress."""
+        """Give one entry, ``size`` bytes. Raises Invalid (type, length outside ``least`` to ``size``), BadAddress."""
         if not self.address:
             raise Invalid("invalidation", "data_uptr", 0, "an address")
         data = UserData(self.process, self.type, self.address + index * self.entry_length, self.entry_length)

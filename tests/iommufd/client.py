@@ -67,7 +67,7 @@ class Client:
         """Make the ioctl of a structure; give it back as it is afterwards."""
         self.process.write(at, cmd.encode())
         self.result = self.subject.ioctl(self.process, self.file, NUMBERS[type(cmd)], at)
-        return type(cmd).decode(self.process.read(at, cmd.length) or b"")
+        return type(cmd).decode(self.process.read(at, cmd.total) or b"")
 
     def must(self, cmd: S) -> S:
         """Make an ioctl that has to succeed."""

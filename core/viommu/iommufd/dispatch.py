@@ -136,18 +136,18 @@ def _copied_in(row: Ioctl[S], process: UserProcess, address: int, size: int) -> 
     struct = row.struct
     if size < struct.least:
         raise Invalid(struct.kernel_name, "size", size, f"at least {struct.least:#x}")
-    raw = process.read(address, min(size, struct.length))
+    raw = process.read(address, min(size, struct.total))
     if raw is None:
         raise BadAddress(struct.kernel_name, "argument", address, f"{size:#x} readable bytes")
-    if size > struct.length:
+    if size > struct.total:
         _check_tail(struct, process, address, size)
-    return struct.decode(raw.ljust(struct.length, b"\0"))
+    return struct.decode(raw.ljust(struct.total, b"\0"))
 
 
 def _check_tail(struct: type[UapiStruct], process: UserProcess, address: int, size: int) -> None:
-    for start in range(struct.length, size, TAIL_STEP):
+    for start in range(struct.total, size, TAIL_STEP):
         raw = process.read(address + start, min(TAIL_STEP, size - start))
         if raw is None:
             raise BadAddress(struct.kernel_name, "size", size, "readable bytes")
         if raw.strip(b"\0"):
-            raise TooBig(struct.kernel_name, "size", size, f"{struct.length:#x} bytes, or zeros after them")
+            raise TooBig(struct.kernel_name, "size", size, f"{struct.total:#x} bytes, or zeros after them")

@@ -59,17 +59,17 @@ class IommuFd:
             return -error.code
 
     def read(self, process: UserProcess, address: int, count: int, position: int = 0) -> int:  # noqa: ARG002
-        """Answer read(2): this file has no such operation."""
+        """Answer read: this file has no such operation."""
         return -errno.EINVAL
 
     write = read
 
     def poll(self, events: int = 0xFFFF) -> int:
-        """Answer poll(2): a file without a poll operation is always ready."""
+        """Answer poll: a file without a poll operation is always ready."""
         return ALWAYS_READY & events
 
     def mmap(self, length: int, prot: int, flags: int, offset: int) -> RegisterMapping | int:
-        """Answer mmap(2): a mapping of registers, or a negative errno."""
+        """Answer mmap: a mapping of registers, or a negative errno."""
         with self.context.lock:
             region = self.context.offsets.check(length, prot, flags, offset)
             if isinstance(region, int):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import IntEnum, IntFlag
 
-from viommu.iommufd.uapi_struct import Blob, UapiStruct, s32, u8, u16, u32, u64
+from viommu.iommufd.uapi_struct import UapiStruct, bytes3, bytes16, bytes24, bytes32, bytes48, s32, u8, u16, u32, u64
 
 
 class Destroy(UapiStruct, name="iommu_destroy"):
@@ -130,13 +130,13 @@ class HwptVtdS1(UapiStruct, name="iommu_hwpt_vtd_s1"):
 class HwptArmSmmuv3(UapiStruct, name="iommu_hwpt_arm_smmuv3"):
     """A guest STE of SMMUv3: the words that a guest may choose."""
 
-    ste: Blob[16]
+    ste: bytes16
 
 
 class HwptAmdGuest(UapiStruct, name="iommu_hwpt_amd_guest"):
     """A guest DTE of AMD."""
 
-    dte: Blob[32]
+    dte: bytes32
 
 
 class HwptAlloc(UapiStruct, name="iommu_hwpt_alloc", last="reserved"):
@@ -169,7 +169,7 @@ class HwInfoArmSmmuv3(UapiStruct, name="iommu_hw_info_arm_smmuv3"):
 
     flags: u32
     reserved: u32
-    idr: Blob[24]
+    idr: bytes24
     iidr: u32
     aidr: u32
 
@@ -201,7 +201,7 @@ class HwInfo(UapiStruct, name="iommu_hw_info", last="reserved"):
     data_uptr: u64
     data_type: u32
     out_max_pasid_log2: u8
-    reserved: Blob[3]
+    reserved: bytes3
     out_capabilities: u64
 
 
@@ -239,7 +239,7 @@ class HwptVtdS1Invalidate(UapiStruct, name="iommu_hwpt_vtd_s1_invalidate"):
 class ViommuArmSmmuv3Invalidate(UapiStruct, name="iommu_viommu_arm_smmuv3_invalidate"):
     """One command of an SMMUv3 command queue."""
 
-    cmd: Blob[16]
+    cmd: bytes16
 
 
 class HwptInvalidate(UapiStruct, name="iommu_hwpt_invalidate"):
@@ -332,13 +332,13 @@ class VeventHeader(UapiStruct, name="iommufd_vevent_header"):
 class VeventArmSmmuv3(UapiStruct, name="iommu_vevent_arm_smmuv3"):
     """One event record of SMMUv3."""
 
-    evt: Blob[32]
+    evt: bytes32
 
 
 class VeventTegra241Cmdqv(UapiStruct, name="iommu_vevent_tegra241_cmdqv"):
     """Which queues of a VINTF are in error."""
 
-    lvcmdq_err_map: Blob[16]
+    lvcmdq_err_map: bytes16
 
 
 class VeventqAlloc(UapiStruct, name="iommu_veventq_alloc", last="out_veventq_fd"):
@@ -374,7 +374,7 @@ class TestCmd(UapiStruct, name="iommu_test_cmd", last="last"):
     op: u32
     id: u32
     reserved: u32
-    body: Blob[48]
+    body: bytes48
     last: u32
     padding: u32
 

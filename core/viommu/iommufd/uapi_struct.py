@@ -1,37 +1,31 @@
 """How structures of the uAPI are declared: names and types in the header's order, nothing twice."""
 
+# ruff: noqa: PYI042 - the names of C types
 from __future__ import annotations
 
 import struct
 from operator import itemgetter
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar, Self, TypeAlias
 
 u8: TypeAlias = int
 u16: TypeAlias = int
 u32: TypeAlias = int
 s32: TypeAlias = int
 u64: TypeAlias = int
+bytes3: TypeAlias = bytes
+bytes16: TypeAlias = bytes
+bytes24: TypeAlias = bytes
+bytes32: TypeAlias = bytes
+bytes48: TypeAlias = bytes
 
 FORMATS = {"u8": "B", "u16": "H", "u32": "I", "s32": "i", "u64": "Q"}
-
-AStruct = TypeVar("AStruct", bound="UapiStruct")
-
-
-class Blob(bytes):
-    """Bytes of a fixed length: ``reserved: Blob[3]`` in a declaration."""
-
-    __slots__ = ()
-
-    def __class_getitem__(cls, length: int) -> type[bytes]:
-        """Name the length."""
-        return bytes
 
 
 class UapiStruct:
     """A structure, declared by annotated names; ``last`` is the last field that a caller must give."""
 
     kernel_name: ClassVar[str]
-    length: ClassVar[int]
+    total: ClassVar[int]
     least: ClassVar[int]
     names: ClassVar[tuple[str, ...]]
     offsets: ClassVar[dict[str, int]]
@@ -55,7 +49,7 @@ class UapiStruct:
                 raise TypeError(f"{name}.{field} lies at {offset}, not at a multiple of {size}")
             cls.offsets[field] = offset
             offset += size
-        cls.length = offset
+        cls.total = offset
         cls.least = offset if last is None else cls._end_of(last)
         cls._values = itemgetter(*cls.names)
 
@@ -64,21 +58,21 @@ class UapiStruct:
         return cls.offsets[field] + struct.calcsize("<" + _format(cls.types[field]))
 
     @classmethod
-    def decode(cls: type[AStruct], raw: bytes) -> AStruct:
-        """Read a structure from its bytes; ``raw`` has its length."""
+    def decode(cls, raw: bytes) -> Self:
+        """Read a structure from its bytes; ``raw`` is that long."""
         new = cls.__new__(cls)
         new.__dict__.update(zip(cls.names, cls._packer.unpack(raw), strict=True))
         return new
 
     @classmethod
-    def of(cls: type[AStruct], **values: int | bytes) -> AStruct:
+    def of(cls, **values: int | bytes) -> Self:
         """Make a structure; what is not given is zero, ``size`` is the whole. Raises AttributeError."""
         unknown = values.keys() - cls.types.keys()
         if unknown:
             raise AttributeError(f"{cls.kernel_name} has no {', '.join(sorted(unknown))}")
-        new = cls.decode(bytes(cls.length))
+        new = cls.decode(bytes(cls.total))
         if "size" in cls.types:
-            values.setdefault("size", cls.length)
+            values.setdefault("size", cls.total)
         new.__dict__.update(values)
         return new
 
@@ -92,6 +86,4 @@ class UapiStruct:
 
 
 def _format(kind: str) -> str:
-    if kind.startswith("Blob["):
-        return f"{int(kind[5:-1])}s"
-    return FORMATS[kind]
+    return FORMATS.get(kind) or f"{int(kind.removeprefix('bytes'))}s"

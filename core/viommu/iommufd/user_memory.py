@@ -67,10 +67,10 @@ class UserFile(Protocol):
     """A file that iommufd makes. Answers are >= 0, or a negative errno; buffers are the calling process's addresses."""
 
     def read(self, process: UserProcess, address: int, count: int, position: int = 0) -> int:
-        """Answer read(2), or pread(2) at a position."""
+        """Answer read, or pread at a position."""
 
     def write(self, process: UserProcess, address: int, count: int, position: int = 0) -> int:
-        """Answer write(2), or pwrite(2) at a position."""
+        """Answer write, or pwrite at a position."""
 
     def poll(self, events: int = 0xFFFF) -> int:
         """Say which of these events are there now."""

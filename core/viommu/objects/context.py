@@ -33,7 +33,7 @@ class Context:
     accounting: Accounting = Accounting.USER
     table: ObjectTable = field(factory=ObjectTable)
     offsets: MmapOffsets = field(factory=MmapOffsets)
-    lock: RLock = field(factory=RLock, repr=False)  # type: ignore[valid-type]  # RLock is a function to mypy
+    lock: RLock = field(factory=RLock, repr=False)
     compat: Ioas | None = None
     """The IOAS that VFIO compatibility uses; not held."""
     references: int = 1

@@ -103,7 +103,7 @@ class MmapOffsets:
         return None
 
     def check(self, length: int, prot: int, flags: int, offset: int) -> Region | int:
-        """Say what mmap(2) maps: a region, or a negative errno. The order is the kernel's."""
+        """Say what mmap maps: a region, or a negative errno. The order is the kernel's."""
         if not flags & MAP_SHARED:
             return -errno.EINVAL
         if prot & PROT_EXEC:

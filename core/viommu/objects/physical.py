@@ -9,7 +9,7 @@ from attrs import define, field
 if TYPE_CHECKING:
     from viommu.drivers import BoundDriver
     from viommu.objects.device import Attachment, Device
-    from viommu.ops import DeviceFacts
+    from viommu.ops import DeviceFacts, PageFault
 
 
 @define(eq=False)
@@ -42,6 +42,8 @@ class PhysicalDevice:
     data: Any = None
     group: Group = field(factory=Group)
     owner: Device | None = None
+    partial_faults: list[PageFault] = field(factory=list)
+    """Page requests that wait for the last one of their group."""
 
     def __attrs_post_init__(self) -> None:
         self.group.members.add(self)
