@@ -540,7 +540,9 @@ def viommu_set_dirty_tracking(domain: PagingDomain, enable: bool) -> bool | None
 
 
 @hookspec(firstresult=True)
-def viommu_read_dirty(domain: PagingDomain, iova: int, length: int, clear: bool, bitmap: DirtyBitmap | None) -> bool | None:
+def viommu_read_dirty(
+    domain: PagingDomain, iova: int, length: int, clear: bool, bitmap: DirtyBitmap | None
+) -> bool | None:
     """Report what DMA wrote to.
 
     When:     HWPT_GET_DIRTY_BITMAP, once for each mapping in its range; and when tracking is enabled (no bitmap).
