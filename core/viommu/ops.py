@@ -23,6 +23,14 @@ class Prot(IntFlag):
     WRITE = 2
 
 
+_WRITABLE = (Prot.WRITE, Prot.READ | Prot.WRITE)
+
+
+def may_write(prot: Prot) -> bool:
+    """Say whether DMA may write (an identity test, as maps are many and an enum's operators slow)."""
+    return prot is _WRITABLE[0] or prot is _WRITABLE[1]
+
+
 class DomainFlags(IntFlag):
     """What a paging or nested domain is wanted for; the values of HWPT_ALLOC's flags."""
 

@@ -60,11 +60,6 @@ class Call(Generic[S]):
         self.files.append(fd)
         return fd
 
-    def finish(self) -> None:
-        """Publish what was made."""
-        for new in self.created:
-            self.context.table.publish(new)
-
     def undo(self) -> None:
         """Destroy what was made, the youngest first."""
         for fd in reversed(self.files):
@@ -121,7 +116,8 @@ def _run(row: Ioctl[S], call: Call[S]) -> int:
     except BaseException:
         call.undo()
         raise
-    call.finish()
+    for new in call.created:
+        call.context.table.publish(new)
     return result or 0
 
 

@@ -24,7 +24,7 @@ from viommu.objects.intervals import U64_MAX
 from viommu.objects.iova_space import IovaSpace
 from viommu.objects.pages import DmaBufPages, FilePages, Pages, UserPages
 from viommu.objects.table import Object
-from viommu.ops import Prot
+from viommu.ops import may_write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from viommu.objects.access import Access
     from viommu.objects.context import Accounting, Context
     from viommu.objects.hwpt import PagingHwpt
-    from viommu.ops import PagingDomain
+    from viommu.ops import PagingDomain, Prot
 
 UNMAP_TRIES = 100
 
@@ -77,7 +77,7 @@ class Ioas(Object):
         pages = UserPages(
             source=process,
             count=_page_count(address - start, length),
-            writable=Prot.WRITE in prot,
+            writable=may_write(prot),
             accounting=self.context_accounting(process),
             user_address=start,
         )
@@ -92,7 +92,7 @@ class Ioas(Object):
         pages = FilePages(
             source=process,
             count=_page_count(offset - start, length),
-            writable=Prot.WRITE in prot,
+            writable=may_write(prot),
             accounting=self.context_accounting(process),
             file=file,
             file_offset=start,
@@ -145,7 +145,7 @@ class Ioas(Object):
         return pieces
 
     def _insert(self, piece: Piece, iova: int, prot: Prot) -> Area:
-        if Prot.WRITE in prot and not piece.pages.writable:
+        if may_write(prot) and not piece.pages.writable:
             raise NotPermitted("mapping", "flags", int(prot), "readable only, as its pages were first mapped")
         if piece.start_byte % PAGE_SIZE & (self.space.alignment - 1):
             raise Invalid("mapping", "user_va", piece.start_byte % PAGE_SIZE, f"aligned to {self.space.alignment:#x}")

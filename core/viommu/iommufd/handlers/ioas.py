@@ -10,13 +10,16 @@ from viommu.kernel_errors import BadAddress, BadFile, Invalid, MessageTooLong, O
 from viommu.objects.intervals import U64_MAX, Range
 from viommu.objects.ioas import Ioas
 from viommu.objects.pages import DmaBuf, DmaBufPages
-from viommu.ops import Prot
+from viommu.ops import Prot, may_write
 
 if TYPE_CHECKING:
     from viommu.iommufd import uapi
     from viommu.iommufd.dispatch import Call
 
-MAP_FLAGS = MapFlags.FIXED_IOVA | MapFlags.WRITEABLE | MapFlags.READABLE
+# Plain numbers: an enum's operators cost more than the rest of a check.
+FIXED_IOVA = int(MapFlags.FIXED_IOVA)
+DIRECTIONS = int(MapFlags.READABLE | MapFlags.WRITEABLE)
+MAP_FLAGS = FIXED_IOVA | DIRECTIONS
 PAGE_SIZE = 4096
 RANGE_SIZE = IovaRange.total
 
@@ -124,7 +127,7 @@ def _ioas(call: Call[Any], number: int, field: str = "ioas_id") -> Ioas:
 
 
 def _prot(cmd: uapi.IoasMap | uapi.IoasMapFile | uapi.IoasCopy) -> Prot:
-    if not cmd.flags & (MapFlags.READABLE | MapFlags.WRITEABLE):
+    if not cmd.flags & DIRECTIONS:
         raise Invalid(cmd.kernel_name, "flags", cmd.flags, "with READABLE or WRITEABLE")
     return _PROTS[cmd.flags >> 1 & 3]
 
@@ -133,7 +136,7 @@ _PROTS = (Prot(0), Prot.WRITE, Prot.READ, Prot.READ | Prot.WRITE)
 
 
 def _fixed(flags: int, iova: int) -> int | None:
-    return iova if flags & MapFlags.FIXED_IOVA else None
+    return iova if flags & FIXED_IOVA else None
 
 
 def _range_bytes(found: Range) -> bytes:
@@ -160,7 +163,7 @@ def _map_dma_buf(call: Call[uapi.IoasMapFile], ioas: Ioas, buffer: DmaBuf, prot:
     pages = DmaBufPages(
         source=call.process,
         count=-(-(cmd.start - start + cmd.length) // PAGE_SIZE),
-        writable=Prot.WRITE in prot,
+        writable=may_write(prot),
         accounting=None,
         buffer=buffer,
         file_offset=start,
