@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from viommu.oracle.blobs import blob_of
 from viommu.oracle.comparison import Difference, compare_answers, compare_bytes
-from viommu.oracle.probe_steps import NULL_BUFFER, READ_ONLY_STRUCT
+from viommu.oracle.probe_steps import NULL_BUFFER, READ_ONLY_STRUCT, ZERO_TAIL
 from viommu.oracle.processes import ARENA, ARENA_END, OpenFile
 from viommu.oracle.recording import Answer
 
@@ -25,6 +25,12 @@ BUFFER_LIMIT = 8 << 20
 
 POLL_ALWAYS = 0x38
 """POLLERR, POLLHUP, POLLNVAL: reported without being asked for."""
+
+RECORDED_STRUCT = 512
+"""As much of a struct as a recording shows (bytes)."""
+
+ZERO, GARBAGE = b"\0", b"\xa5"
+"""What may follow."""
 
 FD_FIELDS = {
     "IOMMU_FAULT_QUEUE_ALLOC": 12,
@@ -54,7 +60,7 @@ class Caller:
     def open(self, process: Process, record: Record) -> Difference | None:
         """Open a device node."""
         opened = self.subject.open(record.text("path"), record.number("flags", 0), process)
-        ours = _answer(opened if isinstance(opened, int) else 0)
+        ours = Answer.of(opened if isinstance(opened, int) else 0)
         recorded = record.answer
         if isinstance(recorded.ret, int) and recorded.ret >= 0 and not isinstance(opened, int):
             process.open_at(recorded.ret, OpenFile(opened))
@@ -63,14 +69,14 @@ class Caller:
 
     def close(self, process: Process, record: Record) -> Difference | None:
         """Close an fd."""
-        return compare_answers(record, _answer(process.close(record.number("fd"))))
+        return compare_answers(record, Answer.of(process.close(record.number("fd"))))
 
     def mmap(self, process: Process, record: Record) -> Difference | None:
         """Map registers of a vIOMMU."""
         file = process.file(record.number("fd"))
         numbers = [record.number(field) for field in ("length", "prot", "flags", "offset")]
-        result = -errno.EBADF if file is None else self.subject.mmap(process, file, *numbers)
-        return compare_answers(record, _answer(result))
+        result = self.subject.mmap(process, file, *numbers)
+        return compare_answers(record, Answer.of(result))
 
     def poll(self, process: Process, record: Record) -> Difference | None:
         """Ask several fds what is ready."""
@@ -79,8 +85,8 @@ class Caller:
         for entry in entries:
             events = record.row_number(entry, "events")
             file = process.file(record.row_number(entry, "fd"))
-            ready.append(0x20 if file is None else self.subject.poll(process, file, events) & (events | POLL_ALWAYS))
-        ours = _answer(sum(bool(revents) for revents in ready))
+            ready.append(self.subject.poll(process, file, events) & (events | POLL_ALWAYS))
+        ours = Answer.of(sum(bool(revents) for revents in ready))
         recorded = [record.row_number(entry, "revents") for entry in entries]
         if recorded != ready:
             return Difference(record, "revents", _hexes(recorded), _hexes(ready))
@@ -91,8 +97,8 @@ class Caller:
         file = process.file(record.number("fd"))
         count = record.number("count")
         address = 0 if NULL_BUFFER.search(record.probe) else ARENA
-        result = -errno.EBADF if file is None else self.subject.read(process, file, address, min(count, BUFFER_LIMIT))
-        difference = compare_answers(record, _answer(result))
+        result = self.subject.read(process, file, address, min(count, BUFFER_LIMIT))
+        difference = compare_answers(record, Answer.of(result))
         if difference or result <= 0:
             return difference
         return compare_bytes(record, "data", record.blob("data_out"), process.read(address, result) or b"")
@@ -104,8 +110,8 @@ class Caller:
         address = 0 if data is None else ARENA
         if data is not None:
             process.write(ARENA, data)
-        result = -errno.EBADF if file is None else self.subject.write(process, file, address, record.number("count"))
-        return compare_answers(record, _answer(result))
+        result = self.subject.write(process, file, address, record.number("count"))
+        return compare_answers(record, Answer.of(result))
 
     def ioctl(self, process: Process, record: Record) -> Difference | None:
         """Make an ioctl, and compare its struct and what it points to."""
@@ -123,7 +129,7 @@ class Caller:
         watched = _is_access_read(record, struct)
         log = process.world.frames.log
         log.entries = [] if watched else None
-        ours = _answer(-errno.EBADF if file is None else self.subject.ioctl(process, file, number, address))
+        ours = Answer.of(self.subject.ioctl(process, file, number, address))
         entries, log.entries = log.entries, None
         ours = _with_recorded_fds(process, record, ours, address)
         difference = compare_answers(record, ours)
@@ -138,17 +144,19 @@ class Caller:
         """An ioctl whose argument is a number, or points to nothing."""
         argument = record.fields.get("arg")
         value = 0 if argument is None else ARENA_END if argument == "EFAULT" else record.number("arg")
-        return _answer(-errno.EBADF if file is None else self.subject.ioctl(process, file, number, value))
+        return Answer.of(self.subject.ioctl(process, file, number, value))
 
     def _lay_out(self, process: Process, record: Record, struct: bytes) -> int:
         """Put the struct where what follows it is readable only if the recording shows more of it."""
         size = record.number("size", len(struct))
         if record.text("name", "").startswith("VFIO_"):
-            address = ARENA
-            process.write(address, struct + bytes(max(0, min(size, BUFFER_LIMIT) - len(struct))))
+            rest = bytes(max(0, min(size, BUFFER_LIMIT) - len(struct)))
+        elif len(struct) >= RECORDED_STRUCT:
+            rest = (ZERO if ZERO_TAIL.search(record.probe) else GARBAGE) * min(size - len(struct), BUFFER_LIMIT)
         else:
-            address = ARENA_END - len(struct) if len(struct) < size else ARENA
-            process.write(address, struct)
+            rest = b""
+        address = ARENA_END - len(struct) if len(struct) + len(rest) < size and not rest else ARENA
+        process.write(address, struct + rest)
         return address
 
     def _compare_blob(
@@ -234,11 +242,6 @@ def _provide(process: Process, record: Record, blob: Blob) -> None:
         process.former = process.read(blob.address, blob.length) or b""
         process.write(blob.address, bytes(len(process.former)))
 
-
-def _answer(result: int) -> Answer:
-    if result >= 0:
-        return Answer(result, "0")
-    return Answer(-1, errno.errorcode.get(-result, f"errno {-result}"))
 
 
 def _hexes(values: list[int]) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 NULL_BUFFER = re.compile(r"\bNULL\b|bad buffer", re.IGNORECASE)
 READ_ONLY_STRUCT = re.compile(r"read-only struct", re.IGNORECASE)
 READ_ONLY_PAGE = re.compile(r"read-only user page", re.IGNORECASE)
+ZERO_TAIL = re.compile(r"zero tail", re.IGNORECASE)
 NO_FILE = re.compile(r"bad fd|closed fd", re.IGNORECASE)
 PIPE = re.compile(r"\bpipe\b|socket|eventfd", re.IGNORECASE)
 UNMAPS_ALL = re.compile(r"last page unmapped|after (child exit|munmap)", re.IGNORECASE)

@@ -29,6 +29,7 @@ GUESSED_PAGES = 1 << 16
 
 ARENA = 1 << 44
 ARENA_END = ARENA + (16 << 20)
+ARENA_GUARD = ARENA_END + (1 << 33)
 """Where the structs of ioctls lie: their addresses are not recorded, and no program maps here."""
 
 
@@ -189,7 +190,7 @@ class Process:
 
     def _default_page(self, address: int, write: bool) -> Page | None:
         index = address // PAGE_SIZE
-        if address < LOWEST_MAPPED or index in self.unmapped_pages or (write and index in self.read_only_pages):
+        if address < LOWEST_MAPPED or ARENA_END <= address < ARENA_GUARD or index in self.unmapped_pages or (write and index in self.read_only_pages):
             return None
         area = self._area_at(address)
         return self._anonymous.page(index) if area is None else area.page(address)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import zlib
@@ -22,6 +23,9 @@ FILE_BYTES = 1 << 30
 """How much of one file is unpacked."""
 
 NUMBER_LIMIT = 1 << 64
+
+NAMES = {**errno.errorcode, errno.EOPNOTSUPP: "EOPNOTSUPP", errno.EDEADLK: "EDEADLK", errno.EAGAIN: "EAGAIN"}
+"""Names of errnos, as recordings write those that have two."""
 
 SUFFIXES = (".jsonl", ".jsonl.gz")
 
@@ -68,6 +72,11 @@ class Answer:
 
     ret: int | str
     errno: str
+
+    @classmethod
+    def of(cls, result: int) -> Answer:
+        """Make the answer of a system call that returned this: 0 or more, or a negative errno."""
+        return cls(result, "0") if result >= 0 else cls(-1, NAMES.get(-result, f"errno {-result}"))
 
     def __str__(self) -> str:
         return f"{self.ret}" if self.errno == "0" else self.errno

@@ -142,7 +142,7 @@ def _hints(record: Record) -> Iterator[tuple[str, int]]:
     struct = record.blob("in")
     blob = blob_of(record, struct)
     given = record.fields.get("data_in")
-    if blob is not None and isinstance(given, str) and given != "EFAULT" and not record.has("data_in_len"):
+    if blob is not None and isinstance(given, str) and given != "EFAULT":
         end = blob.address + len(given) // 2
         if len(given) // 2 < blob.length and end % PAGE_SIZE == 0:
             yield "unmapped", end // PAGE_SIZE

@@ -18,6 +18,7 @@ NODES = {"/dev/iommu": False, "/dev/vfio/vfio": True}
 
 ACCESS_MODE, READ_ONLY = 3, 0
 PROT_WRITE = 2
+POLLNVAL = 0x20
 
 
 class Subject:
@@ -38,28 +39,30 @@ class Subject:
 
     def ioctl(self, process: Process, file: Any, number: int, argument: int) -> int:  # noqa: ANN401
         """Make an ioctl."""
+        if file is None:
+            return -errno.EBADF
         operation = getattr(file, "ioctl", None)
         result: int = -errno.ENOTTY if operation is None else operation(number, argument, process)
         return result
 
     def read(self, process: Process, file: Any, address: int, count: int) -> int:  # noqa: ANN401
         """Read an event queue."""
-        result: int = file.read(process, address, count)
+        result: int = -errno.EBADF if file is None else file.read(process, address, count)
         return result
 
     def read_at(self, process: Process, file: Any, address: int, count: int, position: int) -> int:  # noqa: ANN401
         """Read at a position."""
-        result: int = file.read(process, address, count, position)
+        result: int = -errno.EBADF if file is None else file.read(process, address, count, position)
         return result
 
     def write(self, process: Process, file: Any, address: int, count: int) -> int:  # noqa: ANN401
         """Write responses."""
-        result: int = file.write(process, address, count)
+        result: int = -errno.EBADF if file is None else file.write(process, address, count)
         return result
 
     def poll(self, process: Process, file: Any, events: int) -> int:  # noqa: ANN401, ARG002
         """Say what is ready."""
-        result: int = file.poll(events)
+        result: int = POLLNVAL if file is None else file.poll(events)
         return result
 
     def mmap(self, process: Process, file: Any, length: int, prot: int, flags: int, offset: int) -> int:  # noqa: ANN401
@@ -67,7 +70,7 @@ class Subject:
         if offset % PAGE_SIZE or length <= 0:
             return -errno.EINVAL
         if not isinstance(file, IommuFd):
-            return -errno.ENODEV
+            return -errno.EBADF if file is None else -errno.ENODEV
         if id(file) in self._read_only:
             return -errno.EACCES if prot & PROT_WRITE and flags & 1 else -errno.EINVAL
         mapped = file.mmap(length, prot, flags, offset)

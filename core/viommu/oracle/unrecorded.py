@@ -78,33 +78,30 @@ class Unrecorded:
     def dup_alloc(self, process: Process, record: Record) -> Answer:
         """Duplicate /dev/iommu, and allocate an IOAS through the copy."""
         process.write(ARENA, (12).to_bytes(4, "little") + bytes(8))
-        return _told(self._subject.ioctl(process, self._file(process, record), IOAS_ALLOC, ARENA))
+        return Answer.of(self._subject.ioctl(process, self._file(process, record), IOAS_ALLOC, ARENA))
 
     def lseek(self, process: Process, record: Record) -> Answer:
         """Seek."""
         file = self._file(process, record)
-        return _told(0 if hasattr(file, "seek") else -errno.ESPIPE)
+        return Answer.of(0 if hasattr(file, "seek") else -errno.ESPIPE)
 
     def epoll_ctl(self, process: Process, record: Record) -> Answer:
         """Watch /dev/iommu with epoll."""
         always_ready = self._subject.poll(process, self._file(process, record), ALL_EVENTS) == ALL_EVENTS
-        return _told(-errno.EPERM if always_ready else 0)
+        return Answer.of(-errno.EPERM if always_ready else 0)
 
     def pread(self, process: Process, record: Record) -> Answer:
         """Read an event queue at a position."""
-        return _told(self._subject.read_at(process, self._file(process, record), ARENA, 64, 8))
+        return Answer.of(self._subject.read_at(process, self._file(process, record), ARENA, 64, 8))
 
     def epoll(self, process: Process, record: Record) -> Answer:
         """Wait for an event with epoll."""
-        return _told(int(bool(self._subject.poll(process, self._file(process, record), POLLIN))))
+        return Answer.of(int(bool(self._subject.poll(process, self._file(process, record), POLLIN))))
 
     def readv(self, process: Process, record: Record) -> Answer:
         """A file without a vectored read is read once for each vector; the first one holds a header alone."""
-        return _told(self._subject.read(process, self._file(process, record), ARENA, 8))
+        return Answer.of(self._subject.read(process, self._file(process, record), ARENA, 8))
 
-
-def _told(result: int) -> Answer:
-    return Answer(result, "0") if result >= 0 else Answer(-1, errno.errorcode.get(-result, str(-result)))
 
 
 _LATE: Mapping[str, Callable[[Unrecorded, Process, Record], Answer]] = {
