@@ -61,7 +61,7 @@ class ObjectTable:
     def __iter__(self) -> Iterator[Object]:
         """Give the published objects by id."""
         for number in sorted(self._objects):
-            found = self._objects[number]
+            found = self._objects.get(number)  # whoever iterates may destroy
             if found is not None and found.published:
                 yield found
 
