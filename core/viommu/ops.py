@@ -166,7 +166,7 @@ class UserData:
     def _check(self, kind: int, least: int, size: int) -> None:
         if self.type != kind:
             raise Invalid("driver data", "type", self.type, f"{kind:#x}")
-        if not self.address or self.length < least:
+        if self.length < least:
             raise Invalid("driver data", "data_len", self.length, f"at least {least:#x}")
         if self.length > size:
             raise Invalid("driver data", "data_len", self.length, f"at most {size:#x}")

@@ -51,7 +51,8 @@ class UapiStruct:
             offset += size
         cls.total = offset
         cls.least = offset if last is None else cls._end_of(last)
-        cls._values = itemgetter(*cls.names)
+        first, *others = cls.names
+        cls._values = itemgetter(first, *(others or [first]))  # of a lone name it would give no tuple
 
     @classmethod
     def _end_of(cls, field: str) -> int:
@@ -78,7 +79,7 @@ class UapiStruct:
 
     def encode(self) -> bytes:
         """Give the bytes."""
-        return self._packer.pack(*self._values(self.__dict__))
+        return self._packer.pack(*self._values(self.__dict__)[: len(self.names)])
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={self.__dict__[name]!r}" for name in self.names)

@@ -174,7 +174,10 @@ class Caller:
         if entries is not None:
             return self._compare_contents(process, record, expected, ours, entries)
         if record.text("name") == "IOMMU_HWPT_GET_DIRTY_BITMAP":
-            return _compare_bitmap(record, expected, ours, process.former)
+            difference = _compare_bitmap(record, expected, ours, process.former)
+            if difference is None:
+                process.write(blob.address, expected)
+            return difference
         return compare_bytes(record, "data", expected, ours)
 
     def _compare_contents(

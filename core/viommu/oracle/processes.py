@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from viommu.objects.mmap import RegisterMapping
 
 PROT_READ, PROT_WRITE = 1, 2
+RW = PROT_READ | PROT_WRITE
+HUGE_PAGE = 2 << 20
 USER_END = 1 << 47
 LOWEST_MAPPED = 1 << 20
 """Below, nothing is mapped where a recording tells nothing: programs are placed far above."""
 
-GUESSED_PAGES = 1 << 16
-"""How many pages one call can pin where a recording tells nothing of memory."""
+PINNED_PAGES = 1 << 18
+"""How many pages one call can pin, so that no recording fills our memory."""
 
 ARENA = 1 << 44
 ARENA_END = ARENA + (16 << 20)
@@ -138,9 +140,9 @@ class Process:
 
     def _reaches(self, address: int, count: int) -> bool:
         """Look at both ends first: a length may be anything, and nothing maps all of it."""
-        if count <= 0 or self.page(address) is None or self.page(address + (count - 1) * PAGE_SIZE) is None:
+        if not 0 < count <= PINNED_PAGES:
             return False
-        return not self.everything_mapped or count <= GUESSED_PAGES
+        return self.page(address) is not None and self.page(address + (count - 1) * PAGE_SIZE) is not None
 
     def read(self, address: int, length: int) -> bytes | None:
         """Copy from user memory: all of it or None."""
@@ -161,6 +163,15 @@ class Process:
             page.write(offset, data[done : done + size])
             done += size
         return True
+
+    def guess(self, kind: str, index: int) -> None:
+        """Take a page (by number) for ``unmapped``, ``read-only``, or the first one of a ``huge`` page."""
+        if kind == "huge":
+            start = index * PAGE_SIZE
+            if self._area_at(start) is None:
+                self.map(Area(start, start + HUGE_PAGE, RW, False, Backing(self.world.frames, page_size=HUGE_PAGE), 0))
+        else:
+            (self.unmapped_pages if kind == "unmapped" else self.read_only_pages).add(index)
 
     def is_arena(self, page: Page) -> bool:
         """Say whether a page holds structs and buffers that were laid out for a call."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from viommu.oracle.recording import Record
     from viommu.oracle.subject import Subject
 
-SETUP = "setup:"
+HUGE_PAGE = 2 << 20
 
 
 def replay(path: Path, new_subject: Callable[[], Subject]) -> Iterator[Case]:
@@ -36,9 +36,28 @@ def replay(path: Path, new_subject: Callable[[], Subject]) -> Iterator[Case]:
     else:
         records = list(read_records(path))
         run.guess_memory(records)
-        for record in records:
+        for record in _with_results_in_place(records):
             yield from run.take(record)
     yield from run.finish()
+
+
+def _with_results_in_place(records: list[Record]) -> Iterator[Record]:
+    """Put what probes resulted in, which recorders write last, behind the calls of each probe.
+
+    A probe without a recorded call comes after the one before it.
+    """
+    results = [record for record in records if record.call == "result"]
+    calls = [record for record in records if record.call != "result"]
+    ends = {record.case: index for index, record in enumerate(calls)}
+    after: dict[int, list[Record]] = {}
+    place = -1
+    for result in results:
+        place = max(ends.get(result.case, place), place)
+        after.setdefault(place, []).append(result)
+    yield from after.get(-1, ())
+    for index, record in enumerate(calls):
+        yield record
+        yield from after.get(index, ())
 
 
 def _tells_memory(path: Path) -> bool:
@@ -58,7 +77,10 @@ class _Run:
         self._is_guessing = False
 
     def guess_memory(self, records: list[Record]) -> None:
-        """Where nothing is told of memory: all of it exists but what inputs, or a probe's name, show to be missing."""
+        """Where nothing is told of memory: all of it exists but what inputs, or a probe's name, show to be missing.
+
+        What is mapped at a multiple of 2 MiB is a huge page, for that is where programs have those.
+        """
         self._is_guessing = True
         for record in records:
             if record.call == "ioctl" and record.has("in"):
@@ -110,7 +132,7 @@ class _Run:
         if self._is_guessing and not process.everything_mapped:
             process.everything_mapped = True
             for kind, page in self._guessed:
-                (process.unmapped_pages if kind == "unmapped" else process.read_only_pages).add(page)
+                process.guess(kind, page)
         return process
 
     def _before(self, process: Process, record: Record) -> None:
@@ -146,5 +168,9 @@ def _hints(record: Record) -> Iterator[tuple[str, int]]:
         end = blob.address + len(given) // 2
         if len(given) // 2 < blob.length and end % PAGE_SIZE == 0:
             yield "unmapped", end // PAGE_SIZE
-    if READ_ONLY_PAGE.search(record.probe) and record.fields.get("name") == "IOMMU_IOAS_MAP" and len(struct) >= 24:
-        yield "read-only", int.from_bytes(struct[16:24], "little") // PAGE_SIZE
+    if record.fields.get("name") == "IOMMU_IOAS_MAP" and len(struct) >= 24:
+        address = int.from_bytes(struct[16:24], "little")
+        if READ_ONLY_PAGE.search(record.probe):
+            yield "read-only", address // PAGE_SIZE
+        if address and address % HUGE_PAGE == 0:
+            yield "huge", address // PAGE_SIZE

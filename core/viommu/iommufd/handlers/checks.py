@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def refuse_flags(cmd: UapiStruct, known: int = 0) -> None:
     """Refuse flags that are not known. Raises Unsupported."""
     flags: int = cmd.__dict__["flags"]
-    if flags & ~known:
+    if flags & ~int(known):  # the complement of an IntFlag has its own flags alone
         raise Unsupported(cmd.kernel_name, "flags", flags, f"of {known:#x}")
 
 

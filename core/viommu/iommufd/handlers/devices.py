@@ -49,7 +49,7 @@ def _asked(device: PhysicalDevice, data_type: int) -> HwInfo:
 def _copy_out(call: Call[uapi.HwInfo], data: bytes) -> None:
     """Copy what there is room for, and zeros after it."""
     cmd = call.cmd
-    if not cmd.data_uptr or not cmd.data_len:
+    if not cmd.data_len:
         return
     _write(call, cmd.data_uptr, data[: cmd.data_len])
     for at in range(len(data), cmd.data_len, STEP):

@@ -155,8 +155,8 @@ def _check_bitmap_range(cmd: uapi.HwptGetDirtyBitmap, hwpt: PagingHwpt) -> None:
         raise Invalid(cmd.kernel_name, "iova", cmd.iova, f"a range whose ends are multiples of {alignment:#x}")
     if not cmd.page_size:
         raise Invalid(cmd.kernel_name, "page_size", 0, "not 0")
-    if cmd.iova % cmd.page_size or end % cmd.page_size:
-        raise Invalid(cmd.kernel_name, "page_size", cmd.page_size, "a divisor of both ends of the range")
+    if (cmd.iova | end) & (cmd.page_size - 1):  # the kernel's test, whatever the size is
+        raise Invalid(cmd.kernel_name, "page_size", cmd.page_size, "a power of two that divides both ends")
 
 
 def _invalidate(call: Call[uapi.HwptInvalidate], requests: UserArray) -> None:
