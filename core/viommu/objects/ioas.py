@@ -200,7 +200,7 @@ class Ioas(Object):
     def unmap_range(self, start: int, last: int) -> tuple[int, KernelError | None]:
         """Unmap areas in order: the bytes that went, and what stopped it."""
         unmapped = tries = 0
-        while (area := self.space.areas.first(start, last)) is not None:
+        while start <= last and (area := self.space.areas.first(start, last)) is not None:
             if area.locks:
                 return unmapped, Busy("mapping", "IOVA", area.start, "not the memory of a hardware queue")
             if area.start < start or area.last > last:
@@ -214,8 +214,6 @@ class Ioas(Object):
             tries = 0
             self._remove(area)
             unmapped += area.length
-            if area.last == U64_MAX:
-                break
             start = area.last + 1
         return unmapped, None
 

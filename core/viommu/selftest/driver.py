@@ -78,7 +78,7 @@ def viommu_device_facts(device: PhysicalDevice) -> DeviceFacts:
     return DeviceFacts(
         dirty_tracking=MockFlags.NO_DIRTY not in flags,
         max_pasids=mock.MAX_PASIDS if MockFlags.PASID in flags else 0,
-        user_pasid_table=False,
+        user_pasid_table=True,
     )
 
 
