@@ -22,6 +22,7 @@ MAP_SHARED = 1
 MAP_HUGETLB = 0x40000
 MFD_HUGETLB = 4
 HUGE_PAGE = 2 << 20
+MEMORY = ("memfd", "file")
 END = 1 << 64
 DEVICE_NODES = ("/dev/iommu", "/dev/vfio")
 
@@ -129,12 +130,14 @@ def _maps(process: Process, record: Record) -> None:
 def _file(process: Process, record: Record) -> None:
     """The file of a MAP_FILE, as it is just before that call."""
     fd = record.number("fd")
-    if not record.has("obj"):
+    known = process.file(fd)
+    if known is not None and not isinstance(known, (MemoryFile, OtherFile)):
+        return  # one that our own calls have made
+    if not record.has("obj") or record.text("backing", "") not in MEMORY:
         process.open_at(fd, OpenFile(OtherFile()))
         return
     pages = process.world.shared(record.text("obj"))
     pages.resize(record.number("file_size", 0))
-    known = process.file(fd)
     if not isinstance(known, MemoryFile) or known.pages is not pages:
         process.open_at(fd, OpenFile(MemoryFile(pages)))
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from viommu.ops import DirtyBitmap, Prot
 
 SMALL_PAGE = 2048
+LARGEST_SHIFT = 36
+"""An ordinary table has entries of each power of two up to this one."""
 HUGE_ENTRY = 1 << 20
 HUGE_TABLE_PAGE = 4096
 U64_MAX = (1 << 64) - 1
@@ -54,7 +56,7 @@ class MockPageTable:
     @property
     def page_sizes(self) -> int:
         """The sizes of entries, as a bitmap."""
-        return HUGE_ENTRY | HUGE_TABLE_PAGE if self.huge else U64_MAX & -SMALL_PAGE
+        return HUGE_ENTRY | HUGE_TABLE_PAGE if self.huge else (1 << LARGEST_SHIFT + 1) - SMALL_PAGE
 
     @property
     def aperture(self) -> tuple[int, int]:
