@@ -12,7 +12,7 @@ from viommu.selftest.mock import CACHE_ENTRIES, MockDevice, MockNested
 from viommu.selftest.page_table import MockPageTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from viommu.iommufd.user_memory import PageRun, UserProcess
     from viommu.objects.device import Device
@@ -136,13 +136,13 @@ def _frame(process: UserProcess, address: int) -> int:
     return frames(process, address, 1)[0]
 
 
-def _pins(process: UserProcess, address: int, count: int) -> Iterator[int | None]:
+def _pins(process: UserProcess, address: int, count: int) -> list[int | None]:
     """Count each page's pins, ours aside."""
     runs = pinned(process, address, count)
+    pins = [run.pins(index) for run in runs for index in range(run.count)]
     for run in runs:
-        run_pins = [run.pins(index) for index in range(run.count)]
         run.unpin(0, run.count)
-        yield from (None if pins is None else pins - 1 for pins in run_pins)
+    return [None if found is None else found - 1 for found in pins]
 
 
 def _bitmap(process: UserProcess, address: int, count: int) -> list[int]:
