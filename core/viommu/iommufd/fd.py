@@ -50,7 +50,7 @@ class IommuFd:
         self.explain = explain
 
     def ioctl(self, number: int, argument: int, process: UserProcess) -> int:
-        """Answer ioctl(2)."""
+        """Make an ioctl: 0 or more, or a negative errno."""
         try:
             return dispatch(self._table, self._last, vfio_compat.ioctl, self.context, process, number, argument)
         except KernelError as error:
