@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 Act = "Callable[[], object]"
 
 NESTED = struct.pack("<II", 0xBADBEEF, 0)
+SWALLOW = ("MOCK_DOMAIN",)
+"""An attach to an IOAS takes the next HWPT, or makes one, where one does not fit."""
+
 POINTS = 200
 """More failure points than any ioctl has."""
 
@@ -54,7 +57,7 @@ def calls(cmd: Callable[[Ground], object]) -> Callable[[Ground], Act]:
     return lambda ground: lambda: ground.client.call(cmd(ground))  # type: ignore[arg-type, return-value, type-var]
 
 
-def tests(op: int, number: str, *words: tuple[str, object]) -> Callable[[Ground], Act]:
+def operation(op: int, number: str, *words: tuple[str, object]) -> Callable[[Ground], Act]:
     def prepare(ground: Ground) -> Callable[[], object]:
         filled = [(code, getattr(ground, value) if isinstance(value, str) else value) for code, value in words]
         return lambda: ground.test(op, getattr(ground, number) if number else 0, *filled)  # type: ignore[arg-type]
@@ -104,7 +107,7 @@ SCENARIOS: dict[str, Callable[[Ground], Act]] = {
     ),
     "HWPT_INVALIDATE": calls(
         lambda g: uapi.HwptInvalidate.of(
-            hwpt_id=g.nested, data_type=SELFTEST_VIOMMU, entry_len=8, entry_num=1, data_uptr=DATA
+            hwpt_id=g.nested, data_type=SELFTEST_VIOMMU, entry_len=8, entry_num=1, data_uptr=DATA + PAGE
         ),
     ),
     "FAULT_QUEUE_ALLOC": calls(lambda _: uapi.FaultAlloc.of()),
@@ -126,16 +129,16 @@ SCENARIOS: dict[str, Callable[[Ground], Act]] = {
     ),
     "DESTROY": calls(lambda g: uapi.Destroy.of(id=g.other)),
     "DESTROY of a device's handle": calls(lambda g: uapi.Destroy.of(id=g.stdev)),
-    "MOCK_DOMAIN": tests(2, "ioas", ("I", 0), ("I", 0), ("I", 0)),
-    "MOCK_DOMAIN on an empty IOAS": tests(2, "other", ("I", 0), ("I", 0), ("I", 0)),
-    "MOCK_DOMAIN_REPLACE": tests(10, "stdev", ("I", "nested")),
-    "MOCK_DOMAIN_REPLACE by an IOAS": tests(10, "stdev", ("I", "other")),
-    "ADD_RESERVED": tests(1, "other", ("Q", PAGE), ("Q", PAGE)),
-    "CREATE_ACCESS": tests(5, "ioas", ("I", 0), ("I", 1)),
+    "MOCK_DOMAIN": operation(2, "ioas", ("I", 0), ("I", 0), ("I", 0)),
+    "MOCK_DOMAIN on an empty IOAS": operation(2, "other", ("I", 0), ("I", 0), ("I", 0)),
+    "MOCK_DOMAIN_REPLACE": operation(10, "stdev", ("I", "nested")),
+    "MOCK_DOMAIN_REPLACE by an IOAS": operation(10, "stdev", ("I", "other")),
+    "ADD_RESERVED": operation(1, "other", ("Q", PAGE), ("Q", PAGE)),
+    "CREATE_ACCESS": operation(5, "ioas", ("I", 0), ("I", 1)),
     "ACCESS_PAGES": pins_pages,
     "ACCESS_RW": reads_and_writes,
     "ACCESS_REPLACE_IOAS": replaces_the_ioas_of_an_access,
-    "TRIGGER_IOPF": tests(15, "", ("I", "device"), ("I", 0), ("I", 1), ("I", 1), ("Q", PAGE)),
+    "TRIGGER_IOPF": operation(15, "", ("I", "device"), ("I", 0), ("I", 1), ("I", 1), ("Q", PAGE)),
 }
 
 
@@ -150,8 +153,8 @@ def test_whatever_fails_inside_leaves_nothing_behind(name: str) -> None:
             act()  # type: ignore[operator]
         result = client.result
         if injection.happened:
-            assert result < 0, f"failure {nth} is swallowed"
-            assert not differences(before, state_of(client)), f"failure {nth} ({result}) leaves traces"
+            assert result < 0 or name in SWALLOW, f"failure {nth} is swallowed"
+            assert result >= 0 or not differences(before, state_of(client)), f"failure {nth} ({result}) leaves traces"
         client.close()
         assert not pins_of(client)
         assert client.process.account.pinned == 0

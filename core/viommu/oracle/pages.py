@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from itertools import count
-from typing import TYPE_CHECKING
 
 from attrs import define, field
 
 from viommu.addresses import PAGE_SIZE
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SCATTER = 2
 """Frames of ordinary pages lie this far apart: a real kernel promises nobody neighbours."""
@@ -18,9 +14,14 @@ SCATTER = 2
 
 @define(eq=False)
 class ReadLog:
-    """While ``entries`` is a list: every byte that is read, as (page, offset, length), in order."""
+    """What all pages of a recording share.
+
+    While ``entries`` is a list: every byte that is read, as (page, offset, length), in order. ``epoch`` counts how often
+    the program was found to have stored to its memory: what was known of contents before is worth nothing then.
+    """
 
     entries: list[tuple[Page, int, int]] | None = None
+    epoch: int = 0
 
 
 @define(eq=False, slots=True)
@@ -36,7 +37,8 @@ class Page:
     pin_count: int = 0
     data: bytearray | None = None
     known: bytearray | None = None
-    """Which bytes a recording has told (1) so far; what a program stores itself is not recorded."""
+    """Which bytes a recording has told (1) in this ``epoch``; what a program stores itself is not recorded."""
+    epoch: int = 0
 
     def read(self, offset: int, length: int) -> bytes:
         """Give bytes; those that nobody told read as zero."""
@@ -48,16 +50,14 @@ class Page:
         """Store bytes, which are known from now on."""
         if self.data is None or self.known is None:
             self.data, self.known = bytearray(PAGE_SIZE), bytearray(PAGE_SIZE)
+        if self.epoch != self.log.epoch:
+            self.known, self.epoch = bytearray(PAGE_SIZE), self.log.epoch
         self.data[offset : offset + len(data)] = data
         self.known[offset : offset + len(data)] = b"\1" * len(data)
 
     def is_known(self, offset: int) -> bool:
         """Say whether the byte is known."""
-        return self.known is not None and bool(self.known[offset])
-
-    def forget(self) -> None:
-        """Take every byte for unknown: the program may have stored there."""
-        self.known = None if self.data is None else bytearray(PAGE_SIZE)
+        return self.known is not None and self.epoch == self.log.epoch and bool(self.known[offset])
 
 
 class Frames:
@@ -110,12 +110,8 @@ class Backing:
         for index, page in self.pages.items():
             new = twin.page(index)
             if new is not None and page.data is not None and page.known is not None:
-                new.data, new.known = bytearray(page.data), bytearray(page.known)
+                new.data, new.known, new.epoch = bytearray(page.data), bytearray(page.known), page.epoch
         return twin
-
-    def touched(self) -> Iterator[Page]:
-        """Give the pages that exist."""
-        yield from self.pages.values()
 
     def _is_beyond(self, index: int) -> bool:
         return self.size is not None and index * PAGE_SIZE >= self.size
