@@ -5,7 +5,7 @@ import pytest
 from viommu.iommufd.user_memory import Account, User, UserPage
 from viommu.kernel_errors import BadAddress, NoMemory
 from viommu.objects.context import Accounting
-from viommu.objects.pages import UserPages
+from viommu.objects.pages import UserPages, move_all
 from viommu.oracle.processes import World
 
 PAGE = 4096
@@ -90,9 +90,21 @@ def test_pages_move_to_another_process_with_their_count() -> None:
     first, second = storage.source, World().process(0)
     second.account = Account(User())
     storage.hold(0, 3)
-    storage.move(second)
+    move_all([storage], second)
     assert (first.account.pinned, first.account.user.locked) == (0, 0)
     assert (second.account.pinned, second.account.user.locked) == (4, 4)
+
+
+def test_a_process_that_may_not_lock_so_much_gets_nothing() -> None:
+    small, large = pages(1, Accounting.USER), pages(4, Accounting.USER)
+    for storage in (small, large):
+        storage.hold(0, storage.count - 1)
+    other = World().process(0)
+    other.account = Account(limit=4)
+    with pytest.raises(NoMemory):
+        move_all([small, large], other)
+    assert (other.account.pinned, other.account.user.locked) == (0, 0)
+    assert [storage.source.account.pinned for storage in (small, large)] == [1, 4]
 
 
 def test_pinned_pages_are_read_and_written_across_their_ends() -> None:

@@ -78,6 +78,8 @@ class PagingHwpt(Hwpt):
         cls, context: Context, ioas: Ioas, device: PhysicalDevice, flags: DomainFlags, data: UserData | None = None
     ) -> PagingHwpt:
         """Make the driver's domain; it is not in the table, and follows nothing. Raises KernelError."""
+        if not device.iommu.driver.implements("viommu_alloc_paging"):
+            raise Unsupported(device.name, "driver", bound="one that makes page tables")
         domain: PagingDomain = device.iommu.driver.call("viommu_alloc_paging", device=device, flags=flags, data=data)
         return cls(
             context=context,

@@ -14,7 +14,7 @@ from viommu.objects.context import Accounting
 from viommu.objects.failure import allocation_point
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from viommu.iommufd.user_memory import Account, PageRun, UserProcess
 
@@ -122,12 +122,10 @@ class Pages:
             extent.run.write(at, data[done : done + size])
             done += size
 
-    def move(self, source: UserProcess) -> None:
-        """Let another process pay from now on. Raises NoMemory at its limit."""
-        pinned = sum(segment.last - segment.start + 1 for segment in self._segments)
-        charge(source.account, self.accounting, pinned)
-        charge(self.source.account, self.accounting, -pinned)
-        self.source = source
+    @property
+    def pinned(self) -> int:
+        """How many pages are pinned."""
+        return sum(segment.last - segment.start + 1 for segment in self._segments)
 
     def _pieces(self, start_byte: int, length: int) -> Iterator[tuple[Extent, int, int]]:
         """Cut bytes at the ends of extents: (extent, offset into its run, size)."""
@@ -246,16 +244,19 @@ class DmaBufPages(Pages):
     buffer: DmaBuf | None = None
     file_offset: int = 0
     revoked: bool = False
+    attached: bool = False
     unmappers: list[Callable[[], None]] = field(factory=list)
 
     def attach(self) -> None:
         """Begin to import. Raises NoDevice, Unsupported."""
         if self.buffer is not None:
             self.buffer.attach(self.revoke)
+            self.attached = True
 
     def detach(self) -> None:
-        """Stop importing."""
-        if self.buffer is not None:
+        """Stop importing, if that has not happened yet."""
+        if self.buffer is not None and self.attached:
+            self.attached = False
             self.buffer.detach(self.revoke)
 
     def revoke(self) -> None:
@@ -279,6 +280,23 @@ class DmaBufPages(Pages):
     def address(self, start_byte: int) -> int:
         """Say where a byte lies."""
         return self.file_offset + start_byte
+
+
+def move_all(storages: Iterable[Pages], process: UserProcess) -> None:
+    """Let another process pay for storages, and own them. Raises NoMemory at its limit; then nothing has changed."""
+    moving = [pages for pages in storages if pages.source is not process]
+    charged: list[Pages] = []
+    try:
+        for pages in moving:
+            charge(process.account, pages.accounting, pages.pinned)
+            charged.append(pages)
+    except BaseException:
+        for pages in charged:
+            charge(process.account, pages.accounting, -pages.pinned)
+        raise
+    for pages in moving:
+        charge(pages.source.account, pages.accounting, -pages.pinned)
+        pages.source = process
 
 
 def charge(account: Account, accounting: Accounting | None, pages: int) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
@@ -10,17 +11,14 @@ from viommu.iommufd.dispatch import Ioctl
 from viommu.iommufd.uapi import TestCmd
 from viommu.kernel_errors import BadAddress, Unsupported
 from viommu.selftest import access_ops, check_ops, device_ops, operands
+from viommu.selftest.access_file import AccessFile
 from viommu.selftest.operation import Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from viommu.iommufd.dispatch import Call
     from viommu.iommufd.uapi_struct import UapiStruct
-
-BODY = TestCmd.offsets["body"]
-
-S = TypeVar("S", bound="UapiStruct")
 
 
 @frozen
@@ -31,9 +29,12 @@ class Row:
     operands: type[UapiStruct]
     handler: Callable[[Operation[Any]], int | None]
     replies: bool = False
+    on_access: bool = False
+    """The command's ``id`` is the fd of an access."""
 
 
-REPLIES = True
+REPLIES = ON_ACCESS = True
+QUIET = False
 
 OPERATIONS = {
     1: Row("ADD_RESERVED", operands.Range, device_ops.add_reserved),
@@ -41,12 +42,12 @@ OPERATIONS = {
     3: Row("MD_CHECK_MAP", operands.CheckMap, check_ops.check_map),
     4: Row("MD_CHECK_REFS", operands.CheckRefs, check_ops.check_refs),
     5: Row("CREATE_ACCESS", operands.CreateAccess, access_ops.create, REPLIES),
-    6: Row("DESTROY_ACCESS_PAGES", operands.DestroyPages, access_ops.destroy_pages),
-    7: Row("ACCESS_PAGES", operands.AccessPages, access_ops.pin, REPLIES),
-    8: Row("ACCESS_RW", operands.AccessRw, access_ops.read_write),
+    6: Row("DESTROY_ACCESS_PAGES", operands.DestroyPages, access_ops.destroy_pages, QUIET, ON_ACCESS),
+    7: Row("ACCESS_PAGES", operands.AccessPages, access_ops.pin, REPLIES, ON_ACCESS),
+    8: Row("ACCESS_RW", operands.AccessRw, access_ops.read_write, QUIET, ON_ACCESS),
     9: Row("SET_TEMP_MEMORY_LIMIT", operands.MemoryLimit, check_ops.set_memory_limit),
     10: Row("MOCK_DOMAIN_REPLACE", operands.Replace, device_ops.replace, REPLIES),
-    11: Row("ACCESS_REPLACE_IOAS", operands.Replace, access_ops.replace),
+    11: Row("ACCESS_REPLACE_IOAS", operands.Replace, access_ops.replace, QUIET, ON_ACCESS),
     12: Row("MOCK_DOMAIN_FLAGS", operands.MockDomain, device_ops.mock_domain_flags, REPLIES),
     13: Row("DIRTY", operands.Dirty, check_ops.set_dirty, REPLIES),
     14: Row("MD_CHECK_IOTLB", operands.CheckEntry, check_ops.check_iotlb),
@@ -70,15 +71,39 @@ def run(call: Call[TestCmd]) -> int | None:
         raise Unsupported(call.cmd.kernel_name, "op", call.cmd.op, "a known operation")
     body = call.cmd.body
     operation = Operation(call, row.operands.decode(body[: row.operands.total]))
+    with _lock_of_target(operation, row):
+        return _run(operation, row)
+
+
+def _run(operation: Operation[Any], row: Row) -> int | None:
     result = row.handler(operation)
     if row.replies:
-        call.cmd.body = operation.body.encode() + body[row.operands.total :]
+        call = operation.call
+        call.cmd.body = operation.body.encode() + call.cmd.body[row.operands.total :]
         try:
             call.respond()
         except BadAddress:
             operation.undo()
             raise
     return result
+
+
+@contextmanager
+def _lock_of_target(operation: Operation[Any], row: Row) -> Iterator[None]:
+    """Hold the lock of the open file that an access belongs to, which may be another one than the ioctl's.
+
+    The ioctl's own is let go meanwhile, for two threads might take the two in different orders.
+    """
+    file = operation.process.file(operation.id) if row.on_access else None
+    if not isinstance(file, AccessFile) or file.context is operation.context:
+        yield
+        return
+    operation.context.lock.release()
+    try:
+        with file.context.lock:
+            yield
+    finally:
+        operation.context.lock.acquire()
 
 
 ROW = Ioctl("IOMMU_TEST_CMD", 0x3BA0, TestCmd, run, replies=False)

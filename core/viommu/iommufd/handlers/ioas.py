@@ -9,7 +9,7 @@ from viommu.iommufd.uapi import IovaRange, MapFlags
 from viommu.kernel_errors import BadAddress, BadFile, Invalid, MessageTooLong, Overflow
 from viommu.objects.intervals import U64_MAX, Range
 from viommu.objects.ioas import Ioas
-from viommu.objects.pages import DmaBuf, DmaBufPages
+from viommu.objects.pages import DmaBuf, DmaBufPages, move_all
 from viommu.ops import Prot, may_write
 
 if TYPE_CHECKING:
@@ -116,10 +116,8 @@ def change_process(call: Call[uapi.IoasChangeProcess]) -> None:
     spaces = [found for found in call.context.table if isinstance(found, Ioas)]
     for ioas in spaces:
         ioas.check_movable()
-    moved = {id(area.pages): area.pages for ioas in spaces for area in ioas.space.areas}
-    for pages in moved.values():
-        if pages.source is not call.process:
-            pages.move(call.process)
+    storages = {id(area.pages): area.pages for ioas in spaces for area in ioas.space.areas}
+    move_all(storages.values(), call.process)
 
 
 def _ioas(call: Call[Any], number: int, field: str = "ioas_id") -> Ioas:
