@@ -69,14 +69,48 @@ VALUES = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(-(2**70), 2**70),
-    st.sampled_from(["0x3b85", "0x3ba0", "ioctl", "read", "mmap", "poll", "maps", "memory", "EFAULT", "00" * 72, "ff" * 40]),
+    st.sampled_from(
+        ["0x3b85", "0x3ba0", "ioctl", "read", "mmap", "poll", "maps", "memory", "EFAULT", "00" * 72, "ff" * 40]
+    ),
     st.text(max_size=8),
     st.lists(st.integers(0, 1), max_size=2),
     st.just([{"start": "0x0", "end": hex(1 << 46), "prot": 3, "shared": True, "obj": "x"}]),
 )
 FIELDS = st.sampled_from(
-    "test seq proc call kind fd cmd name op size in out ret errno path flags probe ranges range full length addr "
-    "data_in data_out count fds offset prot child obj".split()
+    [
+        *(
+            "test",
+            "seq",
+            "proc",
+            "call",
+            "kind",
+            "fd",
+            "cmd",
+            "name",
+            "op",
+            "size",
+            "in",
+            "out",
+            "ret",
+            "errno",
+            "path",
+        ),
+        *(
+            "flags",
+            "probe",
+            "ranges",
+            "range",
+            "full",
+            "length",
+            "addr",
+            "data_in",
+            "data_out",
+            "count",
+            "fds",
+            "offset",
+        ),
+        *("prot", "child", "obj"),
+    ]
 )
 
 

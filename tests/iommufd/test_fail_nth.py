@@ -6,16 +6,17 @@ import struct
 from typing import TYPE_CHECKING
 
 import pytest
+
 from tests.iommufd.client import APERTURE, BUFFER, DATA, PAGE, SELFTEST_EVENTS, SELFTEST_VIOMMU, Client
 from tests.iommufd.state import differences, pins_of, state_of
-
 from viommu.iommufd import uapi
 from viommu.objects.failure import fail_nth
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Act = "Callable[[], object]"
+    from viommu.iommufd.uapi_struct import UapiStruct
+
 
 NESTED = struct.pack("<II", 0xBADBEEF, 0)
 SWALLOW = ("MOCK_DOMAIN",)
@@ -53,16 +54,16 @@ class Ground:
         return int(fd)
 
 
-def calls(cmd: Callable[[Ground], object]) -> Callable[[Ground], Act]:
-    return lambda ground: lambda: ground.client.call(cmd(ground))  # type: ignore[arg-type, return-value, type-var]
+def calls(cmd: Callable[[Ground], UapiStruct]) -> Callable[[Ground], Callable[[], object]]:
+    return lambda ground: lambda: ground.client.call(cmd(ground))
 
 
-def operation(op: int, number: str, *words: tuple[str, object]) -> Callable[[Ground], Act]:
+def operation(op: int, number: str, *words: tuple[str, int | str]) -> Callable[[Ground], Callable[[], object]]:
     def prepare(ground: Ground) -> Callable[[], object]:
         filled = [(code, getattr(ground, value) if isinstance(value, str) else value) for code, value in words]
-        return lambda: ground.test(op, getattr(ground, number) if number else 0, *filled)  # type: ignore[arg-type]
+        return lambda: ground.test(op, getattr(ground, number) if number else 0, *filled)
 
-    return prepare  # type: ignore[return-value]
+    return prepare
 
 
 def pins_pages(ground: Ground) -> Callable[[], object]:
@@ -80,7 +81,7 @@ def replaces_the_ioas_of_an_access(ground: Ground) -> Callable[[], object]:
     return lambda: ground.test(11, fd, ("I", ground.other))
 
 
-SCENARIOS: dict[str, Callable[[Ground], Act]] = {
+SCENARIOS: dict[str, Callable[[Ground], Callable[[], object]]] = {
     "IOAS_ALLOC": calls(lambda _: uapi.IoasAlloc.of()),
     "IOAS_ALLOW_IOVAS": calls(lambda g: uapi.IoasAllowIovas.of(ioas_id=g.other)),
     "IOAS_IOVA_RANGES": calls(lambda g: uapi.IoasIovaRanges.of(ioas_id=g.ioas, num_iovas=4, allowed_iovas=DATA)),
@@ -150,7 +151,7 @@ def test_whatever_fails_inside_leaves_nothing_behind(name: str) -> None:
         act = SCENARIOS[name](ground)
         before = state_of(client)
         with fail_nth(nth) as injection:
-            act()  # type: ignore[operator]
+            act()
         result = client.result
         if injection.happened:
             assert result < 0 or name in SWALLOW, f"failure {nth} is swallowed"

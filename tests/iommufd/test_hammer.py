@@ -14,10 +14,11 @@ import pytest
 from tests.iommufd.client import APERTURE, BUFFER, PAGE, SELFTEST_EVENTS, SELFTEST_VIOMMU, STRUCT, Client
 from tests.iommufd.state import pins_of, state_of
 from viommu.iommufd import uapi
-from viommu.iommufd.uapi_struct import UapiStruct
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from viommu.iommufd.uapi_struct import UapiStruct
 
 THREADS = 8
 LAST_ID = 40
@@ -107,7 +108,9 @@ CALLS: list[Callable[[Worker], object]] = [
 ]
 
 
-@pytest.mark.parametrize("seconds", [pytest.param(1, id="a second"), pytest.param(60, id="a minute", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "seconds", [pytest.param(1, id="a second"), pytest.param(60, id="a minute", marks=pytest.mark.long)]
+)
 def test_threads_on_one_open_file_break_nothing(seconds: int) -> None:
     client = Client()
     until = time.monotonic() + seconds

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from viommu.oracle.comparison import Case
 from viommu.oracle.recording import recordings_in
 from viommu.oracle.replay import replay
 from viommu.oracle.report import told_difference
 from viommu.oracle.subject import Subject
+
+if TYPE_CHECKING:
+    from viommu.oracle.comparison import Case
 
 DATA = Path(__file__).parents[1] / "data" / "oracle"
 

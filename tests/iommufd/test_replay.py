@@ -4,8 +4,6 @@ import errno
 import json
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from viommu.oracle.recording import Record
 from viommu.oracle.replay import replay
 from viommu.oracle.subject import Subject
@@ -14,8 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    import pytest
+
     from viommu.oracle.comparison import Case
     from viommu.oracle.processes import Process
+    from viommu.oracle.recording import Answer
 
 OPEN = {"call": "open", "path": "/dev/iommu", "flags": "0x2", "ret": 3, "errno": "0"}
 ALLOC = {"call": "ioctl", "fd": 3, "kind": "iommufd", "cmd": "0x3b81", "name": "IOMMU_IOAS_ALLOC", "size": 12}
@@ -28,10 +29,10 @@ class Parrot(Subject):
     def __init__(self, answer: Callable[[Process, int], int]) -> None:
         self.answer = answer
 
-    def open(self, path: str, flags: int, process: Process) -> Any:
+    def open(self, *_: object) -> object:
         return object()
 
-    def ioctl(self, process: Process, file: Any, number: int, argument: int) -> int:
+    def ioctl(self, process: Process, _file: object, _number: int, argument: int) -> int:
         return self.answer(process, argument)
 
 
@@ -80,10 +81,14 @@ def test_a_reply_that_the_kernel_did_not_write_is_told(tmp_path: Path) -> None:
 
 def test_no_answer_is_looked_at_before_the_call_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
-    answered = Record.answer.fget
-    assert answered is not None
-    monkeypatch.setattr(Record, "answer", property(lambda record: (looked.append("answer"), answered(record))[1]))
-    blob = Record.blob
+    answer_of, blob = vars(Record)["answer"].fget, Record.blob
+
+    def watched_answer(record: Record) -> Answer:
+        looked.append("answer")
+        told: Answer = answer_of(record)
+        return told
+
+    monkeypatch.setattr(Record, "answer", property(watched_answer))
 
     def watched_blob(record: Record, field: str) -> bytes:
         looked.append(field)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from typing import TYPE_CHECKING, Any
 
 from viommu.oracle.blobs import blob_of
@@ -230,7 +229,7 @@ def _compare_reply(record: Record, expected: bytes, ours: bytes, told: int) -> D
 
 
 def _compare_bitmap(record: Record, expected: bytes, ours: bytes, former: bytes) -> Difference | None:
-    """A bitmap is OR-ed into what the program had there: zeros, what was there before, or ones only; nobody recorded it."""
+    """A bitmap is OR-ed into what the program had there: zeros, what was there before, or ones. Nobody recorded it."""
     if not record.has("data_out"):
         return None
     before = former.ljust(len(ours), b"\0")
@@ -254,7 +253,6 @@ def _provide(process: Process, record: Record, blob: Blob) -> None:
             process.ensure(blob.address, blob.address + blob.length)
         process.former = process.read(blob.address, blob.length) or b""
         process.write(blob.address, bytes(len(process.former)))
-
 
 
 def _hexes(values: list[int]) -> str:

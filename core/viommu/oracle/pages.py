@@ -16,8 +16,8 @@ SCATTER = 2
 class ReadLog:
     """What all pages of a recording share.
 
-    While ``entries`` is a list: every byte that is read, as (page, offset, length), in order. ``epoch`` counts how often
-    the program was found to have stored to its memory: what was known of contents before is worth nothing then.
+    While ``entries`` is a list: every byte that is read, as (page, offset, length), in order. ``epoch`` counts how
+    often the program was found to have stored to its memory: what was known of contents before is worth nothing then.
     """
 
     entries: list[tuple[Page, int, int]] | None = None

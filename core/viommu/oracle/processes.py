@@ -201,7 +201,12 @@ class Process:
 
     def _default_page(self, address: int, write: bool) -> Page | None:
         index = address // PAGE_SIZE
-        if address < LOWEST_MAPPED or ARENA_END <= address < ARENA_GUARD or index in self.unmapped_pages or (write and index in self.read_only_pages):
+        if (
+            address < LOWEST_MAPPED
+            or ARENA_END <= address < ARENA_GUARD
+            or index in self.unmapped_pages
+            or (write and index in self.read_only_pages)
+        ):
             return None
         area = self._area_at(address)
         return self._anonymous.page(index) if area is None else area.page(address)

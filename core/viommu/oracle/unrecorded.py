@@ -103,7 +103,6 @@ class Unrecorded:
         return Answer.of(self._subject.read(process, self._file(process, record), ARENA, 8))
 
 
-
 _LATE: Mapping[str, Callable[[Unrecorded, Process, Record], Answer]] = {
     "dup_alloc": Unrecorded.dup_alloc,
     "lseek": Unrecorded.lseek,
