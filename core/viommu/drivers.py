@@ -89,6 +89,18 @@ class BoundDriver:
         """Tell plugins of something on the control path. Raises DriverBug."""
         self._ask("viommu_observe", event=event, facts=facts)
 
+    def implements(self, hook: str) -> bool:
+        """Say whether the driver has the hook."""
+        return any(not (impl.wrapper or impl.hookwrapper) for impl in getattr(self._manager.hook, hook).get_hookimpls())
+
+    def call(self, hook: str, **arguments: object) -> Any:  # noqa: ANN401 - each hook has its own type
+        """Call a hook of the driver face that owes a value. Raises KernelError, DriverBug."""
+        return self._call(hook, **arguments)
+
+    def ask(self, hook: str, **arguments: object) -> Any:  # noqa: ANN401 - each hook has its own type
+        """Call a hook of the driver face that may answer None, or is not there. Raises KernelError, DriverBug."""
+        return self._ask(hook, **arguments)
+
     def _call(self, hook: str, **arguments: object) -> Any:  # noqa: ANN401 - each hook has its own type
         value = self._ask(hook, **arguments)
         if value is None:

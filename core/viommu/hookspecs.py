@@ -13,12 +13,28 @@ import pluggy
 from attrs import field, frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from viommu._engine import Context
     from viommu.faults import ConfigurationLog, Fault, Refusal, Report
     from viommu.layout import Descriptor
     from viommu.memory import PhysicalMemory
+    from viommu.objects.hw_queue import HwQueue
+    from viommu.objects.physical import PhysicalDevice
+    from viommu.objects.vdevice import Vdevice
+    from viommu.objects.viommu import Viommu
+    from viommu.ops import (
+        DeviceFacts,
+        DirtyBitmap,
+        DomainFlags,
+        HwInfo,
+        NestedDomain,
+        PageFault,
+        PagingDomain,
+        ReservedRegion,
+        UserArray,
+        UserData,
+    )
     from viommu.platform import Completion, PageRequest, Platform, RequestKind
     from viommu.stale import StaleUse
 
@@ -217,4 +233,340 @@ def viommu_log_line(line: str) -> tuple[str, bytes] | None:
     Returns:  (kind, bytes in memory order) for `viommu_decode`; None where the line is not this driver's. A line
               that belongs to an event which several lines tell is given together with those, joined by newlines.
     Raises:   nothing.
+    """
+
+
+# --- The driver face: what a host kernel's IOMMU driver does for iommufd. A driver that has it gives
+# `viommu_device_facts` and `viommu_alloc_paging` at least; what it does not give, its users are told EOPNOTSUPP.
+# "The context" is the open file; its lock is held wherever a hook says nothing else. A hook refuses by raising a
+# `viommu.kernel_errors.KernelError`; anything foreign that it raises is a DriverBug.
+
+# alloc
+
+
+@hookspec(firstresult=True)
+def viommu_device_facts(device: PhysicalDevice) -> DeviceFacts | None:
+    """Say what a device and its IOMMU can do.
+
+    When:     at bind, attach, HWPT_ALLOC and GET_HW_INFO.
+    Given:    a device of this driver.
+    Owes:     the same facts as long as the device exists.
+    Returns:  DeviceFacts.
+    Raises:   nothing.
+    Kernel:   iommu_ops.capable, probe_device, dev->iommu->max_pasids
+    """
+
+
+@hookspec(firstresult=True)
+def viommu_reserved_regions(device: PhysicalDevice) -> Sequence[ReservedRegion] | None:
+    """Name the IOVAs that mappings must leave to the device.
+
+    When:     when the device is attached to a paging HWPT.
+    Given:    a device of this driver.
+    Owes:     the same regions each time.
+    Returns:  ReservedRegions; None stands for none.
+    Raises:   nothing.
+    Kernel:   iommu_ops.get_resv_regions
+    """
+
+
+@hookspec(firstresult=True)
+def viommu_hw_info(device: PhysicalDevice, data_type: int) -> HwInfo | None:
+    """Show the registers that a guest's driver needs to know.
+
+    When:     once per GET_HW_INFO.
+    Given:    ``data_type`` 0 for the driver's usual one, else the type that is asked for.
+    Owes:     registers as the hardware has them, unfiltered.
+    Returns:  HwInfo, its type not 0.
+    Raises:   Unsupported for a type that this hardware does not have.
+    Kernel:   iommu_ops.hw_info
+    """
+
+
+@hookspec(firstresult=True)
+def viommu_alloc_paging(device: PhysicalDevice, flags: DomainFlags, data: UserData | None) -> PagingDomain | None:
+    """Make an empty page table that the device can be attached to.
+
+    When:     HWPT_ALLOC on an IOAS, and attach to an IOAS with no HWPT that fits.
+    Given:    flags that the core knows; driver data, or None.
+    Owes:     a domain with no mapping, attached to nothing. With DIRTY_TRACKING in ``flags``, a domain whose
+              ``dirty_tracking`` is true.
+    Returns:  a PagingDomain.
+    Raises:   Unsupported (flags, data type), Invalid, BadAddress (data), NoMemory.
+    Kernel:   iommu_ops.domain_alloc_paging_flags
+    """
+
+
+@hookspec(firstresult=True)
+def viommu_alloc_nested(
+    device: PhysicalDevice, parent: PagingDomain, flags: DomainFlags, data: UserData
+) -> NestedDomain | None:
+    """Make a nested domain directly on a parent, with no vIOMMU.
+
+    When:     HWPT_ALLOC on a paging HWPT. A driver without it has vIOMMUs only.
+    Given:    a parent of the same driver that was made with NEST_PARENT; data, never None.
+    Owes:     what user space gave, checked as far as the kernel's driver checks it.
+    Returns:  a NestedDomain.
+    Raises:   Unsupported, Invalid, BadAddress.
+    Kernel:   iommu_ops.domain_alloc_nested
+    """
+
+
+@hookspec(firstresult=True)
+def viommu_free_domain(domain: PagingDomain | NestedDomain) -> None:
+    """Free a domain.
+
+    When:     the HWPT is destroyed.
+    Given:    a domain that nothing is attached to, and in which nothing is mapped.
+    Owes:     no trace of it in hardware.
+    Returns:  None.
+    Raises:   nothing.
+    Kernel:   iommu_domain_ops.free
+    """
+
+
+@hookspec(firstresult=True)
+def viommu_supports(device: PhysicalDevice, viommu_type: int) -> bool | None:
+    """Say whether a vIOMMU of this type can be made for the device.
+
+    When:     VIOMMU_ALLOC, before the parent is looked at.
+    Given:    a type that is not 0.
+    Owes:     no side effects.
+    Returns:  True or False; None stands for False.
+    Raises:   nothing.
+    Kernel:   iommu_ops.get_viommu_size
+    """
+
+
+@hookspec(firstresult=True)
+def viommu_init(viommu: Viommu, parent: PagingDomain, data: UserData | None) -> None:
+    """Make a vIOMMU: a slice of the hardware, standing on its parent.
+
+    When:     VIOMMU_ALLOC.
+    Given:    an object that has its type, device's IOMMU and parent; ``viommu.data`` is the driver's to set.
+    Owes:     all or nothing: if it raises, `viommu_destroy` is not called.
+    Returns:  None.
+    Raises:   Invalid, BadAddress, Unsupported, NoSpace.
+    Kernel:   iommu_ops.viommu_init
+    """
+
+
+@hookspec(firstresult=True)
+def viommu_destroy(viommu: Viommu) -> None:
+    """Take a vIOMMU down.
+
+    When:     it is destroyed, before its parent is let go.
+    Given:    a vIOMMU that nobody uses.
+    Owes:     what `viommu_init` took is free again, mmap regions included.
+    Returns:  None.
+    Raises:   nothing.
+    Kernel:   iommufd_viommu_ops.destroy
+    """
+
+
+@hookspec(firstresult=True)
+def viommu_alloc_nested_on(viommu: Viommu, flags: DomainFlags, data: UserData) -> NestedDomain | None:
+    """Make a nested domain on a vIOMMU.
+
+    When:     HWPT_ALLOC on a vIOMMU.
+    Given:    a live vIOMMU; data, never None.
+    Owes:     what user space gave, checked as far as the kernel's driver checks it.
+    Returns:  a NestedDomain.
+    Raises:   Unsupported, Invalid, BadAddress, IoError.
+    Kernel:   iommufd_viommu_ops.alloc_domain_nested
+    """
+
+
+@hookspec(firstresult=True)
+def viommu_vdevice_init(vdevice: Vdevice) -> None:
+    """Let a device be known by its virtual id.
+
+    When:     VDEVICE_ALLOC.
+    Given:    a vDEVICE with its vIOMMU, device and ``virt_id``; the vIOMMU does not find it by that id yet.
+    Owes:     all or nothing: if it raises, `viommu_vdevice_destroy` is not called.
+    Returns:  None.
+    Raises:   Unsupported, Invalid, NoSpace.
+    Kernel:   iommufd_viommu_ops.vdevice_init
+    """
+
+
+@hookspec(firstresult=True)
+def viommu_vdevice_destroy(vdevice: Vdevice) -> None:
+    """Forget a virtual id.
+
+    When:     the vDEVICE is destroyed, or its device is unbound.
+    Given:    a vDEVICE that `viommu_vdevice_init` has made; its device may still be attached.
+    Owes:     the id matches no invalidation any more.
+    Returns:  None.
+    Raises:   nothing.
+    Kernel:   iommufd_vdevice.destroy
+    """
+
+
+# attach
+
+
+@hookspec(firstresult=True)
+def viommu_attach(
+    device: PhysicalDevice,
+    pasid: int,
+    domain: PagingDomain | NestedDomain,
+    old: PagingDomain | NestedDomain | None,
+) -> None:
+    """Let a domain govern a device's DMA.
+
+    When:     attach, and replace (``old`` is what governs now).
+    Given:    ``pasid`` 0 for DMA without PASID.
+    Owes:     no moment in which DMA reaches anything but ``old``'s or ``domain``'s memory. If it raises, ``old``
+              still governs, or the device is blocked.
+    Returns:  None.
+    Raises:   Invalid where the domain does not fit the device (an IOAS then tries its next HWPT), NotThere where a
+              vDEVICE is missing, NoMemory, Busy.
+    Kernel:   iommu_domain_ops.attach_dev, set_dev_pasid
+    """
+
+
+@hookspec(firstresult=True)
+def viommu_detach(device: PhysicalDevice, pasid: int, old: PagingDomain | NestedDomain) -> None:
+    """Block a device's DMA, or that of one PASID.
+
+    When:     detach, and unbind.
+    Given:    what `viommu_attach` attached last.
+    Owes:     nothing reaches memory any more.
+    Returns:  None.
+    Raises:   nothing.
+    Kernel:   iommu_ops.blocked_domain
+    """
+
+
+@hookspec(firstresult=True)
+def viommu_reset(device: PhysicalDevice) -> None:
+    """Take note that a device was reset.
+
+    When:     a function-level reset.
+    Given:    a device in any state.
+    Owes:     its device TLB counts as empty; attachments stay.
+    Returns:  None.
+    Raises:   nothing.
+    Kernel:   pci_dev_reset_iommu_prepare
+    """
+
+
+# vqueue
+
+
+@hookspec(firstresult=True)
+def viommu_supports_hw_queue(viommu: Viommu, queue_type: int) -> bool | None:
+    """Say whether the vIOMMU can have hardware queues of this type.
+
+    When:     HW_QUEUE_ALLOC.
+    Given:    a type that is not 0.
+    Owes:     no side effects.
+    Returns:  True or False; None stands for False.
+    Raises:   nothing.
+    Kernel:   iommufd_viommu_ops.get_hw_queue_size
+    """
+
+
+@hookspec(firstresult=True)
+def viommu_hw_queue_init(queue: HwQueue, index: int, base_pa: int) -> None:
+    """Give the guest a hardware queue.
+
+    When:     HW_QUEUE_ALLOC, once its memory is pinned and known to be contiguous.
+    Given:    a queue with its vIOMMU, type, length and IOVA; ``index`` is as user space gave it.
+    Owes:     all or nothing: if it raises, `viommu_hw_queue_destroy` is not called.
+    Returns:  None.
+    Raises:   Invalid (index, length, alignment), Exists (index taken), IoError (an earlier queue is missing).
+    Kernel:   iommufd_viommu_ops.hw_queue_init_phys
+    """
+
+
+@hookspec(firstresult=True)
+def viommu_hw_queue_destroy(queue: HwQueue) -> None:
+    """Take a hardware queue away.
+
+    When:     the HW_QUEUE is destroyed, before its memory is unpinned.
+    Given:    a queue that no other depends on.
+    Owes:     hardware reads its memory no more.
+    Returns:  None.
+    Raises:   nothing.
+    Kernel:   iommufd_hw_queue.destroy
+    """
+
+
+# invalidate
+
+
+@hookspec(firstresult=True)
+def viommu_invalidate(viommu: Viommu, requests: UserArray) -> bool | None:
+    """Forget the translations that the guest has asked to drop.
+
+    When:     once per HWPT_INVALIDATE of a vIOMMU, with the whole batch.
+    Given:    a live vIOMMU; ``requests`` are the guest's own bytes.
+    Owes:     requests run in order, and ``requests.done`` says how many did, also where it raises. Device TLBs are
+              entries of their own.
+    Returns:  True.
+    Raises:   Invalid, Unsupported, BadAddress, TooBig, IoError.
+    Kernel:   iommufd_viommu_ops.cache_invalidate
+    """
+
+
+@hookspec(firstresult=True)
+def viommu_invalidate_nested(domain: NestedDomain, requests: UserArray) -> bool | None:
+    """Forget translations of one nested domain.
+
+    When:     once per HWPT_INVALIDATE of a nested HWPT.
+    Given:    a live domain; ``requests`` are the guest's own bytes.
+    Owes:     as `viommu_invalidate`.
+    Returns:  True.
+    Raises:   as `viommu_invalidate`.
+    Kernel:   iommu_domain_ops.cache_invalidate_user
+    """
+
+
+# fault
+
+
+@hookspec(firstresult=True)
+def viommu_page_response(device: PhysicalDevice, fault: PageFault, success: bool) -> None:
+    """Answer a page request group of a device.
+
+    When:     user space writes a response to a FAULT, or the core answers for it. No lock is held.
+    Given:    the last request of the group.
+    Owes:     the response reaches the device.
+    Returns:  None.
+    Raises:   nothing.
+    Kernel:   iommu_ops.page_response
+    """
+
+
+# dirty
+
+
+@hookspec(firstresult=True)
+def viommu_set_dirty_tracking(domain: PagingDomain, enable: bool) -> bool | None:
+    """Switch dirty tracking.
+
+    When:     HWPT_SET_DIRTY_TRACKING. The core clears all marks before it enables.
+    Given:    a domain whose ``dirty_tracking`` is true.
+    Owes:     writes by DMA are noted from now on, or no more; marks stay when it is switched off.
+    Returns:  True.
+    Raises:   NoMemory.
+    Kernel:   iommu_dirty_ops.set_dirty_tracking
+    """
+
+
+@hookspec(firstresult=True)
+def viommu_read_dirty(
+    domain: PagingDomain, iova: int, length: int, clear: bool, bitmap: DirtyBitmap | None
+) -> bool | None:
+    """Report what DMA wrote to.
+
+    When:     HWPT_GET_DIRTY_BITMAP, once for each mapping in its range; and when tracking is enabled (no bitmap).
+    Given:    a range in which everything is mapped.
+    Owes:     ``bitmap.mark`` for each entry of the page table that is marked dirty, whole entries; the marks are
+              gone afterwards where ``clear``.
+    Returns:  True.
+    Raises:   Invalid where tracking is off and there is a bitmap.
+    Kernel:   iommu_dirty_ops.read_and_clear_dirty
     """

@@ -10,6 +10,7 @@ import structlog
 
 from viommu.cli.decode import decode
 from viommu.cli.drivers import drivers
+from viommu.cli.oracle import oracle
 from viommu.cli.replay import replay
 from viommu.cli.walk import walk
 
@@ -27,5 +28,5 @@ def app(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (decode, drivers, replay, walk):
+for command in (decode, drivers, oracle, replay, walk):
     app.add_command(command)

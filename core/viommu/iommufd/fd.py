@@ -1,0 +1,81 @@
+"""An open /dev/iommu.
+
+The public call is
+
+    IommuFd.ioctl(number: int, argument: int, process: UserProcess) -> int
+
+``argument`` is the user address of the structure in ``process`` (or the plain integer that some VFIO ioctls take).
+The answer is what the system call would return: 0 or more, or a negative errno. No KernelError leaves it; `explain`
+is told each. A DriverBug does leave it: that is no answer of a kernel.
+
+`read`, `write`, `poll`, `mmap` and `release` are those of the file; `IommuFd` is a `UserFile`.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from viommu.iommufd import vfio_compat
+from viommu.iommufd.dispatch import dispatch
+from viommu.iommufd.handlers import TABLE
+from viommu.kernel_errors import KernelError
+from viommu.objects.context import Accounting, Context
+from viommu.objects.mmap import RegisterMapping
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from viommu.iommufd.dispatch import AnyIoctl
+    from viommu.iommufd.user_memory import UserProcess
+
+POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM = 0x1, 0x4, 0x40, 0x100
+ALWAYS_READY = POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM
+
+
+class IommuFd:
+    """One open file. ``vfio``: it was opened as /dev/vfio/vfio, and counts pinned pages against the process."""
+
+    def __init__(
+        self,
+        ioctls: Iterable[AnyIoctl] = (),
+        *,
+        vfio: bool = False,
+        explain: Callable[[KernelError], None] | None = None,
+    ) -> None:
+        """Open it. ``ioctls`` are rows that a driver adds to the table, as a test kernel does."""
+        self.context = Context(Accounting.MM if vfio else Accounting.USER)
+        self._table = TABLE | {row.number & 0xFF: row for row in ioctls}
+        self._last = max(self._table)
+        self.explain = explain
+
+    def ioctl(self, number: int, argument: int, process: UserProcess) -> int:
+        """Make an ioctl: 0 or more, or a negative errno."""
+        try:
+            return dispatch(self._table, self._last, vfio_compat.ioctl, self.context, process, number, argument)
+        except KernelError as error:
+            if self.explain is not None:
+                self.explain(error)
+            return -error.code
+
+    def read(self, process: UserProcess, address: int, count: int, position: int = 0) -> int:  # noqa: ARG002
+        """Answer read: this file has no such operation."""
+        return -errno.EINVAL
+
+    write = read
+
+    def poll(self, events: int = 0xFFFF) -> int:
+        """Answer poll: a file without a poll operation is always ready."""
+        return ALWAYS_READY & events
+
+    def mmap(self, length: int, prot: int, flags: int, offset: int) -> RegisterMapping | int:
+        """Answer mmap: a mapping of registers, or a negative errno."""
+        with self.context.lock:
+            region = self.context.offsets.check(length, prot, flags, offset)
+            if isinstance(region, int):
+                return region
+            return RegisterMapping.of(self.context, region)
+
+    def release(self) -> None:
+        """Take note that the last fd is closed: everything goes, but what event and access fds still need."""
+        self.context.release()

@@ -1,0 +1,217 @@
+"""This process as the one that makes ioctls: its own addresses, its own fds."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import resource
+import stat
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from attrs import define, field
+
+from viommu.addresses import PAGE_SIZE
+from viommu.iommufd.user_memory import Account, UserFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from viommu.backing import View
+    from viommu.iommufd.user_memory import PageRun
+    from viommu.memory import PhysicalMemory
+
+CAP_IPC_LOCK, CAP_SYS_RESOURCE = 14, 24
+USER_END = 1 << 47
+
+
+@define(eq=False)
+class PinnedView:
+    """A view of physical memory that stays as long as any page of it is pinned."""
+
+    memory: PhysicalMemory
+    view: View
+    pages: int
+
+    def unpin(self, pa: int, count: int) -> None:
+        """Undo the pin of pages; the view goes with the last."""
+        self.memory.unpin(pa, count * PAGE_SIZE)
+        self.pages -= count
+        if not self.pages:
+            self.memory.release(self.view)
+
+
+@define(eq=False)
+class LocalRun:
+    """Physically contiguous pages of this process or of a file, pinned (a `PageRun`)."""
+
+    pinned: PinnedView
+    pa: int
+    count: int
+
+    @property
+    def frame(self) -> int:
+        """Physical page number of the first page."""
+        return self.pa // PAGE_SIZE
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Give bytes, from an offset into the run."""
+        return self.pinned.memory.read(self.pa + offset, length) or bytes(length)
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Store bytes at an offset into the run."""
+        self.pinned.memory.write(self.pa + offset, data)
+
+    def pins(self, index: int) -> int | None:
+        """Count the pins of one page."""
+        return self.pinned.memory.pins(self.pa + index * PAGE_SIZE)
+
+    def unpin(self, index: int, count: int) -> None:
+        """Undo the pin of these pages."""
+        self.pinned.unpin(self.pa + index * PAGE_SIZE, count)
+
+
+@define(eq=False)
+class LocalFile:
+    """A regular file or memfd of this process, as IOAS_MAP_FILE takes it (a `PinnableFile`)."""
+
+    memory: PhysicalMemory
+    fd: int
+
+    def pin(self, offset: int, count: int, write: bool) -> Sequence[PageRun] | None:
+        """Pin pages; None beyond the end of the file."""
+        if offset + count * PAGE_SIZE > -(-os.fstat(self.fd).st_size // PAGE_SIZE) * PAGE_SIZE:
+            return None
+        return _pinned(self.memory, self.memory.add_file(self.fd, offset, count * PAGE_SIZE, writable=write))
+
+
+@define(eq=False)
+class LocalProcess:
+    """This process. What it maps for DMA has to stay mapped until it is unmapped from the IOAS again.
+
+    Files that iommufd makes are kept in ``files``; their numbers are real fds that poll readable while something waits.
+    """
+
+    memory: PhysicalMemory
+    account: Account = field(factory=lambda: own_account())  # noqa: PLW0108 - defined below
+    files: dict[int, UserFile] = field(factory=dict)
+    alive: bool = True
+    _memory_fd: int = field(factory=lambda: os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC))
+
+    def read(self, address: int, length: int) -> bytes | None:
+        """Copy from this process's memory, if it is there."""
+        if not 0 <= address <= USER_END - length:
+            return None
+        try:
+            data = os.pread(self._memory_fd, length, address)
+        except OSError:
+            return None
+        return data if len(data) == length else None
+
+    def write(self, address: int, data: bytes) -> bool:
+        """Copy to this process's memory, if it is there and writable."""
+        if not 0 <= address <= USER_END - len(data):
+            return False
+        source = ctypes.create_string_buffer(data, len(data)) if data else None
+        if source is None:
+            return True
+        ours, theirs = _Iovec(ctypes.addressof(source), len(data)), _Iovec(address, len(data))
+        done: int = _libc.process_vm_writev(os.getpid(), ctypes.byref(ours), 1, ctypes.byref(theirs), 1, 0)
+        return done == len(data)
+
+    def pin(self, address: int, count: int, write: bool) -> Sequence[PageRun] | None:
+        """Pin pages that are mapped with the right."""
+        length = count * PAGE_SIZE
+        if not _is_mapped(address, address + length, write=write):
+            return None
+        pages = np.ctypeslib.as_array((ctypes.c_ubyte * length).from_address(address))
+        return _pinned(self.memory, self.memory.add_buffer(pages, writable=write))
+
+    def file(self, fd: int) -> Any | None:  # noqa: ANN401 - whatever the fd refers to
+        """Give what an fd refers to."""
+        if fd in self.files:
+            return self.files[fd]
+        try:
+            status = os.fstat(fd)
+        except OSError:
+            return None
+        return LocalFile(self.memory, fd) if stat.S_ISREG(status.st_mode) else status
+
+    def install(self, file: UserFile) -> int:
+        """Give a file an fd: its own where it can be polled, else one that only stands for it."""
+        fileno = getattr(file, "fileno", None)
+        fd: int = fileno() if callable(fileno) else os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self.files[fd] = file
+        return fd
+
+    def uninstall(self, fd: int) -> None:
+        """Forget an fd."""
+        file = self.files.pop(fd)
+        if not hasattr(file, "fileno"):
+            os.close(fd)
+
+    def close(self, fd: int) -> int:
+        """Close an fd of `install`: 0, or a negative errno."""
+        if fd not in self.files:
+            return -errno.EBADF
+        file = self.files[fd]
+        self.uninstall(fd)
+        file.release()
+        return 0
+
+
+class _Iovec(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.process_vm_writev.restype = ctypes.c_ssize_t
+
+
+def own_account() -> Account:
+    """Say what this process may: its memory lock limit and its capabilities."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    capabilities = _own_capabilities()
+    return Account(
+        limit=None if limit == resource.RLIM_INFINITY else limit // PAGE_SIZE,
+        ipc_lock=bool(capabilities >> CAP_IPC_LOCK & 1),
+        sys_resource=bool(capabilities >> CAP_SYS_RESOURCE & 1),
+    )
+
+
+def _own_capabilities() -> int:
+    with open("/proc/self/status", encoding="ascii", errors="replace") as status:  # noqa: PTH123
+        for line in status:
+            if line.startswith("CapEff:"):
+                return int(line.split()[1], 16)
+    return 0
+
+
+def _pinned(memory: PhysicalMemory, view: View) -> list[PageRun]:
+    pinned = PinnedView(memory, view, view.length // PAGE_SIZE)
+    runs: list[PageRun] = []
+    for pa, length in view.runs():
+        memory.pin(pa, length)
+        runs.append(LocalRun(pinned, pa, length // PAGE_SIZE))
+    return runs
+
+
+def _is_mapped(start: int, end: int, *, write: bool) -> bool:
+    """Say whether [start, end) is mapped in this process, with the right, without a hole."""
+    for first, last, rights in _mappings():
+        if first <= start < last:
+            if rights[0] != "r" or (write and rights[1] != "w"):
+                return False
+            start = last
+            if start >= end:
+                return True
+    return False
+
+
+def _mappings() -> Iterator[tuple[int, int, str]]:
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:  # noqa: PTH123
+        for line in maps:
+            span, rights, _ = line.split(maxsplit=2)
+            first, _, last = span.partition("-")
+            yield int(first, 16), int(last, 16), rights

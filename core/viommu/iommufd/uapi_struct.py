@@ -1,0 +1,90 @@
+"""How structures of the uAPI are declared: names and types in the header's order, nothing twice."""
+
+# ruff: noqa: PYI042 - the names of C types
+from __future__ import annotations
+
+import struct
+from operator import itemgetter
+from typing import Any, ClassVar, Self, TypeAlias
+
+u8: TypeAlias = int
+u16: TypeAlias = int
+u32: TypeAlias = int
+s32: TypeAlias = int
+u64: TypeAlias = int
+bytes3: TypeAlias = bytes
+bytes16: TypeAlias = bytes
+bytes24: TypeAlias = bytes
+bytes32: TypeAlias = bytes
+bytes48: TypeAlias = bytes
+
+FORMATS = {"u8": "B", "u16": "H", "u32": "I", "s32": "i", "u64": "Q"}
+
+
+class UapiStruct:
+    """A structure, declared by annotated names; ``last`` is the last field that a caller must give."""
+
+    kernel_name: ClassVar[str]
+    total: ClassVar[int]
+    least: ClassVar[int]
+    names: ClassVar[tuple[str, ...]]
+    offsets: ClassVar[dict[str, int]]
+    types: ClassVar[dict[str, str]]
+    _packer: ClassVar[struct.Struct]
+    _values: ClassVar[Any]
+
+    def __init_subclass__(cls, name: str, last: str | None = None) -> None:
+        """Compute sizes and offsets. Raises TypeError where a field is not aligned as C would have it."""
+        super().__init_subclass__()
+        cls.kernel_name = name
+        cls.types = {key: kind for key, kind in cls.__annotations__.items() if not kind.startswith("ClassVar")}
+        cls.names = tuple(cls.types)
+        formats = [_format(kind) for kind in cls.types.values()]
+        cls._packer = struct.Struct("<" + "".join(formats))
+        cls.offsets = {}
+        offset = 0
+        for field, code in zip(cls.names, formats, strict=True):
+            size = struct.calcsize("<" + code)
+            if not code.endswith("s") and offset % size:
+                raise TypeError(f"{name}.{field} lies at {offset}, not at a multiple of {size}")
+            cls.offsets[field] = offset
+            offset += size
+        cls.total = offset
+        cls.least = offset if last is None else cls._end_of(last)
+        first, *others = cls.names
+        cls._values = itemgetter(first, *(others or [first]))  # of a lone name it would give no tuple
+
+    @classmethod
+    def _end_of(cls, field: str) -> int:
+        return cls.offsets[field] + struct.calcsize("<" + _format(cls.types[field]))
+
+    @classmethod
+    def decode(cls, raw: bytes) -> Self:
+        """Read a structure from its bytes; ``raw`` is that long."""
+        new = cls.__new__(cls)
+        new.__dict__.update(zip(cls.names, cls._packer.unpack(raw), strict=True))
+        return new
+
+    @classmethod
+    def of(cls, **values: int | bytes) -> Self:
+        """Make a structure; what is not given is zero, ``size`` is the whole. Raises AttributeError."""
+        unknown = values.keys() - cls.types.keys()
+        if unknown:
+            raise AttributeError(f"{cls.kernel_name} has no {', '.join(sorted(unknown))}")
+        new = cls.decode(bytes(cls.total))
+        if "size" in cls.types:
+            values.setdefault("size", cls.total)
+        new.__dict__.update(values)
+        return new
+
+    def encode(self) -> bytes:
+        """Give the bytes."""
+        return self._packer.pack(*self._values(self.__dict__)[: len(self.names)])
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={self.__dict__[name]!r}" for name in self.names)
+        return f"{type(self).__name__}({shown})"
+
+
+def _format(kind: str) -> str:
+    return FORMATS.get(kind) or f"{int(kind.removeprefix('bytes'))}s"

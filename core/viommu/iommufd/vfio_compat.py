@@ -1,0 +1,213 @@
+"""The ioctls of VFIO's type-1 container, on any iommufd: for programs that know no iommufd.
+
+They work on the IOAS that IOMMU_VFIO_IOAS chose (``context.compat``).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from viommu.addresses import PAGE_SIZE
+from viommu.iommufd.uapi_struct import UapiStruct, u32, u64
+from viommu.kernel_errors import BadAddress, Invalid, NoDevice, NotAnIoctl
+from viommu.objects.intervals import U64_MAX
+from viommu.objects.ioas import checked_last
+from viommu.ops import Prot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import TypeVar
+
+    from viommu.iommufd.user_memory import UserProcess
+    from viommu.kernel_errors import KernelError
+    from viommu.objects.context import Context
+    from viommu.objects.ioas import Ioas
+
+    S = TypeVar("S", bound=UapiStruct)
+
+API_VERSION = 0
+TYPE1, TYPE1_V2, DMA_COHERENT, UNMAP_ALL = 1, 3, 4, 9
+MAP_READ, MAP_WRITE = 1, 2
+UNMAP_FLAG_ALL = 2
+INFO_PAGE_SIZES, INFO_CAPABILITIES = 1, 2
+CAP_IOVA_RANGE, CAP_DMA_AVAILABLE = 1, 3
+CAP_VERSION = 1
+LEAST_INFO = 16
+"""A program of old times asks for the head up to the page sizes."""
+
+
+class Info(UapiStruct, name="vfio_iommu_type1_info"):
+    """The head of GET_INFO; capabilities follow it."""
+
+    argsz: u32
+    flags: u32
+    iova_pgsizes: u64
+    cap_offset: u32
+    pad: u32
+
+
+class Map(UapiStruct, name="vfio_iommu_type1_dma_map"):
+    """Map user memory."""
+
+    argsz: u32
+    flags: u32
+    vaddr: u64
+    iova: u64
+    size: u64
+
+
+class Unmap(UapiStruct, name="vfio_iommu_type1_dma_unmap"):
+    """Unmap IOVAs."""
+
+    argsz: u32
+    flags: u32
+    iova: u64
+    size: u64
+
+
+def ioctl(context: Context, process: UserProcess, number: int, argument: int) -> int:
+    """Answer an ioctl whose number's low byte is none of iommufd's. Raises KernelError."""
+    handler = _HANDLERS.get(number)
+    if handler is None:
+        raise NotAnIoctl("ioctl", "number", number, "one of VFIO's type-1 container")
+    return handler(context, process, argument)
+
+
+def _version(_: Context, __: UserProcess, ___: int) -> int:
+    return API_VERSION
+
+
+def _check_extension(context: Context, _: UserProcess, extension: int) -> int:
+    if extension == DMA_COHERENT:
+        return int(all(hwpt.enforces_coherency for hwpt in _ioas(context).hwpts))
+    return int(extension in (TYPE1, TYPE1_V2, UNMAP_ALL))
+
+
+def _set_iommu(context: Context, _: UserProcess, kind: int) -> int:
+    if kind not in (TYPE1, TYPE1_V2):
+        raise Invalid("VFIO_SET_IOMMU", "type", kind, f"{TYPE1} or {TYPE1_V2}")
+    ioas = _ioas(context)
+    if kind == TYPE1:  # it unmaps any part of a mapping, which needs small entries
+        ioas.set_huge_pages(False)
+    return 0
+
+
+def _get_info(context: Context, process: UserProcess, address: int) -> int:
+    info = _copied_in(Info, process, address, LEAST_INFO)
+    ioas = _ioas(context)
+    room = info.argsz
+    info.flags = INFO_PAGE_SIZES | INFO_CAPABILITIES
+    info.iova_pgsizes = _page_sizes(ioas)
+    info.cap_offset = info.pad = 0
+    needed = _put_capabilities(ioas, process, address, room)
+    if room >= needed:
+        info.cap_offset = Info.total
+    info.argsz = needed
+    _put(process, address, info.encode()[: min(room, Info.total)])
+    return 0
+
+
+def _put_capabilities(ioas: Ioas, process: UserProcess, address: int, room: int) -> int:
+    """Write the capabilities that fit, each naming the next; where the last one ends."""
+    offset, last = Info.total, 0
+    for number, body in _capabilities(ioas):
+        raw = struct.pack("<HHI", number, CAP_VERSION, 0) + body
+        if room - offset >= len(raw):
+            _put(process, address + offset, raw)
+        if last and room >= offset:
+            _put(process, address + last + 4, struct.pack("<I", offset))
+        last, offset = offset, offset + (-(-len(raw) // 8) * 8)
+    return offset
+
+
+def _capabilities(ioas: Ioas) -> Iterator[tuple[int, bytes]]:
+    yield CAP_DMA_AVAILABLE, struct.pack("<I", 0xFFFFFFFF)
+    ranges = ioas.space.usable()
+    body = struct.pack("<II", len(ranges), 0)
+    yield CAP_IOVA_RANGE, body + b"".join(struct.pack("<QQ", found.start, found.last) for found in ranges)
+
+
+def _page_sizes(ioas: Ioas) -> int:
+    """What every domain can map; what is smaller than a page counts as one, for the program maps pages."""
+    sizes = U64_MAX
+    for domain in ioas.domains:
+        sizes &= domain.page_sizes
+    if sizes & (PAGE_SIZE - 1):
+        sizes = sizes & -PAGE_SIZE | PAGE_SIZE
+    return sizes
+
+
+def _map_dma(context: Context, process: UserProcess, address: int) -> int:
+    cmd = _copied_in(Map, process, address)
+    _refuse_flags(cmd.kernel_name, cmd.flags, MAP_READ | MAP_WRITE)
+    prot = Prot(0)
+    if cmd.flags & MAP_READ:
+        prot |= Prot.READ
+    if cmd.flags & MAP_WRITE:
+        prot |= Prot.WRITE
+    _ioas(context).map_user(process, cmd.vaddr, cmd.size, prot, cmd.iova)
+    return 0
+
+
+def _unmap_dma(context: Context, process: UserProcess, address: int) -> int:
+    cmd = _copied_in(Unmap, process, address)
+    _refuse_flags(cmd.kernel_name, cmd.flags, UNMAP_FLAG_ALL)
+    ioas = _ioas(context)
+    cmd.size, error = _unmapped(ioas, cmd)
+    _put(process, address, cmd.encode())  # also where it failed on its way
+    if error is not None:
+        raise error
+    return 0
+
+
+def _unmapped(ioas: Ioas, cmd: Unmap) -> tuple[int, KernelError | None]:
+    """Unmap what is asked for: bytes, and what stopped it. Raises Invalid, Overflow: nothing was tried."""
+    if cmd.flags & UNMAP_FLAG_ALL:
+        if cmd.iova or cmd.size:
+            raise Invalid(cmd.kernel_name, "iova", cmd.iova, "0, and size too, to unmap all")
+        return ioas.unmap_range(0, U64_MAX)
+    last = checked_last(cmd.iova, cmd.size)
+    if not ioas.huge_pages:
+        if last < U64_MAX:
+            ioas.split(last + 1)
+        ioas.split(cmd.iova)
+    return ioas.unmap_range(cmd.iova, last)
+
+
+def _ioas(context: Context) -> Ioas:
+    if context.compat is None:
+        raise NoDevice("VFIO container", "IOAS", bound="chosen by IOMMU_VFIO_IOAS, or attached to first")
+    return context.compat
+
+
+def _copied_in(kind: type[S], process: UserProcess, address: int, least: int = 0) -> S:
+    """Copy a structure in as far as ``least`` (0: whole), which argsz must reach. Raises BadAddress, Invalid."""
+    least = least or kind.total
+    raw = process.read(address, least)
+    if raw is None:
+        raise BadAddress(kind.kernel_name, "argument", address, "a readable structure")
+    argsz = int.from_bytes(raw[:4], "little")
+    if argsz < least:
+        raise Invalid(kind.kernel_name, "argsz", argsz, f"at least {least:#x}")
+    return kind.decode(raw.ljust(kind.total, b"\0"))
+
+
+def _refuse_flags(name: str, flags: int, known: int) -> None:
+    if flags & ~known:
+        raise Invalid(name, "flags", flags, f"within {known:#x}")
+
+
+def _put(process: UserProcess, address: int, raw: bytes) -> None:
+    if not process.write(address, raw):
+        raise BadAddress("VFIO structure", "argument", address, f"{len(raw):#x} writable bytes")
+
+
+_HANDLERS: Mapping[int, Callable[[Context, UserProcess, int], int]] = {
+    0x3B64: _version,
+    0x3B65: _check_extension,
+    0x3B66: _set_iommu,
+    0x3B70: _get_info,
+    0x3B71: _map_dma,
+    0x3B72: _unmap_dma,
+}

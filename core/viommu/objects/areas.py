@@ -1,0 +1,134 @@
+"""Areas: what an IOAS maps, and how it is entered into page tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import define, field
+
+from viommu.addresses import PAGE_SIZE
+from viommu.kernel_errors import Invalid
+from viommu.objects.pages import DmaBufPages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from viommu.objects.pages import Extent, Pages
+    from viommu.ops import PagingDomain, Prot
+
+
+@define(eq=False)
+class Area:
+    """IOVAs ``start`` to ``last``, mapped to bytes of a storage from ``start_byte`` on.
+
+    ``accesses`` counts pins by accesses, ``locks`` those of hardware queues. ``leaving``: accesses are being asked to
+    let go. ``filled``: domains that hold it; the pages are held once for all of them.
+    """
+
+    start: int
+    last: int
+    pages: Pages
+    start_byte: int
+    prot: Prot
+    accesses: int = 0
+    locks: int = 0
+    leaving: bool = False
+    filled: list[PagingDomain] = field(factory=list)
+
+    @property
+    def length(self) -> int:
+        """Bytes."""
+        return self.last - self.start + 1
+
+    @property
+    def page_offset(self) -> int:
+        """Where in its first page it begins."""
+        return self.start_byte % PAGE_SIZE
+
+    @property
+    def first_page(self) -> int:
+        """Index of its first page in the storage."""
+        return self.start_byte // PAGE_SIZE
+
+    @property
+    def last_page(self) -> int:
+        """Index of its last page in the storage."""
+        return (self.start_byte + self.length - 1) // PAGE_SIZE
+
+    def byte_of(self, iova: int) -> int:
+        """Say which byte of the storage an IOVA means."""
+        return self.start_byte + iova - self.start
+
+    def fill(self, domain: PagingDomain, largest: int | None) -> None:
+        """Enter it into a domain. Raises KernelError, and then the domain holds nothing of it."""
+        if not self.filled:
+            self.pages.hold(self.first_page, self.last_page)
+        try:
+            self._map(domain, largest)
+        except BaseException:
+            if not self.filled:
+                self.pages.let_go(self.first_page, self.last_page)
+            raise
+        self.filled.append(domain)
+
+    def unfill(self, domain: PagingDomain) -> None:
+        """Take it out of a domain."""
+        self.filled.remove(domain)
+        if not self._is_revoked:
+            domain.unmap(self.start, self.length)
+        if not self.filled:
+            self.pages.let_go(self.first_page, self.last_page)
+
+    def unfill_all(self) -> None:
+        """Take it out of every domain."""
+        for domain in tuple(self.filled):
+            self.unfill(domain)
+
+    def forget(self) -> None:
+        """Take a revoked dma-buf out of page tables; the area stays."""
+        for domain in self.filled:
+            domain.unmap(self.start, self.length)
+
+    @property
+    def _is_revoked(self) -> bool:
+        return isinstance(self.pages, DmaBufPages) and self.pages.revoked
+
+    def _map(self, domain: PagingDomain, largest: int | None) -> None:
+        done = self.start
+        try:
+            for pa, length in self.physical_runs():
+                domain.map(done, pa, length, self.prot, largest)
+                done += length
+        except BaseException:
+            if done > self.start:
+                domain.unmap(self.start, done - self.start)
+            raise
+
+    def physical_runs(self) -> Iterator[tuple[int, int]]:
+        """Give the physical ranges behind it, in order: (address, length)."""
+        offset, left = self.page_offset, self.length
+        for frame, count in joined(self.pages.extents(self.first_page, self.last_page)):
+            size = min(count * PAGE_SIZE - offset, left)
+            yield frame * PAGE_SIZE + offset, size
+            left -= size
+            offset = 0
+
+
+def joined(extents: Iterable[Extent]) -> Iterator[tuple[int, int]]:
+    """Join extents that are neighbours in physical memory: (frame, pages)."""
+    frame = count = 0
+    for extent in extents:
+        if count and extent.frame == frame + count:
+            count += extent.count
+            continue
+        if count:
+            yield frame, count
+        frame, count = extent.frame, extent.count
+    if count:
+        yield frame, count
+
+
+def check_readable(area: Area) -> None:
+    """Refuse what the core may not read itself. Raises Invalid."""
+    if isinstance(area.pages, DmaBufPages):
+        raise Invalid("mapping", "IOVA", area.start, "memory, not a dma-buf")

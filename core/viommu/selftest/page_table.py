@@ -1,0 +1,136 @@
+"""The mock's page table: runs of physical memory by IOVA, and which of its entries DMA has written through."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from typing import TYPE_CHECKING
+
+from attrs import define, field, frozen
+
+from viommu.kernel_errors import Invalid
+
+if TYPE_CHECKING:
+    from viommu.ops import DirtyBitmap, Prot
+
+SMALL_PAGE = 2048
+LARGEST_SHIFT = 36
+"""An ordinary table has entries of each power of two up to this one."""
+HUGE_ENTRY = 1 << 20
+HUGE_TABLE_PAGE = 4096
+U64_MAX = (1 << 64) - 1
+
+
+@frozen
+class Run:
+    """One stretch that is mapped to physical neighbours."""
+
+    iova: int
+    pa: int
+    length: int
+    largest: int | None
+
+    @property
+    def end(self) -> int:
+        """The first IOVA after it."""
+        return self.iova + self.length
+
+    def part(self, start: int, end: int) -> Run:
+        """Give the part of it from one IOVA to another."""
+        return Run(start, self.pa + start - self.iova, end - start, self.largest)
+
+
+@define(eq=False)
+class MockPageTable:
+    """A paging domain (`viommu.ops.PagingDomain`). ``huge``: entries of 1 MiB where memory allows, else 4 KiB.
+
+    An ordinary table has entries of 2 KiB, below the size of a page.
+    """
+
+    dirty_tracking: bool = False
+    huge: bool = False
+    tracking: bool = False
+    _starts: list[int] = field(factory=list)
+    _runs: list[Run] = field(factory=list)
+    _dirty: set[int] = field(factory=set)  # IOVAs of entries
+
+    @property
+    def page_sizes(self) -> int:
+        """The sizes of entries, as a bitmap."""
+        return HUGE_ENTRY | HUGE_TABLE_PAGE if self.huge else (1 << LARGEST_SHIFT + 1) - SMALL_PAGE
+
+    @property
+    def aperture(self) -> tuple[int, int]:
+        """What can be mapped."""
+        return (0, U64_MAX) if self.huge else (1 << 24, (1 << 31) - 1)
+
+    def map(self, iova: int, pa: int, length: int, prot: Prot, largest: int | None) -> None:  # noqa: ARG002
+        """Map a range. What DMA may do is not kept: mock devices make none."""
+        index = bisect_left(self._starts, iova)
+        self._starts.insert(index, iova)
+        self._runs.insert(index, Run(iova, pa, length, largest))
+
+    def unmap(self, iova: int, length: int) -> None:
+        """Unmap a range; what lies across its ends is cut."""
+        end = iova + length
+        first = max(bisect_right(self._starts, iova) - 1, 0)
+        last = bisect_left(self._starts, end)
+        kept = [part for run in self._runs[first:last] for part in _outside(run, iova, end)]
+        self._runs[first:last] = kept
+        self._starts[first:last] = [run.iova for run in kept]
+        if self._dirty:
+            self._dirty = {entry for entry in self._dirty if not iova <= entry < end}
+
+    def physical(self, iova: int) -> int | None:
+        """Translate."""
+        run = self._run_at(iova)
+        return None if run is None else run.pa + iova - run.iova
+
+    def enforce_coherency(self) -> bool:
+        """Mock hardware cannot."""
+        return False
+
+    def set_dirty(self, iova: int) -> None:
+        """Mark the entry of an IOVA as DMA would; nothing where nothing is mapped."""
+        run = self._run_at(iova)
+        if run is not None:
+            self._dirty.add(iova & -self._entry_size(run, iova))
+
+    def read_dirty(self, iova: int, length: int, bitmap: DirtyBitmap | None, *, clear: bool) -> None:
+        """Report, and forget if so wanted, the entries of a range that are marked. Raises Invalid (not tracking)."""
+        if bitmap is not None and not self.tracking:
+            raise Invalid("mock domain", "dirty tracking", bound="switched on")
+        end = iova + length
+        found = [entry for entry in self._dirty if entry < end and entry + self._size_of(entry) > iova]
+        if bitmap is not None:
+            for entry in found:
+                bitmap.mark(entry, self._size_of(entry))
+        if clear:
+            self._dirty.difference_update(found)
+
+    def _size_of(self, entry: int) -> int:
+        run = self._run_at(entry)
+        return 0 if run is None else self._entry_size(run, entry)
+
+    def _entry_size(self, run: Run, iova: int) -> int:
+        """Say how large the entry is that maps an IOVA."""
+        if not self.huge:
+            return SMALL_PAGE
+        start = iova & -HUGE_ENTRY
+        is_whole = run.iova <= start and start + HUGE_ENTRY <= run.end
+        is_aligned = (run.pa + start - run.iova) % HUGE_ENTRY == 0
+        return HUGE_ENTRY if is_whole and is_aligned and run.largest is None else HUGE_TABLE_PAGE
+
+    def _run_at(self, iova: int) -> Run | None:
+        index = bisect_right(self._starts, iova) - 1
+        if index < 0 or iova >= self._runs[index].end:
+            return None
+        return self._runs[index]
+
+
+def _outside(run: Run, start: int, end: int) -> list[Run]:
+    """Cut [start, end) out of a run."""
+    if run.end <= start or run.iova >= end:
+        return [run]
+    below = [run.part(run.iova, start)] if run.iova < start else []
+    above = [run.part(end, run.end)] if end < run.end else []
+    return below + above

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import errno
+import json
+from typing import TYPE_CHECKING, Any
+
+from viommu.oracle.recording import Record
+from viommu.oracle.replay import replay
+from viommu.oracle.subject import Subject
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import pytest
+
+    from viommu.oracle.comparison import Case
+    from viommu.oracle.processes import Process
+    from viommu.oracle.recording import Answer
+
+OPEN = {"call": "open", "path": "/dev/iommu", "flags": "0x2", "ret": 3, "errno": "0"}
+ALLOC = {"call": "ioctl", "fd": 3, "kind": "iommufd", "cmd": "0x3b81", "name": "IOMMU_IOAS_ALLOC", "size": 12}
+ALLOC |= {"in": "0c00000000000000ffffffff", "out": "0c0000000000000001000000", "ret": 0, "errno": "0"}
+
+
+class Parrot(Subject):
+    """Answers ioctls as a test wants."""
+
+    def __init__(self, answer: Callable[[Process, int], int]) -> None:
+        self.answer = answer
+
+    def open(self, *_: object) -> object:
+        return object()
+
+    def ioctl(self, process: Process, _file: object, _number: int, argument: int) -> int:
+        return self.answer(process, argument)
+
+
+def replayed(folder: Path, answer: Callable[[Process, int], int], *lines: dict[str, Any]) -> Case:
+    file = folder / "a.jsonl"
+    full = [{"test": "t", "seq": n, "proc": 0, "kind": ""} | line for n, line in enumerate(lines)]
+    file.write_text("\n".join(json.dumps(line) for line in full))
+    (case,) = replay(file, lambda: Parrot(answer))
+    return case
+
+
+def allocates(process: Process, address: int) -> int:
+    process.write(address + 8, (1).to_bytes(4, "little"))
+    return 0
+
+
+def test_the_same_answer_and_the_same_bytes_agree(tmp_path: Path) -> None:
+    case = replayed(tmp_path, allocates, OPEN, ALLOC)
+    assert (case.agrees, case.calls, case.agreed) == (True, 2, 2)
+
+
+def test_another_errno_is_told(tmp_path: Path) -> None:
+    case = replayed(tmp_path, lambda _, __: -errno.EINVAL, OPEN, ALLOC)
+    assert case.first is not None
+    assert (case.first.what, case.first.recorded, case.first.ours) == ("answer", "0", "EINVAL")
+
+
+def test_bytes_that_differ_are_told_by_their_place(tmp_path: Path) -> None:
+    case = replayed(tmp_path, lambda _, __: 0, OPEN, ALLOC)
+    assert case.first is not None
+    assert case.first.what == "struct at byte 8"
+    assert (case.first.recorded, case.first.ours) == ("01000000", "ffffffff")
+
+
+def test_a_reply_that_the_kernel_did_not_write_is_told(tmp_path: Path) -> None:
+    failed = {key: value for key, value in ALLOC.items() if key != "out"} | {"ret": -1, "errno": "EINVAL"}
+
+    def answer(process: Process, address: int) -> int:
+        allocates(process, address)
+        return -errno.EINVAL
+
+    case = replayed(tmp_path, answer, OPEN, failed)
+    assert case.first is not None
+    assert case.first.what == "struct at byte 8"
+
+
+def test_no_answer_is_looked_at_before_the_call_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    answer_of, blob = vars(Record)["answer"].fget, Record.blob
+
+    def watched_answer(record: Record) -> Answer:
+        looked.append("answer")
+        told: Answer = answer_of(record)
+        return told
+
+    monkeypatch.setattr(Record, "answer", property(watched_answer))
+
+    def watched_blob(record: Record, field: str) -> bytes:
+        looked.append(field)
+        return blob(record, field)
+
+    monkeypatch.setattr(Record, "blob", watched_blob)
+    seen: list[list[str]] = []
+
+    def answer(process: Process, address: int) -> int:
+        seen.append([field for field in looked if field != "in"])
+        return allocates(process, address)
+
+    replayed(tmp_path, answer, OPEN, ALLOC)
+    assert seen == [["answer"]]  # that of the call before
+    assert looked[-1] == "out"
