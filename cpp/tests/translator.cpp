@@ -205,6 +205,16 @@ void walk_cache() {
     equals(e.translator.counters().walk_cache_hits, 1u);
     equals(e.counted().entry_loads, 5u);  // the second walk read the leaf alone
 
+    e.ram[tables.entry(iova, 2)] &= ~u64{2};
+    e.translator.invalidate_all();
+    e(rid, iova);
+    const Result refused = e(rid, iova + 0x1000, write);
+    check(refused.kind == FaultKind::permission && refused.level == 2,
+          "a kept walk that lacks a right is made in full");
+    e.ram[tables.entry(iova, 2)] |= 2;
+    e.translator.invalidate_all();
+    e(rid, iova);
+
     const u64 directory = tables.entry(iova, 1);
     e.ram[directory] = 0;
     e.translator.invalidate_range(0, 0, iova, iova, true);
@@ -236,7 +246,7 @@ void too_many_tags() {
                                   std::make_shared<const Context>(x86_at(tables.root()), NoStage{}, settings),
                                   e.translator.configuration_generation());
         if (tag % 50'000 == 0) check(e(0, iova).ok(), "translations go on");
-        if (tag % 1000 == 0) e.translator.invalidate_range(tag, std::nullopt, 0, ~u64{0}, false);
+        if (tag % 1000 == 0) e.translator.invalidate_range(tag + 1, std::nullopt, 0, ~u64{0}, false);
     }
     check(e(0, iova).ok(), "and so do invalidations");
 }
@@ -339,6 +349,27 @@ void refusals() {
     equals(e.counted().all_faults(), 6000u);
 }
 
+// A refusal that is older than an invalidation says nothing.
+void late_refusals() {
+    Engine e;
+    Tables tables(e.ram, layout::x86);
+    tables.map(iova, 0x10000);
+    const u32 configured = e.add(tables);
+    bool open = false;
+    const std::vector<u32> requesters{7, 8, 7};
+    const std::vector<u64> inputs(3, iova);
+    const std::vector<u8> wanted(3, read);
+    std::vector<u64> pa(3);
+    std::vector<u8> kind(3), other(3);
+    Columns out{pa.data(), kind.data(), other.data(), other.data(), {}};
+    BatchTranslation(e.translator, {requesters.data(), nullptr, inputs.data(), wanted.data(), 3}, out)
+        .run([&](ContextKey key) -> ResolvedContext {
+            if (key.requester == 8 && !std::exchange(open, true)) e.translator.invalidate_requester(7);
+            return key.requester == 8 || open ? e.contexts[configured] : nullptr;
+        });
+    check(out.faults.empty(), "it was asked for again");
+}
+
 void walk_many_leaves_no_trace() {
     Engine e;
     Tables tables(e.ram, layout::x86);
@@ -385,6 +416,7 @@ int main() {
         {"configuration that is older than an invalidation is not kept", late_configuration},
         {"a batch is its rows one by one", batch_is_scalar},
         {"a refusal is asked for once in a batch, and kept no longer", refusals},
+        {"a refusal that is older than an invalidation is asked for again", late_refusals},
         {"walks without caches leave no trace", walk_many_leaves_no_trace},
         {"an IOTLB serves one translator", one_cache_one_translator},
     });
