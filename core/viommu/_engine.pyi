@@ -116,7 +116,6 @@ class ArmStage1:
         hardware_dirty: bool = False,
         hardware_table_access: bool = False,
         write_implies_no_execute: bool = False,
-        user_write_implies_no_privileged_execute: bool = False,
         privileged_access_never: bool = False,
         single_privilege: bool = False,
         large_52: bool = False,
@@ -407,11 +406,11 @@ class Step:
     updated: int
     """The entry after an accessed/dirty store; equals ``raw`` where none was made."""
 
-def walk(memory: Memory, context: Context, iova: int, access: int) -> Result:
-    """One access through the tables alone: no cache. A/D stores are made."""
+def walk(memory: Memory, context: Context, iova: int, access: int, *, stores: bool = True) -> Result:
+    """One access through the tables alone: no cache. A/D stores are made, or with ``stores`` False seen by it alone."""
 
 def explain_walk(memory: Memory, context: Context, iova: int, access: int) -> tuple[Result, list[Step]]:
-    """The same walk, by the same code, as a list of steps. A/D stores are undone before it returns."""
+    """The same walk, by the same code, as a list of steps. Memory stays as it is: A/D stores are seen by the walk alone."""
 
 def read_dirty(
     memory: Memory, context: Context, start: int, last: int, page_lg2: int = 12, *, clear: bool = False
@@ -485,7 +484,7 @@ class Translator:
         access: NDArray[np.uint8],
         pasid: NDArray[np.uint32] | None = None,
     ) -> Batch:
-        """Each row on its own: no IOTLB, no walk cache, and its A/D stores are undone before the next row."""
+        """Each row on its own: no IOTLB, no walk cache, and its A/D stores are seen by it alone."""
     def invalidate_all(self) -> None:
         """Every IOTLB and walk-cache entry."""
     def invalidate_stage2_tag(self, stage2_tag: int, *, stage1_only: bool = False) -> None:

@@ -82,7 +82,7 @@ class HardwareModel(Protocol):
         """Find what governs one (requester, PASID) by reading the structures in memory.
 
         Every structure that is read is told to ``log``. The answer is decoded anew at each call: caching is
-        the engine's. Never raises for what memory holds: that is a Refusal.
+        the engine's. Stores nothing. Never raises for what memory holds: that is a Refusal.
         """
 
     def report(self, fault: Fault) -> Report:

@@ -27,8 +27,7 @@ inline fmt::ArmStage1 arm_stage1(Fields& in) {
     f.output_bits = in.within(32, 56);
     for (bool* setting :
          {&f.has_upper, &f.access_flag_faults, &f.hardware_access, &f.hardware_dirty, &f.hardware_table_access,
-          &f.write_implies_no_execute, &f.user_write_implies_no_privileged_execute, &f.privileged_access_never,
-          &f.single_privilege, &f.large_52, &f.swapped})
+          &f.write_implies_no_execute, &f.privileged_access_never, &f.single_privilege, &f.large_52, &f.swapped})
         *setting = in.flag();
     return f;
 }

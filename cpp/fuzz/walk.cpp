@@ -81,12 +81,12 @@ void one_walk(const Context& context, const Words& before, Access access) {
     if (words != observed_words) broken("an observed walk stores the same");
     if (recorder.loads != unobserved.loads) broken("an observed walk reads the same");
 
-    UndoLog undo;
-    View view = memory_over(undone_words)->view(&undo);
+    Overlay overlay;
+    View view = memory_over(undone_words)->view(&overlay);
     Unobserved observer;
     Result undone;
     context.walk(view, {}, access.iova, context.overridden(access.wanted), undone, observer);
-    view.undo();
+    view.forget();
     if (undone_words != before) broken("a walk can be undone");
     if (!same(undone, result)) broken("a walk that will be undone says the same");
 

@@ -64,9 +64,10 @@ template <typename Stage> py::object stage_object(const Stage& stage) {
         stage);
 }
 
-Result walk(const Memory& memory, const Context& context, u64 iova, u8 access) {
+Result walk(const Memory& memory, const Context& context, u64 iova, u8 access, bool stores) {
     py::gil_scoped_release unlocked;
-    View view = memory.view();
+    Overlay overlay;
+    View view = memory.view(stores ? nullptr : &overlay);
     Unobserved observer;
     Result result;
     context.walk(view, {}, iova, context.overridden(access), result, observer);
@@ -76,12 +77,12 @@ Result walk(const Memory& memory, const Context& context, u64 iova, u8 access) {
 std::pair<Result, std::vector<StepRecord>> explain_walk(const Memory& memory, const Context& context, u64 iova,
                                                         u8 access) {
     py::gil_scoped_release unlocked;
-    UndoLog undo;
-    View view = memory.view(&undo);
+    Overlay overlay;
+    View view = memory.view(&overlay);
     Recorder recorder;
     Result result;
     context.walk(view, {}, iova, context.overridden(access), result, recorder);
-    view.undo();
+    view.forget();
     return {result, std::move(recorder.steps)};
 }
 
@@ -189,7 +190,7 @@ void bind_context(py::module_& m) {
         .def_property_readonly("stage2_tag", [](const Context& c) { return c.settings().stage2_tag; })
         .def_property_readonly("rights", [](const Context& c) { return c.settings().rights; })
         .def_property_readonly("driver_bits", [](const Context& c) { return c.settings().driver_bits; });
-    m.def("walk", &walk, "memory"_a, "context"_a, "iova"_a, "access"_a);
+    m.def("walk", &walk, "memory"_a, "context"_a, "iova"_a, "access"_a, py::kw_only(), "stores"_a = true);
     m.def("read_dirty", &dirty_bitmap, "memory"_a, "context"_a, "start"_a, "last"_a, "page_lg2"_a = 12, py::kw_only(),
           "clear"_a = false);
     m.def("explain_walk", &explain_walk, "memory"_a, "context"_a, "iova"_a, "access"_a);

@@ -42,8 +42,8 @@ void bind_arm(py::module_& m) {
     py::class_<ArmStage1>(m, "ArmStage1", py::is_final(), "Arm VMSAv8-64 stage 1.")
         .def(py::init([](const ArmHalf& lower, std::optional<ArmHalf> upper, unsigned output_bits,
                          bool access_flag_faults, bool hardware_access, bool hardware_dirty, bool hardware_table_access,
-                         bool write_implies_no_execute, bool user_write_implies_no_privileged_execute,
-                         bool privileged_access_never, bool single_privilege, bool large_52, bool big_endian) {
+                         bool write_implies_no_execute, bool privileged_access_never, bool single_privilege,
+                         bool large_52, bool big_endian) {
                  ArmStage1 f;
                  f.halves[0] = lower;
                  f.halves[1] = upper.value_or(lower);
@@ -54,7 +54,6 @@ void bind_arm(py::module_& m) {
                  f.hardware_dirty = hardware_dirty;
                  f.hardware_table_access = hardware_table_access;
                  f.write_implies_no_execute = write_implies_no_execute;
-                 f.user_write_implies_no_privileged_execute = user_write_implies_no_privileged_execute;
                  f.privileged_access_never = privileged_access_never;
                  f.single_privilege = single_privilege;
                  f.large_52 = large_52;
@@ -63,9 +62,8 @@ void bind_arm(py::module_& m) {
              }),
              py::kw_only(), "lower"_a, "upper"_a = py::none(), "output_bits"_a = 48, "access_flag_faults"_a = true,
              "hardware_access"_a = false, "hardware_dirty"_a = false, "hardware_table_access"_a = false,
-             "write_implies_no_execute"_a = false, "user_write_implies_no_privileged_execute"_a = false,
-             "privileged_access_never"_a = false, "single_privilege"_a = false, "large_52"_a = false,
-             "big_endian"_a = false);
+             "write_implies_no_execute"_a = false, "privileged_access_never"_a = false, "single_privilege"_a = false,
+             "large_52"_a = false, "big_endian"_a = false);
 
     py::class_<ArmStage2>(m, "ArmStage2", py::is_final(), "Arm VMSAv8-64 stage 2.")
         .def(

@@ -100,7 +100,8 @@ Batch run_batch(const py::function& resolve, const Array<u32>& requester, const 
 
 py::object translate_one(PyTranslator& t, u32 requester, u64 iova, u8 access, u32 pasid) {
     const ContextKey key{requester, pasid};
-    for (;;) {
+    for (unsigned resolutions = 0;; ++resolutions) {
+        if (resolutions > most_resolutions) throw std::runtime_error(invalidated_in_vain);
         u64 generation;
         Result result;
         const bool configured = [&] {

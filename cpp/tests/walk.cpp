@@ -380,6 +380,17 @@ void lost_races() {
     check(sets_itself.walk().ok(), "the walk looks again, and finds the flag set");
     equals(tries, 1);
 
+    // What the entry granted when the race was lost is forgotten.
+    Outside opens([](u64& word) { return word = 0x7 | 0x20 | 0x2000, std::optional(false); });
+    opens.word = 0x5 | 0x2000;
+    fmt::X86 x86;
+    x86.levels = 1;
+    View view = opens.memory.view();
+    Unobserved observer;
+    Result result;
+    stage1(x86).walk(view, {}, 0, read, result, observer);
+    equals(result.rights.granted(0), read | write | execute);
+
     Outside unmaps([](u64& word) { return word = 0, std::optional(false); });
     refuses(unmaps.walk(), FaultKind::translation, Stage::stage1, 0);
 
@@ -408,8 +419,8 @@ void explained() {
     Ram ram;
     Tables tables(ram, layout::x86);
     tables.map(iova, target);
-    UndoLog undo;
-    View view = ram.memory->view(&undo);
+    Overlay overlay;
+    View view = ram.memory->view(&overlay);
     Recorder recorder;
     Result result;
     const std::vector<u64> before = ram.words();
@@ -417,7 +428,7 @@ void explained() {
     equals(recorder.steps.size(), 4u);
     equals(recorder.steps[3].updated, recorder.steps[3].raw | 0x60);
     equals(recorder.steps[3].output, target);
-    view.undo();
+    view.forget();
     check(ram.words() == before, "memory is as it was");
 }
 

@@ -48,8 +48,14 @@ def toy_guest() -> Guest:
 
 
 def write_table(path: Path, rows: Sequence[Sequence[str]], header: Sequence[str] = HEADER) -> None:
+    """Write a table anew; a manifest that is there already counts what it has now."""
     with path.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    manifest = path.parent / "manifest.json"
+    if manifest.exists():
+        told = json.loads(manifest.read_text())
+        told["counts"][path.stem] = len(rows)
+        manifest.write_text(json.dumps(told))
 
 
 def write_capture(

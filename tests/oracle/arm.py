@@ -137,7 +137,6 @@ class ArmStage1:
     hardware_dirty: bool = False
     hardware_table_access: bool = False
     write_implies_no_execute: bool = False
-    user_write_implies_no_privileged_execute: bool = False
     privileged_access_never: bool = False
     single_privilege: bool = False
     large_52: bool = False

@@ -233,7 +233,6 @@ def draft_arm_stage1(rng: Random) -> Draft:
         hardware_dirty=one_in(rng, 2),
         hardware_table_access=one_in(rng, 4),
         write_implies_no_execute=one_in(rng, 5),
-        user_write_implies_no_privileged_execute=one_in(rng, 5),
         privileged_access_never=one_in(rng, 5),
         single_privilege=single,
         large_52=large_52,

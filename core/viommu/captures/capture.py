@@ -103,6 +103,9 @@ class Capture:
         table = Table(self.path / name, columns, expected)
         for row in table:
             yield read(row, bounds)
+        if expected is not None and table.rows_read < expected:
+            bound = f"the manifest says {expected}: the file is cut short; copy the capture anew"
+            raise CaptureError(str(table.path), "", "rows", table.rows_read, bound)
         if expected is not None and table.rows_read != expected:
             log.warning("capture.rows", file=str(table.path), rows=table.rows_read, manifest_says=expected)
 
@@ -166,6 +169,8 @@ class _Manifest:
 
     def registers(self) -> dict[str, int]:
         listed = self._object("registers", self._fields.get("registers"))
+        if not listed:
+            raise self._wrong("registers", None, "no register is given, so no IOMMU is described")
         return {name: self._register(name, entry) for name, entry in listed.items()}
 
     def counts(self) -> dict[str, int]:

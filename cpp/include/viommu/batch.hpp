@@ -81,6 +81,13 @@ inline Result refused(u64 iova, u8 access) {
     return r;
 }
 
+// Whoever invalidates configuration each time that it is read keeps it from ever being used: that is told, not waited
+// for.
+inline constexpr unsigned most_resolutions = 1000;
+inline constexpr const char* invalidated_in_vain =
+    "configuration was invalidated 1000 times while it was being resolved: let resolve, and what runs beside it, "
+    "invalidate less";
+
 // A resolver answers for one key, with no lock held; null: the configuration is refused.
 using ResolvedContext = std::shared_ptr<const Context>;
 
@@ -90,8 +97,14 @@ public:
         : translator_(translator), rows_(rows), out_(out) {}
 
     template <typename Resolve> void run(Resolve&& resolve) {
-        while (done_ < rows_.size)
-            if (translate_run()) resolve_ahead(resolve);
+        unsigned in_vain = 0;
+        while (done_ < rows_.size) {
+            const std::size_t before = done_;
+            if (!translate_run()) continue;
+            in_vain = done_ == before ? in_vain + 1 : 0;
+            if (in_vain > most_resolutions) throw std::runtime_error(invalidated_in_vain);
+            resolve_ahead(resolve);
+        }
     }
 
 private:
@@ -180,8 +193,8 @@ private:
 // Each row on its own: no cache, and its stores are taken back before the next.
 template <typename Resolve>
 void walk_many(const Memory& memory, const Rows& rows, Columns& out, Resolve&& resolve) {
-    UndoLog undo;
-    View view = memory.view(&undo);
+    Overlay overlay;
+    View view = memory.view(&overlay);
     Unobserved observer;
     std::unordered_map<ContextKey, ResolvedContext, ContextKeyHash> contexts;
     for (std::size_t row = 0; row < rows.size; ++row) {
@@ -191,7 +204,7 @@ void walk_many(const Memory& memory, const Rows& rows, Columns& out, Resolve&& r
         Result result = refused(rows.iova[row], rows.access[row]);
         if (const Context* context = at->second.get())
             context->walk(view, {}, rows.iova[row], context->overridden(rows.access[row]), result, observer);
-        view.undo();
+        view.forget();
         out.put(row, result);
     }
 }

@@ -171,8 +171,9 @@ private:
                                   .cache = scopes.stage1};
             if constexpr (has_stage2) {
                 Behind behind(std::get<S2>(context.stage2_), memory, scopes.stage2, observer);
-                if (!walk_stage(stage1, behind, result.iova, purpose, observer, out, result)) return;
-            } else if (!walk_stage(stage1, direct, result.iova, purpose, observer, out, result)) {
+                if (!walk_stage(stage1, behind, context.cache_input(result.iova), purpose, observer, out, result))
+                    return;
+            } else if (!walk_stage(stage1, direct, context.cache_input(result.iova), purpose, observer, out, result)) {
                 return;
             }
             accept(out, result);

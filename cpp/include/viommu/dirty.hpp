@@ -34,14 +34,17 @@ void read_dirty_leaves(const F& format, View& memory, View& untouched, u64 start
                        DirtyBitmap& bitmap) {
     Direct entries(untouched);
     Unobserved observer;
-    for (u64 at = start;;) {
+    // However the tables are made, a look at them ends.
+    constexpr u64 most_entries = u64{1} << 26;
+    for (u64 at = start, looked = 0;; ++looked) {
+        if (looked == most_entries) throw std::length_error("read_dirty: more than 2^26 entries: ask for it in parts");
         StageOutput leaf;
         Result result;
         WalkState state;
         format.begin(at, state, 0);  // which half's granule `span_lg2` goes by
         const Purpose look{.stage = Stage::stage2, .access = 0, .blocked = nullptr, .page_lg2 = whole_lg2, .cache = {}};
         const bool found = walk_stage(format, entries, at, look, observer, leaf, result);
-        untouched.undo();
+        untouched.forget();
         const unsigned span = format.span_lg2(found ? leaf.level : result.level, state);
         if (found && format.dirty(leaf.raw)) {
             const unsigned size = std::max<unsigned>(leaf.lg2, span);
@@ -61,8 +64,8 @@ void read_dirty_leaves(const F& format, View& memory, View& untouched, u64 start
 // The stage that tracks what devices wrote: stage 2 where there is one.
 inline std::vector<u8> read_dirty(const Memory& memory, const Context& context, u64 start, u64 last, unsigned page_lg2,
                                   bool clear) {
-    UndoLog undo;
-    View view = memory.view(), untouched = memory.view(&undo);
+    Overlay overlay;
+    View view = memory.view(), untouched = memory.view(&overlay);
     DirtyBitmap bitmap(start, last, page_lg2);
     const auto read = [&]<typename F>(const F& format) {
         if constexpr (!std::is_same_v<F, NoStage>)

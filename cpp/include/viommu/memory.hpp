@@ -1,4 +1,4 @@
-// Physical memory: regions that never overlap, atomic 64-bit words, and an undo log for walks that must leave no trace.
+// Physical memory: regions that never overlap, atomic 64-bit words, and an overlay for walks that must leave no trace.
 #pragma once
 
 #include <algorithm>
@@ -67,31 +67,38 @@ private:
     std::vector<Region> regions_;  // ascending
 };
 
-// Stores that a walk made, so that they can be taken back.
-class UndoLog {
+// Stores that a walk makes for itself alone: it sees them, and memory never does.
+class Overlay {
 public:
-    struct Store {
-        u64 pa, before, after;
-    };
-
-    void stored(const Store& store) { stores_.push_back(store); }
-    bool empty() const { return stores_.empty(); }
-    template <typename Restore> void unwind(Restore&& restore) {
-        for (; !stores_.empty(); stores_.pop_back()) restore(stores_.back());
+    bool find(u64 pa, u64& value) const {
+        for (auto store = stores_.rbegin(); store != stores_.rend(); ++store) {
+            if (store->pa != pa) continue;
+            value = store->value;
+            return true;
+        }
+        return false;
     }
+    void store(u64 pa, u64 value) { stores_.push_back({pa, value}); }
+    bool empty() const { return stores_.empty(); }
+    void clear() { stores_.clear(); }
 
 private:
-    std::vector<Store> stores_;
+    struct Store {
+        u64 pa, value;
+    };
+    std::vector<Store> stores_;  // a walk makes a handful
 };
 
 // A reader's view of memory: a picture, and the region that was used last.
 class View {
 public:
-    explicit View(std::shared_ptr<const RegionMap> map, UndoLog* undo = nullptr) : map_(std::move(map)), undo_(undo) {}
+    explicit View(std::shared_ptr<const RegionMap> map, Overlay* overlay = nullptr)
+        : map_(std::move(map)), overlay_(overlay) {}
 
     bool load(u64 pa, u64& value) {
         const Region* region = region_of(pa);
         if (!region) return false;
+        if (overlay_ && overlay_->find(pa, value)) return true;
         if (!region->host) [[unlikely]]
             return load_outside(*region, pa, value);
         value = std::atomic_ref<u64>(*word(*region, pa)).load(std::memory_order_acquire);
@@ -101,17 +108,17 @@ public:
     Exchange compare_exchange(u64 pa, u64 expected, u64 desired) {
         const Region* region = region_of(pa);
         if (!region || !region->writable) return Exchange::refused;
-        const Exchange outcome = exchange_in(*region, pa, expected, desired);
-        if (outcome == Exchange::stored && undo_) undo_->stored({pa, expected, desired});
-        return outcome;
+        if (!overlay_) return exchange_in(*region, pa, expected, desired);
+        u64 now;
+        if (!load(pa, now)) return Exchange::refused;
+        if (now != expected) return Exchange::changed;
+        overlay_->store(pa, desired);
+        return Exchange::stored;
     }
 
-    // What somebody else has written since then stays.
-    void undo() {
-        if (!undo_ || undo_->empty()) return;
-        undo_->unwind([this](const UndoLog::Store& store) {
-            exchange_in(*region_of(store.pa), store.pa, store.after, store.before);
-        });
+    // Forgets what a walk stored for itself.
+    void forget() {
+        if (overlay_) overlay_->clear();
     }
 
 private:
@@ -136,7 +143,7 @@ private:
     }
 
     std::shared_ptr<const RegionMap> map_;
-    UndoLog* undo_;
+    Overlay* overlay_;
     const Region* recent_ = nullptr;
 };
 
@@ -148,7 +155,7 @@ public:
         seen_ = true;
         return map_;
     }
-    View view(UndoLog* undo = nullptr) const { return View(picture(), undo); }
+    View view(Overlay* overlay = nullptr) const { return View(picture(), overlay); }
 
     void add(Region region) {
         std::scoped_lock lock(mutex_);

@@ -76,6 +76,7 @@ public:
     // Judges one use of an IOTLB entry; the first stale use of each entry is reported.
     void used(const IotlbEntry& entry, View& memory, StaleUse use) {
         ++counts_.checked;
+        if (known_.size() >= most_known) known_.clear();
         Provenance& known = known_[key_of(entry)];
         if (agrees(use.cached, use.fresh)) {
             known.last_right = now_;
@@ -112,6 +113,8 @@ public:
         counts_.removed_stale += removed - right;
     }
 
+    // Tags are numbered anew: what was known by them is of others.
+    void forget() { known_.clear(); }
     u64 now() const { return now_; }
     const SanitizerCounts& counts() const { return counts_; }
     std::vector<StaleUse> take_reports() { return std::exchange(reports_, {}); }

@@ -231,6 +231,7 @@ private:
     static constexpr std::size_t most_tags = std::size_t{1} << 20;
 
     void forget_tags() {
+        if (sanitizer_) sanitizer_->forget();
         tags_.clear();
         contexts_.drop_all();
         if (iotlb_) iotlb_->clear();
@@ -271,12 +272,12 @@ private:
         if (cached && result.ok()) sanitizer_->made(keep(bound, result), recorder);
     }
     Result walk_afresh(const Context& context, u64 iova, u8 access) {
-        UndoLog undo;
-        View view = memory_->view(&undo);
+        Overlay overlay;
+        View view = memory_->view(&overlay);
         Unobserved observer;
         Result fresh;
         context.walk(view, {}, iova, access, fresh, observer);
-        view.undo();
+        view.forget();
         return fresh;
     }
 

@@ -100,7 +100,6 @@ public:
     std::optional<Exchange> update(u64, bool, const Fetched& entry, u64 expected, u64 desired, Result&) {
         return memory_.compare_exchange(entry.pa, expected, desired);
     }
-    static constexpr bool translates = false;
 
 private:
     View& memory_;
@@ -129,9 +128,9 @@ public:
             result.for_update = true;
             return std::nullopt;
         }
-        return memory_.compare_exchange(entry.pa, expected, desired);
+        if (pa != entry.pa) return Exchange::changed;  // stage 2 leads elsewhere by now: look again
+        return memory_.compare_exchange(pa, expected, desired);
     }
-    static constexpr bool translates = true;
 
 private:
     bool translate(u64 ipa, u8 want, bool top, u64& pa, Result& result) {

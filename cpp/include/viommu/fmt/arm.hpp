@@ -82,7 +82,6 @@ struct ArmStage1 : FormatDefaults {
     bool hardware_dirty = false;
     bool hardware_table_access = false;
     bool write_implies_no_execute = false;
-    bool user_write_implies_no_privileged_execute = false;
     bool privileged_access_never = false;
     bool single_privilege = false;
     bool large_52 = false;

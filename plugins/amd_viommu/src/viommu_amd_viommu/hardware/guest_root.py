@@ -60,7 +60,7 @@ class GuestRoots:
         """Where a GCR3 entry really lies."""
         if self.behind is None:
             return address
-        result = walk(self.memory.engine, Context(stage2=self.behind), address, Access.READ)
+        result = walk(self.memory.engine, Context(stage2=self.behind), address, Access.READ, stores=False)
         kind = FaultKind(result.kind)
         if kind is FaultKind.NONE:
             log.note(f"host tables put GCR3 entry {address:#x} at {result.pa:#x}")

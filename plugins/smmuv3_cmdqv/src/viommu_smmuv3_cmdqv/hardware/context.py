@@ -108,7 +108,7 @@ class ContextTable:
 
     def _translated(self, structure: type[Descriptor], ipa: int) -> int | Refusal:
         context = Context(stage2=self.stage2, driver_bits=int(recording_of(self.ste, None, self.features)))
-        result = walk(self.memory.engine, context, ipa, Access.READ)
+        result = walk(self.memory.engine, context, ipa, Access.READ, stores=False)
         name = structure.__name__
         if result.kind != FaultKind.NONE:
             kind = FaultKind(result.kind)
