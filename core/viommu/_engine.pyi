@@ -410,7 +410,7 @@ def walk(memory: Memory, context: Context, iova: int, access: int, *, stores: bo
     """One access through the tables alone: no cache. A/D stores are made, or with ``stores`` False seen by it alone."""
 
 def explain_walk(memory: Memory, context: Context, iova: int, access: int) -> tuple[Result, list[Step]]:
-    """The same walk, by the same code, as a list of steps. Memory stays as it is: A/D stores are seen by the walk alone."""
+    """The same walk, by the same code, as a list of steps. Its A/D stores are seen by it alone."""
 
 def read_dirty(
     memory: Memory, context: Context, start: int, last: int, page_lg2: int = 12, *, clear: bool = False

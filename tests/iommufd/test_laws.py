@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -233,7 +234,13 @@ class Programs(RuleBasedStateMachine):
         assert self.client.file.context.references == 0
 
 
-Programs.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-)
-TestPrograms = Programs.TestCase
+FEW = settings(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+class TestPrograms(Programs.TestCase):  # type: ignore[misc, valid-type]  # made by Hypothesis
+    settings = FEW
+
+
+@pytest.mark.long
+class TestManyPrograms(Programs.TestCase):  # type: ignore[misc, valid-type]  # made by Hypothesis
+    settings = settings(FEW, max_examples=5000)

@@ -104,3 +104,61 @@ def test_no_answer_is_looked_at_before_the_call_is_made(tmp_path: Path, monkeypa
     replayed(tmp_path, answer, OPEN, ALLOC)
     assert seen == [["answer"]]  # that of the call before
     assert looked[-1] == "out"
+
+
+def reading(value: str) -> dict[str, Any]:
+    return access(0) | {"data_out": value}
+
+
+def writing(value: str) -> dict[str, Any]:
+    return access(1) | {"data_in": value}
+
+
+def access(flags: int) -> dict[str, Any]:
+    """ACCESS_RW of one byte, to or from a buffer at 0x7f0000000000."""
+    struct = (72, 8, 9, 0, 0x1000000, 1, 0x7F0000000000, flags)
+    sizes = (4, 4, 4, 4, 8, 8, 8, 4)
+    raw = b"".join(value.to_bytes(size, "little") for value, size in zip(struct, sizes, strict=True)).ljust(72, b"\0")
+    call = {"call": "ioctl", "fd": 3, "kind": "iommufd", "cmd": "0x3ba0", "name": "IOMMU_TEST_CMD", "op": "ACCESS_RW"}
+    return call | {"size": 72, "in": raw.hex(), "ret": 0, "errno": "0"}
+
+
+def accesses(*, loses_writes: bool) -> Callable[[Process, int], int]:
+    """One byte of mapped memory at 0x7e0000000000, as an access reaches it."""
+
+    def answer(process: Process, address: int) -> int:
+        struct = process.read(address, 72) or b""
+        buffer, mapped = int.from_bytes(struct[32:40], "little"), 0x7E0000000000
+        if not struct[40] & 1:
+            process.write(buffer, process.read(mapped, 1) or b"")
+        elif not loses_writes:
+            process.write(mapped, process.read(buffer, 1) or b"")
+        return 0
+
+    return answer
+
+
+CONVERSATION = [
+    OPEN,
+    reading("11"),
+    writing("22"),
+    reading("22"),
+    writing("33"),
+    reading("33"),
+    writing("44"),
+    reading("44"),
+]
+
+
+def test_memory_that_nobody_told_is_learned_and_then_known(tmp_path: Path) -> None:
+    assert replayed(tmp_path, accesses(loses_writes=False), *CONVERSATION).agrees
+
+
+def test_what_a_program_stores_itself_is_no_difference(tmp_path: Path) -> None:
+    assert replayed(tmp_path, accesses(loses_writes=False), *CONVERSATION, reading("99"), reading("99")).agrees
+
+
+def test_an_access_that_loses_writes_is_found_out(tmp_path: Path) -> None:
+    case = replayed(tmp_path, accesses(loses_writes=True), *CONVERSATION)
+    assert case.first is not None
+    assert (case.first.recorded, case.first.ours) == ("33", "22")

@@ -72,6 +72,9 @@ def _print(out: Console, cases: Sequence[Case]) -> None:
     for case in cases:
         total.add(case)
     print_table(out, _table([*groups, total]))
+    untold = [case.name for case in cases if case.judged and not case.calls]
+    if untold:
+        out.print(f"\n{len(untold)} of the cases show no call that could be made anew: {', '.join(untold)}")
     for case in cases:
         if case.first is not None:
             out.print(f"\n{case.name}", style="bold red")

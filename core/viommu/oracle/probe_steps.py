@@ -45,6 +45,7 @@ STEPS = tuple(
         (r"/epoll EPOLLIN", "epoll"),
         (r"/pread", "pread"),
         (r"/readv two iov", "readv"),
+        (r"/write through one seen", "write_through"),
     )
 )
 

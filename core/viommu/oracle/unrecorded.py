@@ -23,6 +23,7 @@ IOAS_ALLOC = 0x3B81
 """The ioctl that a probe of `dup` makes through the new fd."""
 
 POLLIN = 1
+MARK = b"viommu"
 ALL_EVENTS = 0x145
 """POLLIN, POLLOUT and their likes: a file that is always ready has no poll operation, and epoll refuses it."""
 
@@ -94,6 +95,14 @@ class Unrecorded:
         """Read an event queue at a position."""
         return Answer.of(self._subject.read_at(process, self._file(process, record), ARENA, 64, 8))
 
+    def write_through(self, process: Process, _: Record) -> Answer:
+        """Write through one mapping of registers, and read through another one."""
+        first, second = process.registers[-2:] if len(process.registers) > 1 else (None, None)
+        if first is None or second is None:
+            return Answer.of(-errno.ENXIO)
+        first.write(0, MARK)
+        return Answer.of(0 if second.read(0, len(MARK)) == MARK else -errno.EIO)
+
     def epoll(self, process: Process, record: Record) -> Answer:
         """Wait for an event with epoll."""
         return Answer.of(int(bool(self._subject.poll(process, self._file(process, record), POLLIN))))
@@ -108,6 +117,7 @@ _LATE: Mapping[str, Callable[[Unrecorded, Process, Record], Answer]] = {
     "lseek": Unrecorded.lseek,
     "epoll_ctl": Unrecorded.epoll_ctl,
     "pread": Unrecorded.pread,
+    "write_through": Unrecorded.write_through,
 }
 
 _EARLY: Mapping[str, Callable[[Unrecorded, Process, Record], Answer]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from viommu.kernel_errors import BadAddress, Invalid, IoError, NotThere
+from viommu.kernel_errors import BadAddress, Invalid, IoError, NoMemory, NotThere
 from viommu.objects.device import find_device
 from viommu.objects.hwpt import NestedHwpt, PagingHwpt
 from viommu.selftest.device_ops import Selftest
@@ -12,7 +12,7 @@ from viommu.selftest.mock import CACHE_ENTRIES, MockDevice, MockNested
 from viommu.selftest.page_table import MockPageTable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from viommu.iommufd.user_memory import PageRun, UserProcess
     from viommu.objects.device import Device
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PAGE_SIZE = 4096
 MEMORY_LIMIT_FIRST = 12
 BATCH = 1024
+BITMAP_BYTES_LAST = (1 << 31) - 1
 U64_MAX = (1 << 64) - 1
 
 
@@ -66,11 +67,11 @@ def set_dirty(op: Operation[operands.Dirty]) -> None:
     domain = _table(op)
     if not domain.tracking:
         raise Invalid("DIRTY", "dirty tracking", bound="switched on")
-    bits = _bitmap(op.process, body.uptr, body.length // step)
-    marked = [index for index, bit in enumerate(bits) if bit]
-    for index in marked:
+    marked = 0
+    for index in _set_bits(op.process, body.uptr, body.length // step):
         domain.set_dirty(body.iova + index * step)
-    body.out_nr_dirty = len(marked)
+        marked += 1
+    body.out_nr_dirty = marked
 
 
 def check_iotlb(op: Operation[operands.CheckEntry]) -> None:
@@ -145,8 +146,13 @@ def _pins(process: UserProcess, address: int, count: int) -> list[int | None]:
     return [None if found is None else found - 1 for found in pins]
 
 
-def _bitmap(process: UserProcess, address: int, count: int) -> list[int]:
+def _set_bits(process: UserProcess, address: int, count: int) -> Iterator[int]:
+    """Give the numbers of the bits that are set."""
+    if count > BITMAP_BYTES_LAST * 8:
+        raise NoMemory("DIRTY", "length", count, f"at most {BITMAP_BYTES_LAST:#x} bytes of bits")
     raw = process.read(address, -(-count // 8))
     if raw is None:
         raise BadAddress("DIRTY", "uptr", address, f"{count} readable bits")
-    return [raw[index // 8] >> index % 8 & 1 for index in range(count)]
+    for index in range(count):
+        if raw[index // 8] >> index % 8 & 1:
+            yield index

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from viommu.iommufd.handlers.checks import refuse_flags, refuse_max, refuse_reserved
 from viommu.iommufd.uapi import IovaRange, MapFlags
 from viommu.kernel_errors import BadAddress, BadFile, Invalid, MessageTooLong, Overflow
-from viommu.objects.intervals import U64_MAX, Range
+from viommu.objects.intervals import U64_MAX, Disjoint, Range
 from viommu.objects.ioas import Ioas
 from viommu.objects.pages import DmaBuf, DmaBufPages, move_all
 from viommu.ops import Prot, may_write
@@ -50,10 +50,10 @@ def allow_iovas(call: Call[uapi.IoasAllowIovas]) -> None:
     cmd = call.cmd
     refuse_reserved(cmd)
     ioas = _ioas(call, cmd.ioas_id)
-    wanted: list[Range] = []
+    wanted: Disjoint[Range] = Disjoint()
     for index in range(cmd.num_iovas):
-        wanted.append(_allowed_range(call, cmd.allowed_iovas + index * RANGE_SIZE, wanted))
-    ioas.space.allow(wanted)
+        wanted.add(_allowed_range(call, cmd.allowed_iovas + index * RANGE_SIZE, wanted))
+    ioas.space.allow(tuple(wanted))
 
 
 def map_user(call: Call[uapi.IoasMap]) -> None:
@@ -141,14 +141,14 @@ def _range_bytes(found: Range) -> bytes:
     return IovaRange.of(start=found.start, last=found.last).encode()
 
 
-def _allowed_range(call: Call[uapi.IoasAllowIovas], address: int, earlier: list[Range]) -> Range:
+def _allowed_range(call: Call[uapi.IoasAllowIovas], address: int, earlier: Disjoint[Range]) -> Range:
     raw = call.process.read(address, RANGE_SIZE)
     if raw is None:
         raise BadAddress(call.cmd.kernel_name, "allowed_iovas", address, "readable")
     wanted = IovaRange.decode(raw)
     if wanted.start >= wanted.last:
         raise Invalid("allowed range", "last", wanted.last, f"above its start, {wanted.start:#x}")
-    if any(other.meets(wanted.start, wanted.last) for other in earlier):
+    if earlier.first(wanted.start, wanted.last) is not None:
         raise Invalid("allowed range", "start", wanted.start, "outside the ranges before it")
     return Range(wanted.start, wanted.last)
 
