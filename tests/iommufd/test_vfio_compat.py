@@ -102,3 +102,10 @@ def test_without_an_ioas_there_is_no_container() -> None:
     client = Client()
     for number, argument in ((SET, 1), (EXTENSION, 4)):
         assert client.subject.ioctl(client.process, client.file, number, argument) == -errno.ENODEV
+
+
+def test_a_range_beyond_the_last_address_unmaps_nothing_and_says_so() -> None:
+    container = Container(kind=3)
+    assert container.map(APERTURE, 1) == 0
+    assert container.unmap((1 << 64) - PAGE, 2 * PAGE) == (-errno.EOVERFLOW, 0)
+    assert container.areas == [(APERTURE, PAGE)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from viommu.addresses import PAGE_SIZE
 from viommu.iommufd.uapi_struct import UapiStruct, u32, u64
-from viommu.kernel_errors import BadAddress, Invalid, NoDevice, NotAnIoctl
+from viommu.kernel_errors import BadAddress, Invalid, KernelError, NoDevice, NotAnIoctl
 from viommu.objects.intervals import U64_MAX
 from viommu.objects.ioas import checked_last
 from viommu.ops import Prot
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from viommu.iommufd.user_memory import UserProcess
-    from viommu.kernel_errors import KernelError
     from viommu.objects.context import Context
     from viommu.objects.ioas import Ioas
 
@@ -162,12 +161,15 @@ def _unmap_dma(context: Context, process: UserProcess, address: int) -> int:
 
 
 def _unmapped(ioas: Ioas, cmd: Unmap) -> tuple[int, KernelError | None]:
-    """Unmap what is asked for: bytes, and what stopped it. Raises Invalid, Overflow: nothing was tried."""
+    """Unmap what is asked for: bytes, and what stopped it. Raises KernelError, and then size is not told."""
     if cmd.flags & UNMAP_FLAG_ALL:
         if cmd.iova or cmd.size:
             raise Invalid(cmd.kernel_name, "iova", cmd.iova, "0, and size too, to unmap all")
         return ioas.unmap_range(0, U64_MAX)
-    last = checked_last(cmd.iova, cmd.size)
+    try:
+        last = checked_last(cmd.iova, cmd.size)
+    except KernelError as error:
+        return 0, error
     if not ioas.huge_pages:
         if last < U64_MAX:
             ioas.split(last + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from viommu.kernel_errors import BadAddress, Invalid, IoError, NoMemory, NotThere
@@ -25,6 +26,7 @@ MEMORY_LIMIT_FIRST = 12
 BATCH = 1024
 BITMAP_BYTES_LAST = (1 << 31) - 1
 U64_MAX = (1 << 64) - 1
+NOT_ZERO = re.compile(rb"[^\0]")
 
 
 def check_map(op: Operation[operands.CheckMap]) -> None:
@@ -153,6 +155,7 @@ def _set_bits(process: UserProcess, address: int, count: int) -> Iterator[int]:
     raw = process.read(address, -(-count // 8))
     if raw is None:
         raise BadAddress("DIRTY", "uptr", address, f"{count} readable bits")
-    for index in range(count):
-        if raw[index // 8] >> index % 8 & 1:
-            yield index
+    for found in NOT_ZERO.finditer(raw):
+        for index in range(found.start() * 8, min(found.end() * 8, count)):
+            if raw[index // 8] >> index % 8 & 1:
+                yield index

@@ -51,7 +51,7 @@ class MockPageTable:
     tracking: bool = False
     _starts: list[int] = field(factory=list)
     _runs: list[Run] = field(factory=list)
-    _dirty: set[int] = field(factory=set)  # IOVAs of entries
+    _dirty: list[int] = field(factory=list)  # IOVAs of entries, ascending
 
     @property
     def page_sizes(self) -> int:
@@ -77,8 +77,7 @@ class MockPageTable:
         kept = [part for run in self._runs[first:last] for part in _outside(run, iova, end)]
         self._runs[first:last] = kept
         self._starts[first:last] = [run.iova for run in kept]
-        if self._dirty:
-            self._dirty = {entry for entry in self._dirty if not iova <= entry < end}
+        del self._dirty[bisect_left(self._dirty, iova) : bisect_left(self._dirty, end)]
 
     def physical(self, iova: int) -> int | None:
         """Translate."""
@@ -93,19 +92,28 @@ class MockPageTable:
         """Mark the entry of an IOVA as DMA would; nothing where nothing is mapped."""
         run = self._run_at(iova)
         if run is not None:
-            self._dirty.add(iova & -self._entry_size(run, iova))
+            entry = iova & -self._entry_size(run, iova)
+            index = bisect_left(self._dirty, entry)
+            if self._dirty[index : index + 1] != [entry]:
+                self._dirty.insert(index, entry)
 
     def read_dirty(self, iova: int, length: int, bitmap: DirtyBitmap | None, *, clear: bool) -> None:
         """Report, and forget if so wanted, the entries of a range that are marked. Raises Invalid (not tracking)."""
         if bitmap is not None and not self.tracking:
             raise Invalid("mock domain", "dirty tracking", bound="switched on")
-        end = iova + length
-        found = [entry for entry in self._dirty if entry < end and entry + self._size_of(entry) > iova]
+        meeting = self._dirty_within(iova, iova + length)
         if bitmap is not None:
-            for entry in found:
+            for entry in self._dirty[meeting]:
                 bitmap.mark(entry, self._size_of(entry))
         if clear:
-            self._dirty.difference_update(found)
+            del self._dirty[meeting]
+
+    def _dirty_within(self, start: int, end: int) -> slice:
+        """Say where the marks are of entries that meet [start, end); one may begin before it."""
+        first, last = bisect_left(self._dirty, start), bisect_left(self._dirty, end)
+        if first and self._dirty[first - 1] + self._size_of(self._dirty[first - 1]) > start:
+            first -= 1
+        return slice(first, last)
 
     def _size_of(self, entry: int) -> int:
         run = self._run_at(entry)

@@ -9,7 +9,7 @@ from attrs import frozen
 
 from viommu.iommufd.dispatch import Ioctl
 from viommu.iommufd.uapi import TestCmd
-from viommu.kernel_errors import BadAddress, Unsupported
+from viommu.kernel_errors import Unsupported
 from viommu.selftest import access_ops, check_ops, device_ops, operands
 from viommu.selftest.access_file import AccessFile
 from viommu.selftest.operation import Operation
@@ -76,15 +76,15 @@ def run(call: Call[TestCmd]) -> int | None:
 
 
 def _run(operation: Operation[Any], row: Row) -> int | None:
-    result = row.handler(operation)
-    if row.replies:
-        call = operation.call
-        call.cmd.body = operation.body.encode() + call.cmd.body[row.operands.total :]
-        try:
+    call = operation.call
+    try:
+        result = row.handler(operation)
+        if row.replies:
+            call.cmd.body = operation.body.encode() + call.cmd.body[row.operands.total :]
             call.respond()
-        except BadAddress:
-            operation.undo()
-            raise
+    except BaseException:
+        operation.undo()
+        raise
     return result
 
 
