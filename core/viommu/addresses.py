@@ -29,8 +29,3 @@ PASID_BITS = 20
 def align_down(value: int, multiple: int) -> int:
     """The largest multiple of ``multiple`` (a power of two) that is not above ``value``."""
     return value & ~(multiple - 1)
-
-
-def is_aligned(value: int, multiple: int) -> bool:
-    """Whether ``value`` is a multiple of ``multiple`` (a power of two)."""
-    return not value & (multiple - 1)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from attrs import define
 
 from viommu.faults import Access, Refusal
+from viommu.hardware import Silence
 from viommu.platform import PageResponse, ResponseCode
 from viommu_smmuv3_cmdqv.hardware.ring import OVERFLOW, POINTER, request_ring
 from viommu_smmuv3_cmdqv.hardware.signals import GlobalError, Source
@@ -18,16 +19,6 @@ if TYPE_CHECKING:
     from viommu.platform import PageRequest
     from viommu_smmuv3_cmdqv.hardware.signals import Signals
     from viommu_smmuv3_cmdqv.hardware.silicon import Silicon
-
-
-class _Unheard:
-    """A ConfigurationLog that nobody reads."""
-
-    def fetched(self, structure: type, address: int, raw: bytes | None, note: str = "") -> None:
-        """Forget what was read."""
-
-    def note(self, text: str) -> None:
-        """Forget what was said."""
 
 
 @define(eq=False)
@@ -70,7 +61,7 @@ class RequestQueue:
         """Whether an answer that software does not give carries the PASID is the STE's to say (PPAR)."""
         if request.pasid is None or not self.chip.features.cr0.SMMUEN:
             return None
-        ste = self.chip.configuration.stream(request.requester, _Unheard())
+        ste = self.chip.configuration.stream(request.requester, Silence())
         return None if isinstance(ste, Refusal) or not ste.PPAR else request.pasid
 
     def _store(self, request: PageRequest) -> None:
