@@ -8,11 +8,12 @@ from plugins.vtd.tests.guest import USED, A, D, R, W
 from plugins.vtd.tests.programming import Software
 from viommu.faults import Access
 from viommu_vtd.hardware.live.commands import HANDLERS, Executor
-from viommu_vtd.hardware.live.register_map import ABSENT, FULL_CAP, FULL_ECAP, OFFSETS, declared
+from viommu_vtd.hardware.live.register_map import ABSENT, FULL_CAP, FULL_ECAP, declared
 from viommu_vtd.hardware.reasons import legacy_reason, scalable_reason
 from viommu_vtd.spec import EVENT_REGISTERS, LAYOUTS, REGISTERS
 from viommu_vtd.spec.commands import COMMANDS, WIDE
 from viommu_vtd.spec.faults import FRCD, FSTS, FaultReason
+from viommu_vtd.spec.offsets import OFFSETS
 from viommu_vtd.spec.pasid import PasidTableEntry
 from viommu_vtd.spec.registers import GCMD, GSTS
 

@@ -8,6 +8,7 @@ from viommu.hookspecs import Registers
 from viommu.registers import Register, RegisterFile
 from viommu_vtd.spec import EVENT_REGISTERS, REGISTERS
 from viommu_vtd.spec.faults import FRCD, FRCD_HI, FRCD_LO, FSTS
+from viommu_vtd.spec.offsets import OFFSETS, UNIT
 from viommu_vtd.spec.queue_registers import CCMD, ICS, PRS, EventControl
 from viommu_vtd.spec.registers import CAP, ECAP, PMEN
 
@@ -15,18 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from viommu.layout import Descriptor, FieldSpec
-
-UNIT = 16
-"""Bytes that IRO and FRO count in."""
-
-OFFSETS: Mapping[str, int] = {
-    "VER": 0x00, "CAP": 0x08, "ECAP": 0x10, "GCMD": 0x18, "GSTS": 0x1C, "RTADDR": 0x20, "CCMD": 0x28, "FSTS": 0x34,
-    "FECTL": 0x38, "FEDATA": 0x3C, "FEADDR": 0x40, "FEUADDR": 0x44, "PMEN": 0x64, "PLMBASE": 0x68, "PLMLIMIT": 0x6C,
-    "PHMBASE": 0x70, "PHMLIMIT": 0x78, "IQH": 0x80, "IQT": 0x88, "IQA": 0x90, "ICS": 0x9C, "IECTL": 0xA0,
-    "IEDATA": 0xA4, "IEADDR": 0xA8, "IEUADDR": 0xAC, "IQERCD": 0xB0, "IRTA": 0xB8, "PQH": 0xC0, "PQT": 0xC8,
-    "PQA": 0xD0, "PRS": 0xDC, "PECTL": 0xE0, "PEDATA": 0xE4, "PEADDR": 0xE8, "PEUADDR": 0xEC,
-}  # fmt: skip
-"""Registers at fixed offsets (bytes)."""
 
 READ_ONLY = {"VER", "CAP", "ECAP", "GSTS", "IQH", "IQERCD"}
 
