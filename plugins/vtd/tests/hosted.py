@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
+from plugins.vtd.tests.plain_table import PlainTable
 from plugins.vtd.tests.programming import DRIVER
 from viommu import Iotlb, Machine
+from viommu.faults import Access, Fault
 from viommu.memory import PhysicalMemory
+from viommu.objects.physical import PhysicalDevice, PhysicalIommu
 from viommu_vtd.hardware.live.register_map import FULL_CAP, FULL_ECAP
+from viommu_vtd.host.device import HostDevice
+from viommu_vtd.host.paging import FirstStageDomain, SecondStageDomain
 from viommu_vtd.host.unit import Unit
 
 if TYPE_CHECKING:
@@ -93,3 +98,33 @@ class Hosted:
     @property
     def commands(self) -> dict[str, int]:
         return dict(self.machine.command_counts)
+
+    def device(self, source: int, *, ats: bool = False, page_requests: bool = False, pasids: int = 0) -> HostDevice:
+        physical = PhysicalDevice(f"{source:#06x}", PhysicalIommu("unit", self.machine.driver), source)
+        device = HostDevice(physical, self.unit, source, ats, page_requests, pasids)
+        device.probe()
+        return device
+
+    def first_stage(self, levels: int = 4) -> FirstStageDomain:
+        return FirstStageDomain(
+            table=PlainTable(self.frames, levels, first=True),
+            page_sizes=PAGE,
+            aperture=(0, (1 << 47) - 1),
+            levels=levels,
+        )
+
+    def second_stage(self, width: int = 2, *, nest_parent: bool = False, dirty: bool = False) -> SecondStageDomain:
+        return SecondStageDomain(
+            table=PlainTable(self.frames, width + 2, first=False),
+            page_sizes=PAGE,
+            aperture=(0, (1 << 48) - 1),
+            width=width,
+            bits=9 * width + 30,
+            nest_parent=nest_parent,
+            dirty_tracking=dirty,
+        )
+
+    def reaches(self, source: int, iova: int, pasid: int | None = None, access: Access = Access.READ) -> int | str:
+        """The physical address; the reason that is recorded where the access is refused."""
+        outcome = self.machine.translate(source, iova, access, pasid)
+        return self.machine.report(outcome).reason if isinstance(outcome, Fault) else outcome.pa
