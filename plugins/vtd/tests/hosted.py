@@ -14,6 +14,7 @@ from viommu.faults import Access, Fault
 from viommu.memory import PhysicalMemory
 from viommu.objects.physical import PhysicalDevice, PhysicalIommu
 from viommu_vtd.hardware.live.register_map import FULL_CAP, FULL_ECAP
+from viommu_vtd.host import interrupts
 from viommu_vtd.host.device import HostDevice
 from viommu_vtd.host.paging import FirstStageDomain, SecondStageDomain
 from viommu_vtd.host.unit import Unit
@@ -82,18 +83,26 @@ class Hosted:
         memory = PhysicalMemory()
         memory.place(RAM, mmap.mmap(-1, RAM_SIZE))
         heard: list[Interrupt] = []
+        units: list[Unit] = []
+
+        def hear(interrupt: Interrupt) -> None:
+            heard.append(interrupt)
+            for unit in units:
+                interrupts.hear(unit, interrupt)
+
         observed: list[tuple[str, Mapping[str, object]]] = []
         machine = Machine(
             DRIVER,
             memory,
             {"CAP": int(cap), "ECAP": int(ecap)},
             iotlb=Iotlb(),
-            on_interrupt=heard.append,
+            on_interrupt=hear,
             observers=[lambda event, facts: observed.append((event, facts))],
             sanitize=sanitize,
         )
         frames = Bump(memory)
-        return cls(machine, frames, Unit.bring_up("unit", memory, frames, Port(machine)), heard, observed)
+        units.append(Unit.bring_up("unit", memory, frames, Port(machine)))
+        return cls(machine, frames, units[0], heard, observed)
 
     @property
     def commands(self) -> dict[str, int]:

@@ -7,27 +7,27 @@ from typing import TYPE_CHECKING
 from viommu_vtd.spec.faults import FSTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from viommu_vtd.host.registers import UnitRegisters
+    from viommu_vtd.host.unit import Unit
     from viommu_vtd.spec.faults import FRCD
 
 
-def service(registers: UnitRegisters, take: Callable[[FRCD], None]) -> None:
-    """Read records from the first one on, until one is free; then let hardware record again."""
-    status = registers.read(FSTS)
+def service(unit: Unit) -> None:
+    """Take records, then let hardware record again."""
+    status = unit.registers.read(FSTS)
     if status.PPF:
-        for record in _records(registers, status.FRI):
-            take(record)
-    registers.write(FSTS(PFO=1))
+        for record in _records(unit, status.FRI):
+            unit.faults.append(record)
+    unit.registers.write(FSTS(PFO=1))
 
 
-def _records(registers: UnitRegisters, first: int) -> Iterator[FRCD]:
-    """Give and clear records. At most one round: hardware may write new ones meanwhile, and interrupts for them."""
-    count = registers.cap.NFR + 1
+def _records(unit: Unit, first: int) -> Iterator[FRCD]:
+    """Give and clear records, from the first that is set. One round at most: for later ones an interrupt comes."""
+    count = unit.registers.cap.NFR + 1
     for index in range(first, first + count):
-        record = registers.read_record(index % count)
+        record = unit.registers.read_record(index % count)
         if not record.F:
             return
-        registers.clear_record(index % count)
+        unit.registers.clear_record(index % count)
         yield record

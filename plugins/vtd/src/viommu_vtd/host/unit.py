@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from threading import RLock
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from viommu_vtd.host.frames import Frames
     from viommu_vtd.host.queue import QueueFault
     from viommu_vtd.host.registers import RegisterPort
+    from viommu_vtd.spec.faults import FRCD
 
 QUEUE_PAGES_LG2 = 1
 """256 descriptors of 256 bits, or 512 of 128."""
@@ -36,6 +38,8 @@ MESSAGES = {"FE": 0x30, "PE": 0x31}
 """Interrupt vectors of fault and page-request events. Nobody waits for invalidation events: those stay masked."""
 
 MESSAGE_ADDRESS = 0xFEE0_0000
+
+MOST_FAULTS = 1024
 
 
 @define(eq=False)
@@ -54,6 +58,8 @@ class Unit:
     """Physical address of the page request queue; 0 where there is none."""
     devices: dict[int, HostDevice] = field(factory=dict)
     lock: RLock = field(factory=RLock)
+    faults: deque[FRCD] = field(factory=lambda: deque(maxlen=MOST_FAULTS))
+    """Records of refused accesses, as a kernel's log keeps them; the oldest go first."""
 
     @classmethod
     def bring_up(cls, name: str, memory: PhysicalMemory, frames: Frames, port: RegisterPort) -> Unit:
