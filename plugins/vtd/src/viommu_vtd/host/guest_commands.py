@@ -138,3 +138,8 @@ REWRITERS: Mapping[type[Invalidation], Callable[..., Rewritten]] = {
     PasidDeviceTlbInvalidate: _device_tlb,
 }
 """By type. What is not here, interrupt entries and page group responses, the VMM keeps for itself."""
+
+
+def wait_error(descriptor: InvalidationWait, able: GuestAbilities) -> QueueError | None:
+    """Say why hardware would refuse a wait descriptor."""
+    return QueueError.RESERVED if descriptor.PD and not able.drain else None
