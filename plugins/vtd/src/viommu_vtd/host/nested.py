@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from viommu.ops import UserArray, UserData
     from viommu_vtd.host.abilities import Abilities
     from viommu_vtd.host.device import HostDevice
+    from viommu_vtd.host.guest_unit import GuestUnit
 
 DATA_TYPE = 1
 """IOMMU_HWPT_DATA_VTD_S1"""
@@ -42,6 +43,10 @@ class NestedDomain(Domain):
     table: int
     width: int
     flags: StageOneFlags
+    guest: GuestUnit | None = None
+    """The vIOMMU that it was made on."""
+    guest_domain: int | None = None
+    """The DID by which the guest knows it, if that was told."""
 
     def check(self, able: Abilities) -> None:
         """Refuse a unit that the parent does not fit. Raises Invalid."""
@@ -77,6 +82,8 @@ class NestedDomain(Domain):
     def free(self) -> None:
         """Leave the parent."""
         self.parent.nested.remove(self)
+        if self.guest is not None:
+            self.guest.nested.remove(self)
 
     def invalidate(self, requests: UserArray) -> None:
         """Execute IOMMU_HWPT_INVALIDATE: each request before the next is looked at.

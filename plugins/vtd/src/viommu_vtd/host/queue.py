@@ -100,7 +100,7 @@ class InvalidationQueue:
 
     def _submit_all(self, descriptors: Sequence[Descriptor | bytes], *, drain: bool) -> QueueFault | None:
         raw = [_encoded(descriptor, self._size) for descriptor in descriptors]
-        for start in range(0, len(raw), self.batch):
+        for start in range(0, max(len(raw), 1), self.batch):
             fault = self._submit_batch(raw[start : start + self.batch], drain=drain)
             if fault is not None:
                 return fault if fault.index is None else _moved(fault, start)
