@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import mmap
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from attrs import define, field
 
 from plugins.vtd.tests.plain_table import PlainTable
-from plugins.vtd.tests.programming import DRIVER
 from viommu import Iotlb, Machine
+from viommu.drivers import bind_plugin
 from viommu.faults import Access, Fault
 from viommu.memory import PhysicalMemory
 from viommu.objects.physical import PhysicalDevice, PhysicalIommu
+from viommu_vtd import driver
 from viommu_vtd.hardware.live.register_map import FULL_CAP, FULL_ECAP
-from viommu_vtd.host import interrupts
+from viommu_vtd.host import hooks, interrupts
 from viommu_vtd.host.device import HostDevice
 from viommu_vtd.host.paging import FirstStageDomain, SecondStageDomain
 from viommu_vtd.host.unit import Unit
+
+DRIVER = bind_plugin(SimpleNamespace(**{**vars(driver), **vars(hooks)}))
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from viommu.platform import Interrupt
+    from viommu_vtd.host.table import TableKind
     from viommu_vtd.spec.registers import CAP, ECAP
 
 RAM = 0x1_0000_0000
@@ -54,6 +59,9 @@ class Bump:
         assert self.taken.pop(pa) == pages
         self.free_runs.setdefault(pages, []).append(pa)
 
+    def table(self, kind: TableKind) -> PlainTable:
+        return PlainTable(self, kind.levels, kind.first_stage)
+
 
 @define(eq=False)
 class Port:
@@ -77,6 +85,10 @@ class Hosted:
     unit: Unit
     heard: list[Interrupt]
     observed: list[tuple[str, Mapping[str, object]]]
+    iommu: PhysicalIommu = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.iommu = PhysicalIommu("unit", self.machine.driver, self.unit)
 
     @classmethod
     def make(cls, cap: CAP = FULL_CAP, ecap: ECAP = FULL_ECAP, *, sanitize: bool = False) -> Hosted:
@@ -101,7 +113,7 @@ class Hosted:
             sanitize=sanitize,
         )
         frames = Bump(memory)
-        units.append(Unit.bring_up("unit", memory, frames, Port(machine)))
+        units.append(Unit.bring_up("unit", memory, frames, Port(machine), frames.table))
         return cls(machine, frames, units[0], heard, observed)
 
     @property
@@ -109,10 +121,11 @@ class Hosted:
         return dict(self.machine.command_counts)
 
     def device(self, source: int, *, ats: bool = False, page_requests: bool = False, pasids: int = 0) -> HostDevice:
-        physical = PhysicalDevice(f"{source:#06x}", PhysicalIommu("unit", self.machine.driver), source)
-        device = HostDevice(physical, self.unit, source, ats, page_requests, pasids)
-        device.probe()
-        return device
+        physical = PhysicalDevice(f"{source:#06x}", self.iommu, source)
+        host = HostDevice(physical, self.unit, source, ats, page_requests, pasids)
+        physical.data = host
+        host.probe()
+        return host
 
     def first_stage(self, levels: int = 4) -> FirstStageDomain:
         return FirstStageDomain(

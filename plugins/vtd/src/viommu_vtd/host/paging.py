@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from attrs import define, field
 
@@ -19,33 +19,7 @@ if TYPE_CHECKING:
     from viommu_vtd.host.abilities import Abilities
     from viommu_vtd.host.device import HostDevice
     from viommu_vtd.host.nested import NestedDomain
-
-
-class Unmapped(Protocol):
-    """What an unmap took out of a table. ``tables``: tables went too, not leaves alone."""
-
-    tables: bool
-
-    def free(self) -> None:
-        """Give the memory of those tables back, now that no walk can be in them."""
-
-
-class Table(Protocol):
-    """A page table in memory; ``root`` is its physical address."""
-
-    root: int
-
-    def map(self, iova: int, pa: int, length: int, prot: Prot, largest: int | None) -> None:
-        """Map a range. Raises NoMemory, and then nothing of it is mapped."""
-
-    def unmap(self, iova: int, length: int) -> Unmapped:
-        """Unmap a range."""
-
-    def physical(self, iova: int) -> int | None:
-        """Translate one IOVA."""
-
-    def free(self) -> None:
-        """Give its memory back."""
+    from viommu_vtd.host.table import Table
 
 
 @define(eq=False, kw_only=True)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from viommu_vtd.host.frames import Frames
     from viommu_vtd.host.queue import QueueFault
     from viommu_vtd.host.registers import RegisterPort
+    from viommu_vtd.host.table import TableMaker
     from viommu_vtd.spec.faults import FRCD
 
 QUEUE_PAGES_LG2 = 1
@@ -56,13 +57,16 @@ class Unit:
     ids: DomainIds
     page_requests: int
     """Physical address of the page request queue; 0 where there is none."""
+    make_table: TableMaker
     devices: dict[int, HostDevice] = field(factory=dict)
     lock: RLock = field(factory=RLock)
     faults: deque[FRCD] = field(factory=lambda: deque(maxlen=MOST_FAULTS))
     """Records of refused accesses, as a kernel's log keeps them; the oldest go first."""
 
     @classmethod
-    def bring_up(cls, name: str, memory: PhysicalMemory, frames: Frames, port: RegisterPort) -> Unit:
+    def bring_up(
+        cls, name: str, memory: PhysicalMemory, frames: Frames, port: RegisterPort, make_table: TableMaker
+    ) -> Unit:
         """Make the unit's structures, hand them to it, and switch translation on: every device is blocked then.
 
         Raises NoMemory.
@@ -82,6 +86,7 @@ class Unit:
             queue,
             DomainIds(count(registers.cap)),
             frames.allocate(1 << PAGE_REQUEST_PAGES_LG2) if asks else 0,
+            make_table,
         )
         unit.start()
         return unit
