@@ -1,0 +1,201 @@
+"""Page requests: from the device through the queue in memory to a FAULT, and the answer back."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+from attrs import define
+
+from tests.plugins.vtd.guest import Guest
+from tests.plugins.vtd.program import RID, Program
+from viommu.faults import Access
+from viommu.iommufd import uapi
+from viommu.platform import ResponseCode
+from viommu_vtd.host.unit import PAGE_REQUEST_PAGES_LG2
+from viommu_vtd.spec.queue_registers import PQH, PQT, PRS
+
+if TYPE_CHECKING:
+    from viommu.devices import Device as Endpoint
+    from viommu.iommufd.user_memory import UserFile
+    from viommu.objects.device import Device
+
+IOVA = 0x40_0000
+PASID = 5
+FAULT, FAULT_AND_PASID = uapi.HwptFlags.FAULT_ID_VALID, uapi.HwptFlags.FAULT_ID_VALID | uapi.HwptFlags.PASID
+RECORD = struct.Struct("<IIIIIIQII")
+ENTRIES = (4096 << PAGE_REQUEST_PAGES_LG2) // 32
+
+
+@define(eq=False)
+class Listener:
+    """A program that takes page requests of a device whose guest has mapped nothing yet."""
+
+    program: Program
+    device: Device
+    guest: Guest
+    endpoint: Endpoint
+    fault_id: int
+    file: UserFile
+
+    @classmethod
+    def make(cls) -> Listener:
+        program = Program.make()
+        device = program.bind(program.hosted.device(RID, ats=True, page_requests=True, pasids=1 << 20))
+        guest = Guest.make(program, device, uapi.HwptFlags.PASID)
+        made = program.must(uapi.FaultAlloc.of())
+        file = program.process.files[made.out_fault_fd]
+        return cls(program, device, guest, program.hosted.machine.device(RID), made.out_fault_id, file)
+
+    def attach(self, pasid: int = 0) -> int:
+        """Attach a nested HWPT whose page requests come here."""
+        cmd = self.program.nested_command(self.device, self.guest.parent, self.guest.root, FAULT_AND_PASID)
+        cmd.fault_id = self.fault_id
+        hwpt = self.program.must(cmd).out_hwpt_id
+        self.device.attach(hwpt, pasid)
+        return hwpt
+
+    def read(self, count: int = 16) -> list[uapi.HwptPgfault]:
+        out = self.program.buffer(count * RECORD.size)
+        got = self.file.read(self.program.process, out.address, count * RECORD.size)
+        assert got >= 0
+        return [uapi.HwptPgfault.decode(out.pages[at : at + RECORD.size]) for at in range(0, got, RECORD.size)]
+
+    def answer(self, cookie: int, code: int = 0) -> None:
+        out = self.program.buffer()
+        out.pages[:8] = struct.pack("<II", cookie, code)
+        assert self.file.write(self.program.process, out.address, 8) == 8
+
+    @property
+    def responses(self) -> list[tuple[int | None, int, ResponseCode]]:
+        return [(one.pasid, one.group, one.code) for one in self.endpoint.responses]
+
+    @property
+    def status(self) -> PRS:
+        return self.program.hosted.unit.registers.read(PRS)
+
+
+def test_a_refused_dma_is_retried_once_the_guest_has_its_page() -> None:
+    listener = Listener.make()
+    listener.attach()
+    assert not hasattr(listener.endpoint.translate(IOVA), "pa")
+    listener.endpoint.request_page(IOVA, Access.READ | Access.WRITE, group=3)
+    (request,) = listener.read()
+    assert (request.flags, request.grpid, request.perm, request.addr) == (2, 3, 3, IOVA)
+    assert request.dev_id == listener.device.id
+    assert not listener.responses
+    listener.guest.map(IOVA, b"now")
+    listener.answer(request.cookie)
+    assert listener.responses == [(None, 3, ResponseCode.SUCCESS)]
+    assert hasattr(listener.endpoint.translate(IOVA), "pa")
+    listener.program.clean()
+
+
+@pytest.mark.parametrize(("code", "expected"), [(0, ResponseCode.SUCCESS), (1, ResponseCode.INVALID)])
+def test_what_user_space_answers_is_what_the_device_is_told(code: int, expected: ResponseCode) -> None:
+    listener = Listener.make()
+    listener.attach(PASID)
+    listener.endpoint.request_page(IOVA, Access.READ, PASID, group=7)
+    (request,) = listener.read()
+    assert (request.flags, request.pasid, request.perm) == (3, PASID, 1)
+    listener.answer(request.cookie, code)
+    assert listener.responses == [(PASID, 7, expected)]
+
+
+def test_a_group_is_read_whole_and_answered_once() -> None:
+    listener = Listener.make()
+    listener.attach()
+    for page in range(3):
+        listener.endpoint.request_page(IOVA + page * 0x1000, Access.READ, group=1, last=page == 2)
+    requests = listener.read()
+    assert [(one.addr, one.flags) for one in requests] == [(IOVA, 0), (IOVA + 0x1000, 0), (IOVA + 0x2000, 2)]
+    assert len({one.cookie for one in requests}) == 1
+    listener.answer(requests[0].cookie)
+    assert listener.responses == [(None, 1, ResponseCode.SUCCESS)]
+
+
+@pytest.mark.parametrize("attached", [True, False])
+def test_where_nobody_listens_the_answer_is_invalid(attached: bool) -> None:
+    listener = Listener.make()
+    if attached:
+        listener.device.attach(listener.program.nested(listener.device, listener.guest.parent, listener.guest.root))
+    listener.endpoint.request_page(IOVA, Access.READ, group=1)
+    assert listener.responses == [(None, 1, ResponseCode.INVALID)]
+    assert not listener.read()
+
+
+@pytest.mark.parametrize(
+    ("iova", "access"),
+    [
+        (1 << 57, Access.READ),
+        (IOVA, Access.READ | Access.PRIVILEGED),
+        (IOVA, Access.EXECUTE),
+    ],
+)
+def test_what_linux_takes_for_malformed_is_answered_without_user_space(iova: int, access: Access) -> None:
+    listener = Listener.make()
+    listener.attach(PASID)
+    listener.endpoint.request_page(iova, access, PASID, group=1, last=False)
+    assert not listener.responses
+    listener.endpoint.request_page(iova, access, PASID, group=1)
+    assert listener.responses == [(PASID, 1, ResponseCode.INVALID)]
+    assert not listener.read()
+
+
+@pytest.mark.parametrize("delivered", [True, False])
+def test_a_detach_answers_what_was_not_answered(delivered: bool) -> None:
+    listener = Listener.make()
+    listener.attach()
+    listener.endpoint.request_page(IOVA, Access.READ, group=1)
+    if delivered:
+        listener.read()
+    listener.device.detach()
+    assert listener.responses == [(None, 1, ResponseCode.INVALID)]
+    assert listener.program.hosted.commands["page_group_response"] == 1
+
+
+def test_requests_of_a_burst_are_all_there_in_order() -> None:
+    listener = Listener.make()
+    listener.attach()
+    for index in range(3 * ENTRIES):
+        listener.endpoint.request_page(IOVA + index * 0x1000, Access.READ, group=index & 0x1FF)
+    requests = listener.read(3 * ENTRIES)
+    assert [one.addr for one in requests] == [IOVA + index * 0x1000 for index in range(3 * ENTRIES)]
+    for one in requests:
+        listener.answer(one.cookie)
+    assert listener.program.hosted.commands["page_group_response"] == 3 * ENTRIES
+
+
+def test_a_queue_that_software_left_full_is_taken_over_and_works_again() -> None:
+    listener = Listener.make()
+    listener.attach()
+    unit = listener.program.hosted.unit
+
+    # As if the handler had been held up: somebody has the unit's queue, so that it must leave its work.
+    def busy() -> None:
+        for index in range(ENTRIES + 5):
+            listener.endpoint.request_page(IOVA + index * 0x1000, Access.READ, group=index & 0x1FF)
+        assert listener.status.PRO
+
+    unit.queue.turns.take(busy)
+    assert (listener.status.PRO, listener.status.PPR) == (0, 0)
+    assert unit.registers.read(PQH).PQH == unit.registers.read(PQT).PQT
+    # Those that found no room were answered with success, so that the device asks again.
+    assert len(listener.endpoint.responses) == 6
+    assert len(listener.read(ENTRIES)) == ENTRIES - 1
+    listener.endpoint.request_page(IOVA, Access.READ, group=9)
+    assert [one.grpid for one in listener.read()] == [9]
+
+
+def test_after_an_overflow_half_groups_are_forgotten() -> None:
+    listener = Listener.make()
+    listener.attach()
+
+    def busy() -> None:
+        for index in range(ENTRIES + 5):
+            listener.endpoint.request_page(IOVA + index * 0x1000, Access.READ, group=1, last=False)
+
+    listener.program.hosted.unit.queue.turns.take(busy)
+    listener.endpoint.request_page(IOVA, Access.READ, group=1)
+    assert len(listener.read()) == 1
