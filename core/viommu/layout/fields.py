@@ -33,6 +33,8 @@ class FieldSpec:
     ignored: bool = False
     name: str = field(default="", init=False)
     _slices: tuple[tuple[int, int, int], ...] = field(default=(), init=False, repr=False)
+    _maximum: int = field(default=0, init=False, repr=False)
+    _mask: int = field(default=0, init=False, repr=False)
     _members: Mapping[int, IntEnum] = field(factory=dict, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -45,6 +47,9 @@ class FieldSpec:
                 f"at most {MAXIMUM_BITS} bits"
             )
         self._slices = tuple(self._cut())
+        # Kept, for models ask at each store of a register and each descriptor that is built.
+        self._maximum = ((1 << self.bits) - 1) << self.shift
+        self._mask = self.put(self._maximum)
         self._members = {member.value: member for member in self.of or ()}
         for value, member in self._members.items():
             if not 0 <= value <= self.maximum:
@@ -76,12 +81,12 @@ class FieldSpec:
     @property
     def maximum(self) -> int:
         """The largest value, the shift included."""
-        return ((1 << self.bits) - 1) << self.shift
+        return self._maximum
 
     @property
     def mask(self) -> int:
         """The covered bits, in place."""
-        return self.put(self.maximum)
+        return self._mask
 
     @property
     def slices(self) -> tuple[tuple[int, int, int], ...]:
@@ -109,7 +114,7 @@ class FieldSpec:
 
     def check(self, owner: str, value: int) -> None:
         """Raise ValueError, naming field, value and bound, where ``value`` cannot be held."""
-        if not 0 <= value <= self.maximum:
+        if not 0 <= value <= self._maximum:
             raise ValueError(
                 f"{owner}.{self.name} {self.place}: {value:#x} does not fit; it holds 0 to {self.maximum:#x}"
             )
