@@ -16,12 +16,13 @@ from viommu.memory import PhysicalMemory
 from viommu.objects.physical import PhysicalDevice, PhysicalIommu
 from viommu_vtd import driver
 from viommu_vtd.hardware.live.register_map import FULL_CAP, FULL_ECAP
-from viommu_vtd.host import hooks, interrupts
+from viommu_vtd.host import guest_hooks, hooks, interrupts
 from viommu_vtd.host.device import HostDevice
+from viommu_vtd.host.extensions import Extensions
 from viommu_vtd.host.paging import FirstStageDomain, SecondStageDomain
 from viommu_vtd.host.unit import Unit
 
-DRIVER = bind_plugin(SimpleNamespace(**{**vars(driver), **vars(hooks)}))
+DRIVER = bind_plugin(SimpleNamespace(**{**vars(driver), **vars(hooks), **vars(guest_hooks)}))
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from viommu_vtd.host.table import TableKind
     from viommu_vtd.spec.registers import CAP, ECAP
 
+NONE = Extensions()
 RAM = 0x1_0000_0000
 RAM_SIZE = 16 << 20
 PAGE = 4096
@@ -91,7 +93,9 @@ class Hosted:
         self.iommu = PhysicalIommu("unit", self.machine.driver, self.unit)
 
     @classmethod
-    def make(cls, cap: CAP = FULL_CAP, ecap: ECAP = FULL_ECAP, *, sanitize: bool = False) -> Hosted:
+    def make(
+        cls, cap: CAP = FULL_CAP, ecap: ECAP = FULL_ECAP, *, sanitize: bool = False, extensions: Extensions = NONE
+    ) -> Hosted:
         memory = PhysicalMemory()
         memory.place(RAM, mmap.mmap(-1, RAM_SIZE))
         heard: list[Interrupt] = []
@@ -113,7 +117,7 @@ class Hosted:
             sanitize=sanitize,
         )
         frames = Bump(memory)
-        units.append(Unit.bring_up("unit", memory, frames, Port(machine), frames.table))
+        units.append(Unit.bring_up("unit", memory, frames, Port(machine), frames.table, extensions))
         return cls(machine, frames, units[0], heard, observed)
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from viommu_vtd.host import guest_events
 from viommu_vtd.spec.faults import FSTS
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ def service(unit: Unit) -> None:
     if status.PPF:
         for record in _records(unit, status.FRI):
             unit.faults.append(record)
+            guest_events.tell_fault(unit, record)
     unit.registers.write(FSTS(PFO=1))
 
 

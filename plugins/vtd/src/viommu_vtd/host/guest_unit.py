@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from viommu.objects.viommu import Viommu
     from viommu_vtd.host.nested import NestedDomain
     from viommu_vtd.host.paging import SecondStageDomain
+    from viommu_vtd.host.soft_queue import QueuePage
     from viommu_vtd.host.unit import Unit
 
 STATUS_BYTES = 4
@@ -48,6 +49,8 @@ class GuestUnit:
     unit: Unit
     parent: SecondStageDomain
     nested: list[NestedDomain] = field(factory=list)
+    page: QueuePage | None = None
+    """Its queue's registers."""
 
     @property
     def able(self) -> GuestAbilities:

@@ -107,15 +107,32 @@ def make(able: Abilities, parent: object, flags: DomainFlags, data: UserData) ->
         raise Unsupported(WHAT, "data_type", data.type, f"{DATA_TYPE}")
     if not isinstance(parent, SecondStageDomain) or not parent.nest_parent:
         raise Invalid(WHAT, "parent", bound="second stage, allocated with NEST_PARENT")
-    given = HwptVtdS1.decode(data.copy(DATA_TYPE, HwptVtdS1.total, HwptVtdS1.total))
+    given = copy(data)
+    return _add(NestedDomain(parent=parent, table=given.pgtbl_addr, width=given.addr_width, flags=_known(given.flags)))
+
+
+def copy(data: UserData) -> HwptVtdS1:
+    """Copy what user space gives. Raises Invalid, BadAddress."""
+    return HwptVtdS1.decode(data.copy(DATA_TYPE, HwptVtdS1.total, HwptVtdS1.total))
+
+
+def on_guest(guest: GuestUnit, flags: int, table: int, width: int, guest_domain: int | None) -> NestedDomain:
+    """Make one on a vIOMMU; ``guest_domain`` None: every DID that the guest names may be meant."""
     made = NestedDomain(
-        parent=parent,
-        table=given.pgtbl_addr,
-        width=given.addr_width,
-        flags=StageOneFlags(given.flags & sum(StageOneFlags)),
+        parent=guest.parent, table=table, width=width, flags=_known(flags), guest=guest, guest_domain=guest_domain
     )
-    parent.nested.append(made)
-    return made
+    guest.nested.append(made)
+    return _add(made)
+
+
+def _add(domain: NestedDomain) -> NestedDomain:
+    domain.parent.nested.append(domain)
+    return domain
+
+
+def _known(flags: int) -> StageOneFlags:
+    """Drop flags that mean nothing: nobody refuses them."""
+    return StageOneFlags(flags & sum(StageOneFlags))
 
 
 def _pages(request: HwptVtdS1Invalidate) -> Pages:

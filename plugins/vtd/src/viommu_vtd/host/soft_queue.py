@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from viommu.layout import Descriptor
+    from viommu.objects.mmap import Region
     from viommu_vtd.host.guest_unit import GuestUnit, Outcome
 
 PAGE = 4096
@@ -56,6 +57,8 @@ class QueuePage:
     base: int = 0
     pages_lg2: int = 0
     enabled: bool = False
+    region: Region | None = None
+    """Where user space may map it."""
     registers: RegisterFile = field(factory=lambda: RegisterFile(DECLARED))
     _running: bool = False
 

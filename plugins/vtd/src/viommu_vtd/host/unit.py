@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from viommu.layout import Descriptor
     from viommu.memory import PhysicalMemory
     from viommu_vtd.host.device import HostDevice
+    from viommu_vtd.host.extensions import Extensions
     from viommu_vtd.host.frames import Frames
     from viommu_vtd.host.queue import QueueFault
     from viommu_vtd.host.registers import RegisterPort
@@ -58,6 +59,7 @@ class Unit:
     page_requests: int
     """Physical address of the page request queue; 0 where there is none."""
     make_table: TableMaker
+    extensions: Extensions
     devices: dict[int, HostDevice] = field(factory=dict)
     lock: RLock = field(factory=RLock)
     faults: deque[FRCD] = field(factory=lambda: deque(maxlen=MOST_FAULTS))
@@ -65,7 +67,13 @@ class Unit:
 
     @classmethod
     def bring_up(
-        cls, name: str, memory: PhysicalMemory, frames: Frames, port: RegisterPort, make_table: TableMaker
+        cls,
+        name: str,
+        memory: PhysicalMemory,
+        frames: Frames,
+        port: RegisterPort,
+        make_table: TableMaker,
+        extensions: Extensions,
     ) -> Unit:
         """Make the unit's structures, hand them to it, and switch translation on: every device is blocked then.
 
@@ -87,6 +95,7 @@ class Unit:
             DomainIds(count(registers.cap)),
             frames.allocate(1 << PAGE_REQUEST_PAGES_LG2) if asks else 0,
             make_table,
+            extensions,
         )
         unit.start()
         return unit
