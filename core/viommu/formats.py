@@ -1,6 +1,7 @@
 """The page-table formats that the engine walks, and the Context that a driver makes of them.
 
-`walk` is for drivers whose configuration structures lie behind stage 2: one access, no cache.
+`walk` is for drivers whose configuration structures lie behind stage 2: one access, no cache. `read_dirty` is for host
+drivers: which pages of their tables' mappings devices wrote.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from viommu._engine import (
     Result,
     Riscv,
     VtdSecondStage,
+    read_dirty,
     walk,
 )
 from viommu.entries import entry_layout
@@ -34,5 +36,6 @@ __all__ = [
     "Riscv",
     "VtdSecondStage",
     "entry_layout",
+    "read_dirty",
     "walk",
 ]
