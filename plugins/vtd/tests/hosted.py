@@ -141,6 +141,7 @@ class Hosted:
 
     def second_stage(self, width: int = 2, *, nest_parent: bool = False, dirty: bool = False) -> SecondStageDomain:
         return SecondStageDomain(
+            memory=self.machine.memory,
             table=PlainTable(self.frames, width + 2, first=False),
             page_sizes=PAGE,
             aperture=(0, (1 << 48) - 1),

@@ -18,7 +18,7 @@ ADDRESS = 0xF_FFFF_FFFF_F000
 class Gone:
     """What an unmap leaves to do."""
 
-    tables: bool = False
+    tables: int = 0
 
     def free(self) -> None:
         """Nothing: tables stay."""
@@ -37,10 +37,10 @@ class PlainTable:
     def __attrs_post_init__(self) -> None:
         self.root = self.frames.allocate()
 
-    def map(self, iova: int, pa: int, length: int, prot: Prot, largest: int | None) -> None:  # noqa: ARG002
+    def map(self, iova: int, pa: int, length: int, prot: Prot, largest: int | None, extra: int = 0) -> None:  # noqa: ARG002
         for offset in range(0, length, PAGE):
             rights = (0x25 | (0x42 if prot & 2 else 0)) if self.first else int(prot)
-            self.frames.memory.store(self._leaf(iova + offset), pa + offset | rights)
+            self.frames.memory.store(self._leaf(iova + offset), pa + offset | rights | extra)
             self.leaves[iova + offset] = pa + offset
 
     def unmap(self, iova: int, length: int) -> Gone:

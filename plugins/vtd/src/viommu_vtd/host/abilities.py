@@ -111,7 +111,7 @@ class Abilities:
     @property
     def second_stage_pages(self) -> int:
         """Sizes of leaves, as a bitmap."""
-        return PAGE_4K | (PAGE_2M if self.cap.SSLPS & 1 else 0) | (PAGE_1G if self.cap.SSLPS & 2 else 0)
+        return PAGE_4K | (PAGE_2M if self.cap.SSLPS & 1 else 0) | (PAGE_1G if self.cap.SSLPS == 3 else 0)
 
 
 def _widest(widths: int) -> int:

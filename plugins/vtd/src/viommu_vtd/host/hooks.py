@@ -8,14 +8,14 @@ from viommu.hookspecs import hookimpl
 from viommu.iommufd.uapi import HwInfoVtd
 from viommu.kernel_errors import Unsupported
 from viommu.ops import DeviceFacts, HwInfo, RegionKind, ReservedRegion
-from viommu_vtd.host import attach, making, nested, page_requests
+from viommu_vtd.host import attach, dirty, making, nested, page_requests
 from viommu_vtd.host.paging import SecondStageDomain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from viommu.objects.physical import PhysicalDevice
-    from viommu.ops import DomainFlags, PageFault, UserArray, UserData
+    from viommu.ops import DirtyBitmap, DomainFlags, PageFault, UserArray, UserData
     from viommu_vtd.host.attach import AnyDomain
     from viommu_vtd.host.device import HostDevice
     from viommu_vtd.host.nested import NestedDomain
@@ -125,6 +125,14 @@ def viommu_set_dirty_tracking(domain: PagingDomain, enable: bool) -> bool:
     """Switch SSADE."""
     if isinstance(domain, SecondStageDomain):
         domain.set_tracking(enable)
+    return True
+
+
+@hookimpl
+def viommu_read_dirty(domain: PagingDomain, iova: int, length: int, clear: bool, bitmap: DirtyBitmap | None) -> bool:
+    """Read the dirty flags of leaves."""
+    if isinstance(domain, SecondStageDomain):
+        dirty.report(domain, iova, length, bitmap, clear=clear)
     return True
 
 

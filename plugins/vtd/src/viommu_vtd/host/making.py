@@ -53,6 +53,7 @@ def _first_stage(unit: Unit) -> FirstStageDomain:
 def _second_stage(unit: Unit, flags: DomainFlags) -> SecondStageDomain:
     able = unit.able
     return SecondStageDomain(
+        memory=unit.memory,
         table=unit.make_table(TableKind(False, able.second_stage_width + 2, able.second_stage_pages)),
         page_sizes=able.second_stage_pages,
         aperture=(0, (1 << able.second_stage_bits) - 1),

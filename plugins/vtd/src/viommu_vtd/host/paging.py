@@ -15,11 +15,16 @@ from viommu_vtd.host.frames import install
 from viommu_vtd.host.requests import Pages, context_of_device, iotlb_of_domain
 
 if TYPE_CHECKING:
+    from viommu.memory import PhysicalMemory
     from viommu.ops import Prot
     from viommu_vtd.host.abilities import Abilities
     from viommu_vtd.host.device import HostDevice
     from viommu_vtd.host.nested import NestedDomain
     from viommu_vtd.host.table import Table
+
+
+SNP = 1 << 11
+"""Of a second-stage leaf."""
 
 
 @define(eq=False, kw_only=True)
@@ -39,7 +44,7 @@ class PagingDomain(Domain):
     def map(self, iova: int, pa: int, length: int, prot: Prot, largest: int | None) -> None:
         """Map a range. Raises Invalid (prot), NoMemory."""
         self.check_prot(prot)
-        self.table.map(iova, pa, length, prot, largest)
+        self.table.map(iova, pa, length, prot, largest, self.leaf_bits)
         self.mapped = True
         if self.tags:
             self.drop(Pages.around(iova, iova + length - 1), present=True)
@@ -50,6 +55,11 @@ class PagingDomain(Domain):
         if self.tags:
             self.drop(Pages.around(iova, iova + length - 1), leaf_only=not gone.tables)
         gone.free()
+
+    @property
+    def leaf_bits(self) -> int:
+        """Bits of every new leaf, besides rights."""
+        return 0
 
     def physical(self, iova: int) -> int | None:
         """Translate one IOVA."""
@@ -113,6 +123,7 @@ class FirstStageDomain(PagingDomain):
 class SecondStageDomain(PagingDomain):
     """Second stage. ``nested`` are the guests' tables that stand on it."""
 
+    memory: PhysicalMemory
     width: int
     bits: int
     nested: list[NestedDomain] = field(factory=list)
@@ -121,6 +132,11 @@ class SecondStageDomain(PagingDomain):
         """A nesting parent takes nothing read-only: hardware with erratum 772415 would write to it nevertheless."""
         if self.nest_parent and not may_write(prot):
             raise Invalid("nesting parent", "prot", int(prot), "writable (erratum 772415)")
+
+    @property
+    def leaf_bits(self) -> int:
+        """SNP, where all DMA is to snoop."""
+        return SNP if self.snoop else 0
 
     def force_snooping(self) -> bool:
         """Set SNP in every leaf, which must be decided before there is one."""

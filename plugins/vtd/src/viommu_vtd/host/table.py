@@ -20,21 +20,25 @@ class TableKind:
 
 
 class Unmapped(Protocol):
-    """What an unmap took out of a table. ``tables``: tables went too, not leaves alone."""
+    """What an unmap took out of a table."""
 
-    tables: bool
+    @property
+    def tables(self) -> int:
+        """How many tables went, besides leaves."""
 
     def free(self) -> None:
         """Give the memory of those tables back, now that no walk can be in them."""
 
 
 class Table(Protocol):
-    """A page table; ``root`` is its physical address."""
+    """A page table."""
 
-    root: int
+    @property
+    def root(self) -> int:
+        """Its physical address."""
 
-    def map(self, iova: int, pa: int, length: int, prot: Prot, largest: int | None) -> None:
-        """Map a range. Raises NoMemory, and then nothing of it is mapped."""
+    def map(self, iova: int, pa: int, length: int, prot: Prot, largest: int | None, extra: int) -> None:
+        """Map a range; ``extra``: bits that its leaves have besides. Raises NoMemory; then nothing of it is mapped."""
 
     def unmap(self, iova: int, length: int) -> Unmapped:
         """Unmap a range."""
