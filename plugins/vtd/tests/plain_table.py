@@ -16,12 +16,13 @@ ADDRESS = 0xF_FFFF_FFFF_F000
 
 @define(eq=False)
 class Gone:
-    """What an unmap leaves to do."""
+    """What an unmap leaves to do: to note that software has done with it, for tables stay."""
 
+    table: PlainTable
     tables: int = 0
 
     def free(self) -> None:
-        """Nothing: tables stay."""
+        self.table.freed += 1
 
 
 @define(eq=False)
@@ -33,6 +34,7 @@ class PlainTable:
     first: bool
     root: int = field(init=False)
     leaves: dict[int, int] = field(factory=dict)
+    freed: int = 0
 
     def __attrs_post_init__(self) -> None:
         self.root = self.frames.allocate()
@@ -47,7 +49,7 @@ class PlainTable:
         for offset in range(0, length, PAGE):
             self.frames.memory.store(self._leaf(iova + offset), 0)
             del self.leaves[iova + offset]
-        return Gone()
+        return Gone(self)
 
     def physical(self, iova: int) -> int | None:
         pa = self.leaves.get(iova & -PAGE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +19,8 @@ from viommu_vtd.host.nested import NestedDomain
 from viommu_vtd.host.paging import FirstStageDomain, PagingDomain, SecondStageDomain
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from viommu_vtd.spec.registers import CAP, ECAP
 
 RID = 0x0108
@@ -341,3 +344,58 @@ def test_a_nesting_parent_takes_nothing_read_only() -> None:
 def test_first_stage_domains_are_what_their_class_says() -> None:
     assert FirstStageDomain.by_first_stage
     assert not SecondStageDomain.by_first_stage
+
+
+# --- caching mode: what was absent may be cached, so that what appears must be told too
+
+
+def told_by(hosted: Hosted, work: Callable[[], object]) -> dict[str, int]:
+    """The descriptors that something took, without the waits."""
+    before = Counter(hosted.commands)
+    work()
+    found = Counter(hosted.commands) - before
+    del found["wait"]
+    return dict(found)
+
+
+def test_in_caching_mode_hardware_is_told_of_what_becomes_present() -> None:
+    hosted = Hosted.make(FULL_CAP.replace(CM=1), FULL_ECAP)
+    assert told_by(hosted, lambda: hosted.device(RID)) == {"context_cache": 1}
+    device = hosted.unit.devices[RID]
+    second, first = hosted.second_stage(), hosted.first_stage()
+    assert told_by(hosted, lambda: attach(device, 0, second)) == {"pasid_cache": 1, "pasid_iotlb": 1}
+    assert told_by(hosted, lambda: second.map(IOVA, PA, 0x1000, RW, None)) == {"iotlb": 1}
+    block(device, 0)
+    attach(device, 0, first)
+    assert told_by(hosted, lambda: first.map(IOVA, PA, 0x1000, RW, None)) == {}
+
+
+def test_in_caching_mode_a_legacy_context_entry_is_told_too() -> None:
+    hosted = Hosted.make(FULL_CAP.replace(CM=1), FULL_ECAP.replace(SMTS=0))
+    device, domain = hosted.device(RID), hosted.second_stage()
+    assert told_by(hosted, lambda: attach(device, 0, domain)) == {"context_cache": 1, "iotlb": 1}
+
+
+def test_else_nothing_is_told_of_what_becomes_present() -> None:
+    hosted = Hosted.make()
+    domain = hosted.second_stage()
+
+    def appear() -> None:
+        attach(hosted.device(RID), 0, domain)
+        domain.map(IOVA, PA, 0x1000, RW, None)
+
+    assert told_by(hosted, appear) == {}
+
+
+def test_memory_of_tables_is_given_back_once_caches_have_forgotten_them() -> None:
+    hosted = Hosted.make()
+    domain = hosted.second_stage()
+    table = domain.table
+    assert isinstance(table, PlainTable)
+    attach(hosted.device(RID), 0, domain)
+    domain.map(IOVA, PA, 0x1000, RW, None)
+    order: list[tuple[int, int]] = []
+    hosted.machine.memory.watcher = lambda *_: order.append((table.freed, hosted.commands.get("iotlb", 0)))
+    domain.unmap(IOVA, 0x1000)
+    assert all(freed == 0 for freed, _ in order)
+    assert (table.freed, hosted.commands["iotlb"]) == (1, 1)

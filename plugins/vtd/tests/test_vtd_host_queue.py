@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from attrs import define
 
 from plugins.vtd.tests.hosted import Hosted
 from viommu.faults import Fault
@@ -85,6 +86,24 @@ def test_a_device_that_does_not_answer_is_told_and_the_queue_goes_on() -> None:
     assert not hosted.unit.registers.read(FSTS).ITE
     device.answers = True
     assert hosted.unit.submit([ask]) is None
+
+
+@define
+class Second:
+    """Whether a device answers: from the second time on."""
+
+    asked: int = 0
+
+    def __bool__(self) -> bool:
+        self.asked += 1
+        return self.asked > 1
+
+
+def test_a_device_that_answers_at_the_second_time_is_no_trouble() -> None:
+    hosted = Hosted.make()
+    device = hosted.machine.device(0x0108)
+    device.answers = Second()  # type: ignore[assignment]
+    assert hosted.unit.submit([requests.device_tlb(0x0108, 0, requests.EVERYTHING)]) is None
 
 
 def test_the_hosts_own_descriptor_that_is_refused_is_a_bug_with_its_words() -> None:
