@@ -94,7 +94,13 @@ class Hosted:
 
     @classmethod
     def make(
-        cls, cap: CAP = FULL_CAP, ecap: ECAP = FULL_ECAP, *, sanitize: bool = False, extensions: Extensions = NONE
+        cls,
+        cap: CAP = FULL_CAP,
+        ecap: ECAP = FULL_ECAP,
+        *,
+        sanitize: bool = False,
+        iotlb: bool = True,
+        extensions: Extensions = NONE,
     ) -> Hosted:
         memory = PhysicalMemory()
         memory.place(RAM, mmap.mmap(-1, RAM_SIZE))
@@ -111,7 +117,7 @@ class Hosted:
             DRIVER,
             memory,
             {"CAP": int(cap), "ECAP": int(ecap)},
-            iotlb=Iotlb(),
+            iotlb=Iotlb() if iotlb else None,
             on_interrupt=hear,
             observers=[lambda event, facts: observed.append((event, facts))],
             sanitize=sanitize,

@@ -54,6 +54,7 @@ class Program:
     refusals: list[KernelError] = field(factory=list)
     result: int = 0
     buffers: list[Buffer] = field(factory=list)
+    _scratch: Buffer | None = None
 
     @classmethod
     def make(cls, cap: CAP = FULL_CAP, ecap: ECAP = FULL_ECAP, *, sanitize: bool = True) -> Program:
@@ -86,6 +87,13 @@ class Program:
     def buffer(self, length: int = PAGE) -> Buffer:
         self.buffers.append(Buffer(length))
         return self.buffers[-1]
+
+    @property
+    def scratch(self) -> Buffer:
+        """Where arrays of requests lie, and what comes back in them."""
+        if self._scratch is None:
+            self._scratch = self.buffer(4 * PAGE)
+        return self._scratch
 
     def ioas(self) -> int:
         return self.must(uapi.IoasAlloc.of()).out_ioas_id
@@ -126,7 +134,9 @@ class Program:
     def invalidate_command(
         self, hwpt: int, *entries: bytes, data_type: int = 0, length: int = 24
     ) -> uapi.HwptInvalidate:
-        data = self.buffer(max(PAGE, -(-length * len(entries) // PAGE) * PAGE))
+        data = self.scratch
+        assert length * len(entries) <= data.length
+        data.pages[:] = bytes(data.length)
         for index, entry in enumerate(entries):
             data.pages[index * length : index * length + len(entry)] = entry
         return uapi.HwptInvalidate.of(

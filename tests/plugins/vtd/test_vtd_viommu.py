@@ -3,105 +3,22 @@
 from __future__ import annotations
 
 import errno
-import struct
-from typing import TYPE_CHECKING
 
 import pytest
-from attrs import define
 
-from plugins.vtd.tests.hosted import Hosted
 from tests.plugins.vtd.guest import BASE, Guest
 from tests.plugins.vtd.program import PAGE, RID, Program, entry
+from tests.plugins.vtd.vmm import DID, IOVA, VIRTUAL, Vmm
 from viommu.faults import Access
 from viommu.iommufd import uapi
-from viommu_vtd.host.extensions import TYPE, Extensions, HwptVtdGuest, VeventVtd, ViommuVtd
+from viommu_vtd.host.extensions import TYPE, Extensions
 from viommu_vtd.spec.commands import InvalidationWait, PasidIotlbInvalidate
 from viommu_vtd.spec.faults import FRCD, FSTS
 from viommu_vtd.spec.offsets import OFFSETS
 from viommu_vtd.spec.queue_registers import ICS
 
-if TYPE_CHECKING:
-    from viommu.iommufd.user_memory import UserFile
-    from viommu.layout import Descriptor
-    from viommu.objects.device import Device
-    from viommu.objects.mmap import RegisterMapping
-
-IOVA = 0x40_0000
-VIRTUAL = 0x0010
-DID = 9
-ALL = Extensions(viommus=True, software_queues=True)
 FIRST_STAGE = PasidIotlbInvalidate(Type=6, G=2, DID=DID)
 BAD = (0xF).to_bytes(32, "little")
-
-
-@define(eq=False)
-class Vmm:
-    """A VMM with one vIOMMU, one device known as `VIRTUAL`, and the guest's table attached to it."""
-
-    program: Program
-    device: Device
-    guest: Guest
-    viommu: int
-    hwpt: int
-    registers: ViommuVtd
-
-    @classmethod
-    def make(cls, extensions: Extensions = ALL, *, ats: bool = False) -> Vmm:
-        program = Program.on(Hosted.make(sanitize=True, extensions=extensions))
-        device = program.bind(program.hosted.device(RID, ats=ats, pasids=1 << 20))
-        guest = Guest.make(program, device)
-        out = program.buffer()
-        cmd = uapi.ViommuAlloc.of(
-            type=TYPE, dev_id=device.id, hwpt_id=guest.parent, data_len=ViommuVtd.total, data_uptr=out.address
-        )
-        viommu = program.must(cmd).out_viommu_id
-        program.must(uapi.VdeviceAlloc.of(viommu_id=viommu, dev_id=device.id, virt_id=VIRTUAL))
-        hwpt = cls._nested(program, device, viommu, guest.root)
-        device.attach(hwpt)
-        return cls(program, device, guest, viommu, hwpt, ViommuVtd.decode(out.pages[: ViommuVtd.total]))
-
-    @staticmethod
-    def _nested(program: Program, device: Device, viommu: int, table: int) -> int:
-        data = program.buffer()
-        data.pages[: HwptVtdGuest.total] = HwptVtdGuest.of(pgtbl_addr=table, addr_width=48, domain_id=DID).encode()
-        cmd = uapi.HwptAlloc.of(
-            dev_id=device.id, pt_id=viommu, data_type=TYPE, data_len=HwptVtdGuest.total, data_uptr=data.address
-        )
-        return program.must(cmd).out_hwpt_id
-
-    @property
-    def reached(self) -> bytes | None:
-        found = self.program.hosted.machine.dma_read(RID, IOVA, 3)
-        return found if isinstance(found, bytes) else None
-
-    def batch(self, *commands: Descriptor | bytes, length: int = 40) -> uapi.HwptInvalidate:
-        raw = [one if isinstance(one, bytes) else one.encode() for one in commands]
-        return self.program.invalidate_command(self.viommu, *raw, data_type=TYPE, length=length)
-
-    def results(self, count: int) -> list[tuple[int, int]]:
-        """What stands behind the descriptors of the last batch: (error, info)."""
-        pages = self.program.buffers[-1].pages
-        return [struct.unpack_from("<II", pages, index * 40 + 32) for index in range(count)]
-
-    def events(self) -> tuple[UserFile, int]:
-        made = self.program.must(uapi.VeventqAlloc.of(viommu_id=self.viommu, type=TYPE, veventq_depth=64))
-        return self.program.process.files[made.out_veventq_fd], made.out_veventq_id
-
-    def read(self, file: UserFile) -> list[VeventVtd]:
-        out = self.program.buffer()
-        got = file.read(self.program.process, out.address, PAGE)
-        size = 8 + VeventVtd.total
-        return [VeventVtd.decode(out.pages[at + 8 : at + size]) for at in range(0, max(got, 0), size)]
-
-    def map_registers(self) -> RegisterMapping:
-        mapping = self.program.file.mmap(PAGE, 3, 1, self.registers.out_queue_mmap_offset)
-        assert not isinstance(mapping, int), mapping
-        return mapping
-
-    def queue(self, base: int, length: int = PAGE, index: int = 0, kind: int = TYPE) -> uapi.HwQueueAlloc:
-        return uapi.HwQueueAlloc.of(
-            viommu_id=self.viommu, type=kind, index=index, nesting_parent_iova=base, length=length
-        )
 
 
 # --- the switch
