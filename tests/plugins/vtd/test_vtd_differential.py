@@ -122,11 +122,11 @@ def nothing(way: Way, pasid: int | None, iova: int | None) -> None:
 def step(chance: random.Random) -> Callable[[Way], Answer | None]:
     """Choose what happens next, the same on every machine."""
     pasid, page = chance.choice(list(SPACES)), chance.randrange(IOVAS)
-    match chance.randrange(12):
+    match chance.randrange(16):
         case 0:
             return lambda way: way.store(pasid, page, 0)
         case 1 | 2 | 3:
-            rights = chance.choice([P | USER, P | USER | RW, P | USER | RW | A | D, P])
+            rights = chance.choice([P | USER, P | USER | RW, P | USER | RW, P | USER | RW | A | D, P])
             target = FAR + chance.randrange(FAR_PAGES + 1) * PAGE
             return lambda way: way.store(pasid, page, target | rights)
         case 4:
@@ -154,7 +154,7 @@ def compare(seed: int, steps: int) -> int:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_every_way_of_invalidating_translates_the_same(seed: int) -> None:
-    assert compare(seed, 200) > 40
+    assert compare(seed, 250) > 30
 
 
 @pytest.mark.long
