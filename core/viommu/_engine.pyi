@@ -530,3 +530,80 @@ class Translator:
         """IOTLB entries that would still hit."""
     @property
     def iotlb(self) -> Iotlb | None: ...
+
+@final
+class FramePool:
+    """Frames of a memory that page tables are made of: zeroed, aligned to their size, kept by size. Thread-safe.
+
+    ``lg2``: log2 of a frame's bytes, 12 to 40.
+    """
+
+    def __init__(self, memory: Memory) -> None: ...
+    def add(self, pa: int, length: int, lg2: int) -> None:
+        """Cut a run of zeros into frames. ValueError where it is not wholly in one writable region of this process."""
+    def available(self, lg2: int) -> int: ...
+    def take(self, lg2: int) -> int | None:
+        """A frame's physical address; None where none is left."""
+    def give(self, pa: int, lg2: int) -> None:
+        """Zero a frame that was taken, and keep it for the next."""
+
+@final
+class TableShape:
+    """How the entries of a page table look, for `TableWriter` (`viommu.io_page_table.TableShape`)."""
+
+    def __init__(
+        self,
+        *,
+        levels: int,
+        granule_lg2: int,
+        top_index_lg2: int,
+        leaf_levels: int,
+        table_flags: Sequence[int],
+        leaf_flags: Sequence[int],
+        rights: Sequence[int],
+        address_mask: int,
+        address_shift: int = 0,
+        high_mask: int = 0,
+        high_shift: int = 0,
+    ) -> None:
+        """``leaf_levels``: bit n, whether level n may hold leaves. ValueError where the shape is none."""
+    @property
+    def input_bits(self) -> int: ...
+
+@final
+class Unmapped:
+    """What an unmap took away."""
+
+    bytes: int
+    tables: int
+    smallest_lg2: int
+    """log2 of the smallest leaf that went; 64: none."""
+    id: int
+    """0 where no table went."""
+
+@final
+class TableWriter:
+    """A page table in machine memory, and beside it what is mapped. Thread-safe; the GIL is released.
+
+    An entry is stored as one word; the entry that leads to a table is stored when the table is whole.
+    """
+
+    def __init__(self, pool: FramePool, shape: TableShape) -> None:
+        """ValueError where the pool has no frame for the root: of its size, 4 KiB at least."""
+    @property
+    def root(self) -> int: ...
+    @property
+    def tables(self) -> int: ...
+    def map(self, iova: int, pa: int, length: int, prot: int, largest: int | None = None, extra: int = 0) -> int:
+        """0: mapped. Else nothing is, for the pool has to have this many more frames of a granule (at most).
+
+        ValueError, with nothing mapped, where something is mapped already, or the range is not for this table.
+        """
+    def unmap(self, iova: int, length: int) -> Unmapped:
+        """ValueError, with nothing unmapped, where a leaf would be cut."""
+    def reclaim(self, gone: Unmapped) -> None:
+        """Give the tables of one unmap back to the pool."""
+    def leaf(self, iova: int) -> tuple[int, int, int] | None:
+        """(physical address, log2 of the leaf's bytes, the entry)."""
+    def free(self) -> None:
+        """Give all frames back; the table is of no use any more."""
