@@ -35,14 +35,16 @@ class _NoCaches:
 class Board:
     """One machine's platform. What the user's callables raise is theirs to catch.
 
-    ``on_interrupt`` is called with each interrupt, or is an eventfd to which each adds one. ``observers`` see what
-    `observe` is told; ``command_counts`` keeps how many commands of each kind were executed.
+    ``on_interrupt`` is called with each interrupt, or is an eventfd to which each adds one; ``handler``, the host
+    driver's, is called after it. ``observers`` see what `observe` is told; ``command_counts`` keeps how many commands
+    of each kind were executed.
     """
 
     memory: PhysicalMemory
     on_interrupt: Callable[[Interrupt], None] | int | None = None
     observers: tuple[Observer, ...] = ()
     on_stall_resolved: Callable[[StallResolution], None] | None = None
+    handler: Callable[[Interrupt], None] | None = None
     caches: Caches = field(factory=_NoCaches)
     devices: dict[int, Device] = field(factory=dict)
     command_counts: Counter[str] = field(factory=Counter)
@@ -55,6 +57,8 @@ class Board:
             os.eventfd_write(self.on_interrupt, 1)
         elif self.on_interrupt is not None:
             self.on_interrupt(interrupt)
+        if self.handler is not None:
+            self.handler(interrupt)
 
     def invalidate_device(self, invalidation: DeviceInvalidation) -> bool:
         """Pass it to the device; where there is none, nothing holds translations and nothing is waited for."""

@@ -32,7 +32,7 @@ class Held:
 
 
 class Upstream(Protocol):
-    """Where a device's transactions go: a `viommu.machine.Machine`, which says what each does."""
+    """Where a device's transactions go: a `viommu.instance.iommu.Iommu`, which says what each does."""
 
     def request_translation(
         self, requester: int, iova: int, access: Access, pasid: int | None
@@ -73,6 +73,10 @@ class DeviceTlb:
         self._held[pasid, held.size_lg2, iova >> held.size_lg2] = held
         while len(self._held) > self.capacity:
             self._held.popitem(last=False)
+
+    def clear(self) -> None:
+        """Drop everything, as a reset does."""
+        self._held.clear()
 
     def drop(self, invalidation: DeviceInvalidation) -> int:
         """Drop what an invalidation covers; gives how many translations that were."""

@@ -9,7 +9,7 @@ from attrs import field, frozen
 from viommu._engine import Context
 from viommu.errors import DriverBug, ViommuError, told
 from viommu.faults import Refusal, Report
-from viommu.hookspecs import LiveHardware
+from viommu.hookspecs import ListeningHardware, LiveHardware
 from viommu.platform import Completion
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from viommu.faults import ConfigurationLog, Fault
     from viommu.hookspecs import HardwareModel, Registers
     from viommu.memory import PhysicalMemory
-    from viommu.platform import PageRequest, Platform, RequestKind
+    from viommu.platform import PageRequest, Platform, RequestKind, TlbBroadcast
     from viommu.stale import StaleUse
 
 OUTCOMES = ("fault", "abort", "stall")
@@ -111,6 +111,12 @@ class CheckedHardware:
         """Name an invalidation that would have prevented a stale use, in the vendor's words. Raises DriverBug."""
         live = self.live
         return "" if live is None else self._call("cure", lambda: live.cure(use))
+
+    def broadcast(self, message: TlbBroadcast) -> None:
+        """Let the hardware hear a CPU's TLB invalidation; most has no ears. Raises DriverBug."""
+        model = self.model
+        if isinstance(model, ListeningHardware):
+            self._call("broadcast", lambda: model.broadcast(message))
 
     def page_request(self, request: PageRequest) -> None:
         """Take a page request; without registers it is lost. Raises DriverBug."""

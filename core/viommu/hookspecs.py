@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from viommu.layout import Descriptor
     from viommu.memory import PhysicalMemory
     from viommu.objects.hw_queue import HwQueue
-    from viommu.objects.physical import PhysicalDevice
+    from viommu.objects.physical import PhysicalDevice, PhysicalIommu
     from viommu.objects.vdevice import Vdevice
     from viommu.objects.viommu import Viommu
     from viommu.ops import (
         DeviceFacts,
+        DeviceTlbRequest,
         DirtyBitmap,
         DomainFlags,
         HwInfo,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
         UserArray,
         UserData,
     )
-    from viommu.platform import Completion, PageRequest, Platform, RequestKind
+    from viommu.platform import Completion, Interrupt, PageRequest, Platform, RequestKind, TlbBroadcast
     from viommu.stale import StaleUse
 
 ENTRY_POINT_GROUP = "viommu"
@@ -123,6 +124,14 @@ class LiveHardware(HardwareModel, Protocol):
 
     def cure(self, use: StaleUse) -> str:
         """Name, in the vendor's words, the narrowest invalidation that would have prevented a stale use."""
+
+
+@runtime_checkable
+class ListeningHardware(LiveHardware, Protocol):
+    """Silicon that hears the CPUs' TLB broadcasts, where software lets it (Arm BTM)."""
+
+    def broadcast(self, message: TlbBroadcast) -> None:
+        """Drop what a CPU has told everybody to drop, if configured to listen; it is done when this returns."""
 
 
 @frozen
@@ -241,6 +250,68 @@ def viommu_log_line(line: str) -> tuple[str, bytes] | None:
 # "The context" is the open file; its lock is held wherever a hook says nothing else. A hook refuses by raising a
 # `viommu.kernel_errors.KernelError`; anything foreign that it raises is a DriverBug.
 
+# bring-up
+
+
+@hookspec(firstresult=True)
+def viommu_probe(iommu: PhysicalIommu) -> None:
+    """Bring one IOMMU instance up, as the host's driver does at boot.
+
+    When:     once for each instance, before its first device. A machine that is programmed by hand is never asked.
+    Given:    ``iommu.port``: memory, frames of it, registers and doorbells: all that a driver has of its hardware.
+              ``iommu.data`` is the driver's to set, ``iommu.policy`` what the machine wants. No lock is held.
+    Owes:     hardware that translates: DMA of a device that no domain governs is refused, and what hardware records
+              raises interrupts.
+    Returns:  None.
+    Raises:   NoMemory; NoDevice where the hardware is none that this driver can use.
+    Kernel:   platform_driver.probe, iommu_device_register
+    """
+
+
+@hookspec(firstresult=True)
+def viommu_probe_device(device: PhysicalDevice) -> None:
+    """Take note of a device.
+
+    When:     it is added to the machine. No lock is held.
+    Given:    a device with its ``requester`` and what it can itself (``features``); ``device.data`` is the driver's
+              to set.
+    Owes:     DMA of the device is refused until a domain governs it. All or nothing: if it raises,
+              `viommu_release_device` is not called.
+    Returns:  None.
+    Raises:   NoDevice where it is not behind this IOMMU, NoMemory, Exists.
+    Kernel:   iommu_ops.probe_device
+    """
+
+
+@hookspec(firstresult=True)
+def viommu_release_device(device: PhysicalDevice) -> None:
+    """Forget a device.
+
+    When:     it is taken from the machine.
+    Given:    a device that nobody owns and that is attached to nothing.
+    Owes:     nothing is left of it in hardware.
+    Returns:  None.
+    Raises:   nothing.
+    Kernel:   iommu_ops.release_device
+    """
+
+
+@hookspec(firstresult=True)
+def viommu_interrupt(iommu: PhysicalIommu, interrupt: Interrupt) -> None:
+    """Handle an interrupt of the hardware.
+
+    When:     hardware raises it: in the thread of the register write or the DMA that set it off, possibly inside
+              another hook of the driver that writes registers. Never before `viommu_probe` is called, and never while
+              another interrupt of the same instance is handled: one that comes meanwhile is handled next.
+    Given:    which of its sources raised it. The context's lock may be held or not.
+    Owes:     what hardware recorded is read from memory, told (`viommu.objects.veventq.report_event`,
+              `viommu.objects.fault.report_fault`), and given back to hardware. Waits for no other thread.
+    Returns:  None.
+    Raises:   nothing.
+    Kernel:   request_threaded_irq
+    """
+
+
 # alloc
 
 
@@ -339,15 +410,31 @@ def viommu_supports(device: PhysicalDevice, viommu_type: int) -> bool | None:
 
 
 @hookspec(firstresult=True)
-def viommu_init(viommu: Viommu, parent: PagingDomain, data: UserData | None) -> None:
+def viommu_init(viommu: Viommu, parent: PagingDomain | None, data: UserData | None) -> None:
     """Make a vIOMMU: a slice of the hardware, standing on its parent.
 
     When:     VIOMMU_ALLOC.
-    Given:    an object that has its type, device's IOMMU and parent; ``viommu.data`` is the driver's to set.
+    Given:    an object that has its type, device's IOMMU and parent; ``viommu.data`` is the driver's to set. ``parent``
+              is None only for a driver that has `viommu_set_stage2`. The policy ``vmid_owner`` says whose the tag of
+              stage 2 is; where that is KVM, ``viommu.vm`` may name the virtual machine whose VMID is to be used.
     Owes:     all or nothing: if it raises, `viommu_destroy` is not called.
     Returns:  None.
     Raises:   Invalid, BadAddress, Unsupported, NoSpace.
     Kernel:   iommu_ops.viommu_init
+    """
+
+
+@hookspec(firstresult=True)
+def viommu_set_stage2(viommu: Viommu, parent: PagingDomain) -> None:
+    """Let an empty vIOMMU stand on a parent.
+
+    When:     VIOMMU_SET_STAGE2, under the policy ``late_stage2``. A driver that has this hook must take ``parent`` None
+              in `viommu_init`; in the window between the two it is asked for vDEVICEs at most.
+    Given:    a vIOMMU that stands on nothing; a nesting parent.
+    Owes:     the vIOMMU is as if it had been made on the parent. All or nothing.
+    Returns:  None.
+    Raises:   Invalid where the parent does not fit, NoMemory, NoSpace.
+    Kernel:   none; mainline gives the parent at alloc
     """
 
 
@@ -482,6 +569,19 @@ def viommu_hw_queue_init(queue: HwQueue, index: int, base_pa: int) -> None:
 
 
 @hookspec(firstresult=True)
+def viommu_hw_queue_init_iova(queue: HwQueue, index: int) -> None:
+    """Give the guest a hardware queue in memory that hardware finds by IOVA.
+
+    When:     HW_QUEUE_ALLOC with the flag IOVA, under the policy ``iova_queues``.
+    Given:    as `viommu_hw_queue_init`, but nothing is pinned, contiguous or known to be mapped.
+    Owes:     as `viommu_hw_queue_init`. What hardware finds unmapped later it reports as it does for any access.
+    Returns:  None.
+    Raises:   as `viommu_hw_queue_init`.
+    Kernel:   none; the uAPI leaves room for it beside hw_queue_init_phys
+    """
+
+
+@hookspec(firstresult=True)
 def viommu_hw_queue_destroy(queue: HwQueue) -> None:
     """Take a hardware queue away.
 
@@ -521,6 +621,20 @@ def viommu_invalidate_nested(domain: NestedDomain, requests: UserArray) -> bool 
     Returns:  True.
     Raises:   as `viommu_invalidate`.
     Kernel:   iommu_domain_ops.cache_invalidate_user
+    """
+
+
+@hookspec(firstresult=True)
+def viommu_invalidate_device_tlb(viommu: Viommu, requests: Sequence[DeviceTlbRequest]) -> int | None:
+    """Drop translations that devices keep themselves (ATS).
+
+    When:     once per DEVICE_TLB_INVALIDATE, under the policy ``device_tlb_invalidation``, with the whole batch.
+    Given:    a live vIOMMU; devices that have a vDEVICE on it.
+    Owes:     requests run in order; those before one that fails have reached their devices. What the IOMMU caches
+              itself is left alone.
+    Returns:  how many were executed; fewer than all where a device did not answer.
+    Raises:   Unsupported.
+    Kernel:   none; mainline has ATC_INV in the array of HWPT_INVALIDATE (SMMUv3), and implies it (VT-d)
     """
 
 

@@ -19,6 +19,9 @@ class KernelError(ViommuError, OSError):
 
     code: ClassVar[int] = errno.EIO
 
+    done: int | None = None
+    """Of a batch, how many entries were executed before it was refused."""
+
     def __init__(self, what: str, field: str = "", value: object = None, bound: str = "") -> None:
         """Say what is refused, and why."""
         super().__init__()
@@ -26,7 +29,7 @@ class KernelError(ViommuError, OSError):
         self.what, self.field, self.value, self.bound = what, field, value, bound
 
     def __str__(self) -> str:
-        name = errno.errorcode.get(self.code, str(self.code))
+        name = errno.errorcode.get(self.errno or self.code, str(self.errno))
         subject = " ".join(part for part in (self.what, self.field) if part)
         value = "" if self.value is None else f" {shown(self.value)}"
         bound = f": {self.bound}" if self.bound else ""
@@ -171,3 +174,13 @@ class WouldDeadlock(KernelError):
     """Somebody does not let go, however often he is asked."""
 
     code = errno.EDEADLOCK
+
+
+def refusal(code: int, what: str, field: str = "", value: object = None, bound: str = "") -> KernelError:
+    """Make the error of an errno, for an answer that came as a number."""
+    for kind in KernelError.__subclasses__():
+        if kind.code == code:
+            return kind(what, field, value, bound)
+    error = KernelError(what, field, value, bound)
+    error.errno = code
+    return error

@@ -11,6 +11,7 @@ from viommu.kernel_errors import BadAddress, Invalid, TooBig
 
 if TYPE_CHECKING:
     from viommu.iommufd.user_memory import UserProcess
+    from viommu.objects.physical import PhysicalDevice
 
 FIRST_SHIFT = 4
 PAGE_BITS = 12
@@ -74,6 +75,21 @@ class DeviceFacts:
     pasid_privileged: bool = False
     user_pasid_table: bool = False
     """Faults of PASIDs that nobody attached go to the nested HWPT of the RID."""
+
+
+@frozen
+class DeviceFeatures:
+    """What a device can itself, as its configuration space or firmware says; its IOMMU may be able to do less.
+
+    ``pasid_bits`` 0: it sends no PASIDs. ``stalls``: its accesses may wait for software, without PRI (Arm).
+    """
+
+    ats: bool = False
+    page_requests: bool = False
+    pasid_bits: int = 0
+    pasid_exec: bool = False
+    pasid_privileged: bool = False
+    stalls: bool = False
 
 
 @frozen
@@ -199,9 +215,10 @@ class UserArray:
             raise Invalid("invalidation", "data_type", self.type, f"{kind:#x}")
         if not self.count or not self.address:
             raise Invalid("invalidation", "entry_num", self.count, "at least one entry, at an address")
-        return [self._fitted(index, size) for index in range(self.count)]
+        return [self.padded(index, size) for index in range(self.count)]
 
-    def _fitted(self, index: int, size: int) -> bytes:
+    def padded(self, index: int, size: int) -> bytes:
+        """Give ``size`` bytes of one entry: a shorter one filled with zeros. Raises BadAddress, TooBig."""
         address = self.address + index * self.entry_length
         raw = self.process.read(address, self.entry_length)
         if raw is None:
@@ -209,6 +226,20 @@ class UserArray:
         if raw[size:].strip(b"\0"):
             raise TooBig("invalidation", "entry_len", self.entry_length, f"{size:#x} bytes, or zeros after them")
         return raw[:size].ljust(size, b"\0")
+
+
+@frozen
+class DeviceTlbRequest:
+    """One invalidation of a device's own TLB: [``start``, ``last``] in bytes.
+
+    ``pasid`` None and ``every_pasid`` False: translations without a PASID.
+    """
+
+    device: PhysicalDevice
+    pasid: int | None
+    start: int
+    last: int
+    every_pasid: bool = False
 
 
 @define(eq=False)

@@ -102,6 +102,22 @@ class StallResolution:
     abort: bool = True
 
 
+@frozen
+class TlbBroadcast:
+    """A TLB invalidation that a CPU broadcasts (Arm TLBI ...IS), as the interconnect carries it.
+
+    Without ``start``: all of ``asid``, or of stage 1 where that is None, or with ``stage2`` all of the VMID. With it,
+    [``start``, ``last``] in bytes: of ``asid``, of every ASID where that is None; with ``stage2`` they are IPAs.
+    """
+
+    vmid: int
+    asid: int | None = None
+    start: int | None = None
+    last: int | None = None
+    stage2: bool = False
+    leaf_only: bool = False
+
+
 class Caches(Protocol):
     """The engine's caches, as invalidation sees them (`viommu._engine.Translator` says what each verb means)."""
 

@@ -67,7 +67,7 @@ def process() -> Process:
 def veventq(depth: int) -> tuple[VeventQueue, EventFile]:
     context = Context()
     iommu = PhysicalIommu("iommu", bind_plugin(Listener()))
-    viommu = Viommu(context=context, type=1, iommu=iommu, parent=None)  # type: ignore[arg-type]
+    viommu = Viommu(context=context, type=1, iommu=iommu, stage2=None)
     queue = VeventQueue(context=context, viommu=viommu, type=1, depth=depth)
     return queue, queue.open()
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from viommu.objects.table import AnObject, Object
 
 TYPE_LETTER = 0x3B
-FIRST = 0x80
+FIRST, ANY_LOW = 0x80, 0xFF
 TAIL_STEP = 1 << 20
 
 S = TypeVar("S", bound=UapiStruct)
@@ -94,13 +94,17 @@ def dispatch(
     number: int,
     address: int,
 ) -> int:
-    """Run one ioctl: its result, 0 or more. ``last`` is the table's last low byte. Raises KernelError."""
+    """Run one ioctl: its result, 0 or more. Raises KernelError.
+
+    Mainline's rows are found by their low byte, of which ``last`` is the highest; experimental ones by their number.
+    """
     low = number & 0xFF
-    if low < FIRST or low > last:
+    row = table.get(number) if number > ANY_LOW else None
+    if row is None and (low < FIRST or low > last):
         with context.lock:
             return compat(context, process, number, address)
     size = _size_at(process, address)
-    row = table.get(low)
+    row = row or table.get(low)
     if row is None or row.number != number:
         raise NotAnIoctl("ioctl", "number", number, "no ioctl of /dev/iommu")
     call: Call[Any] = Call(context, process, address, _copied_in(row, process, address, size), size)

@@ -18,16 +18,18 @@ from typing import TYPE_CHECKING
 
 from viommu.iommufd import vfio_compat
 from viommu.iommufd.dispatch import dispatch
-from viommu.iommufd.handlers import TABLE
+from viommu.iommufd.handlers import TABLE, ahead
 from viommu.kernel_errors import KernelError
 from viommu.objects.context import Accounting, Context
 from viommu.objects.mmap import RegisterMapping
+from viommu.policies import MAINLINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from viommu.iommufd.dispatch import AnyIoctl
     from viommu.iommufd.user_memory import UserProcess
+    from viommu.policies import Policy
 
 POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM = 0x1, 0x4, 0x40, 0x100
 ALWAYS_READY = POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM
@@ -42,11 +44,16 @@ class IommuFd:
         *,
         vfio: bool = False,
         explain: Callable[[KernelError], None] | None = None,
+        policy: Policy = MAINLINE,
     ) -> None:
-        """Open it. ``ioctls`` are rows that a driver adds to the table, as a test kernel does."""
-        self.context = Context(Accounting.MM if vfio else Accounting.USER)
+        """Open it. ``ioctls`` are rows that a driver adds to the table, as a test kernel does.
+
+        ``policy``: which experimental calls there are, the machine's.
+        """
+        self.context = Context(Accounting.MM if vfio else Accounting.USER, policy)
         self._table = TABLE | {row.number & 0xFF: row for row in ioctls}
         self._last = max(self._table)
+        self._table |= ahead.rows(policy)
         self.explain = explain
 
     def ioctl(self, number: int, argument: int, process: UserProcess) -> int:

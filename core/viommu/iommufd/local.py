@@ -8,6 +8,7 @@ import os
 import resource
 import stat
 from typing import TYPE_CHECKING, Any
+from weakref import finalize
 
 import numpy as np
 from attrs import define, field
@@ -98,6 +99,9 @@ class LocalProcess:
     files: dict[int, UserFile] = field(factory=dict)
     alive: bool = True
     _memory_fd: int = field(factory=lambda: os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC))
+
+    def __attrs_post_init__(self) -> None:
+        finalize(self, os.close, self._memory_fd)
 
     def read(self, address: int, length: int) -> bytes | None:
         """Copy from this process's memory, if it is there."""

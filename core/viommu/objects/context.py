@@ -10,9 +10,11 @@ from attrs import define, field
 
 from viommu.objects.mmap import MmapOffsets
 from viommu.objects.table import ObjectTable
+from viommu.policies import MAINLINE
 
 if TYPE_CHECKING:
     from viommu.objects.ioas import Ioas
+    from viommu.policies import Policy
 
 
 class Accounting(IntEnum):
@@ -31,6 +33,7 @@ class Context:
     """
 
     accounting: Accounting = Accounting.USER
+    policy: Policy = MAINLINE
     table: ObjectTable = field(factory=ObjectTable)
     offsets: MmapOffsets = field(factory=MmapOffsets)
     lock: RLock = field(factory=RLock, repr=False)

@@ -3,42 +3,51 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Never
 
 from attrs import define, field
 
 from viommu.iommufd.uapi import FaultFlags, HwptPageResponse, HwptPgfault, ResponseCode
 from viommu.kernel_errors import Invalid
 from viommu.objects.event_file import POLLOUT, EventObject
+from viommu.objects.listeners import find_listener
 
 if TYPE_CHECKING:
     from viommu.iommufd.user_memory import UserProcess
     from viommu.objects.device import Attachment
     from viommu.objects.physical import PhysicalDevice
+    from viommu.objects.vdevice import Vdevice
     from viommu.ops import PageFault
 
 RECORD = HwptPgfault.total
 RESPONSE = HwptPageResponse.total
 
+MOST_PARTIAL = 1 << 16
+"""Page requests of one device that may wait for the last of their group; there are 512 groups."""
+
 
 @define(eq=False)
 class FaultGroup:
-    """Page requests that are answered together; the last one ends the group."""
+    """Page requests that are answered together; the last one ends the group.
 
-    attachment: Attachment
+    ``source`` is what brings them to user space: when it ends, they are answered. ``dev_id`` is what records name.
+    """
+
+    source: Attachment | Vdevice
+    dev_id: int
     device: PhysicalDevice
     faults: tuple[PageFault, ...]
     cookie: int = 0
 
-    def encode(self, dev_id: int) -> list[bytes]:
+    def encode(self) -> list[bytes]:
         """Give the records, as user space reads them."""
-        return [self._record(fault, dev_id).encode() for fault in self.faults]
+        return [self._record(fault).encode() for fault in self.faults]
 
-    def _record(self, fault: PageFault, dev_id: int) -> HwptPgfault:
+    def _record(self, fault: PageFault) -> HwptPgfault:
         flags = (FaultFlags.PASID_VALID if fault.pasid is not None else 0) | (FaultFlags.LAST_PAGE if fault.last else 0)
         return HwptPgfault.of(
             flags=flags,
-            dev_id=dev_id,
+            dev_id=self.dev_id,
             pasid=fault.pasid or 0,
             grpid=fault.grpid,
             perm=fault.perm,
@@ -73,11 +82,11 @@ class FaultQueue(EventObject):
             self.waiting.append(group)
             self.signal()
 
-    def answer_for(self, attachment: Attachment | None) -> None:
-        """Answer INVALID to all groups of an attachment that ends (None: to all there are)."""
+    def answer_for(self, source: Attachment | Vdevice | None) -> None:
+        """Answer INVALID to all groups of a source that ends (None: to all there are)."""
         with self.lock:
             groups = [*self.waiting, *self.delivered.values()]
-            gone = [group for group in groups if attachment is None or group.attachment is attachment]
+            gone = [group for group in groups if source is None or group.source is source]
             self.waiting = [group for group in self.waiting if group not in gone]
             self.delivered = {cookie: group for cookie, group in self.delivered.items() if group not in gone}
             self.signal()
@@ -104,7 +113,7 @@ class FaultQueue(EventObject):
             if len(group.faults) * RECORD > count - done:
                 return done, errno.EINVAL
             group.cookie = self._free_cookie()
-            if not process.write(address + done, b"".join(group.encode(group.attachment.dev_id))):
+            if not process.write(address + done, b"".join(group.encode())):
                 return done, errno.EFAULT
             self.delivered[group.cookie] = group
             done += len(group.faults) * RECORD
@@ -148,30 +157,19 @@ def report_fault(device: PhysicalDevice, fault: PageFault) -> None:
     One that is not the last of its group waits for it. Raises Invalid where nobody takes page requests of the device:
     it has been answered INVALID then.
     """
-    attachment = _listener(device, fault.pasid)
+    found = find_listener(device, fault.pasid)
     if not fault.last:
-        if attachment is None:
+        if found is None or len(device.partial_faults) >= MOST_PARTIAL:
             _refuse(device, fault)
         device.partial_faults.append(fault)
         return
     earlier = tuple(other for other in device.partial_faults if other.grpid == fault.grpid)
     device.partial_faults = [other for other in device.partial_faults if other.grpid != fault.grpid]
-    queue = None if attachment is None else attachment.hwpt.fault
-    if attachment is None or queue is None:
+    if found is None:
         _refuse(device, fault)
-        return
-    queue.put(FaultGroup(attachment, device, (*earlier, fault)))
+    found.queue.put(FaultGroup(found.source, found.dev_id, device, (*earlier, fault)))
 
 
-def _refuse(device: PhysicalDevice, fault: PageFault) -> None:
+def _refuse(device: PhysicalDevice, fault: PageFault) -> Never:
     device.iommu.driver.ask("viommu_page_response", device=device, fault=fault, success=False)
     raise Invalid(device.name, "page request", fault.addr, "of a device that is attached to a HWPT with a FAULT")
-
-
-def _listener(device: PhysicalDevice, pasid: int | None) -> Attachment | None:
-    """Give the attachment that takes page requests of the PASID."""
-    attachments = device.group.attachments
-    found = attachments.get(pasid or 0)
-    if found is None and pasid is not None and device.facts.user_pasid_table:
-        found = attachments.get(0)
-    return None if found is None or found.hwpt.fault is None else found

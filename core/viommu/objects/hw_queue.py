@@ -43,6 +43,13 @@ class HwQueue(Object):
         self.viommu.hold()
         self.built = True
 
+    def init_iova(self, index: int) -> None:
+        """Let the driver begin, with hardware that translates IOVAs itself; nothing is pinned. Raises KernelError."""
+        _ = self.viommu.parent  # an empty vIOMMU has no address space
+        self.viommu.iommu.driver.ask("viommu_hw_queue_init_iova", queue=self, index=index)
+        self.viommu.hold()
+        self.built = True
+
     def depend_on(self, other: HwQueue) -> None:
         """Keep another queue of the same vIOMMU alive (a driver's helper). Raises Invalid."""
         if other is self or other.viommu is not self.viommu:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import define, field
+
+from viommu.memory import PhysicalMemory
+from viommu.ops import DeviceFeatures
+from viommu.policies import MAINLINE, Policy
+from viommu.table_frames import TableFrames
 
 if TYPE_CHECKING:
     from viommu.drivers import BoundDriver
@@ -12,13 +18,58 @@ if TYPE_CHECKING:
     from viommu.ops import DeviceFacts, PageFault
 
 
+class Port(Protocol):
+    """All that a host driver has of the hardware of one instance."""
+
+    @property
+    def memory(self) -> PhysicalMemory:
+        """The machine's memory."""
+
+    @property
+    def frames(self) -> TableFrames:
+        """Zeroed memory for tables and queues."""
+
+    def read(self, offset: int, size: int) -> int:
+        """Read a register (offset and size in bytes)."""
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """Write a register, or ring a doorbell; what it sets off is done when this returns."""
+
+
+class NoHardware:
+    """A `Port` with memory of its own, and without registers: what a mock stands on."""
+
+    @cached_property
+    def memory(self) -> PhysicalMemory:
+        """Memory that nothing else is in."""
+        return PhysicalMemory()
+
+    @cached_property
+    def frames(self) -> TableFrames:
+        """Frames of that memory."""
+        return TableFrames(self.memory)
+
+    def read(self, offset: int, size: int) -> int:  # noqa: ARG002
+        """Read zero, as there is no register."""
+        return 0
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """Do nothing."""
+
+
 @define(eq=False)
 class PhysicalIommu:
-    """One IOMMU instance: the driver that owns it. ``data`` is the driver's, or the machine's, own."""
+    """One IOMMU instance: the driver that owns it, and how the driver reaches it. ``data`` is the driver's own.
+
+    ``devices`` are those that are behind it, by requester.
+    """
 
     name: str
     driver: BoundDriver
     data: Any = None
+    port: Port = field(factory=NoHardware, repr=False)
+    policy: Policy = MAINLINE
+    devices: dict[int, PhysicalDevice] = field(factory=dict, repr=False)
 
 
 @define(eq=False)
@@ -33,7 +84,8 @@ class Group:
 class PhysicalDevice:
     """A device behind an IOMMU. ``requester`` is its StreamID, DeviceID or source-id; ``data`` the driver's own.
 
-    ``owner`` is the DEVICE object that it is bound to, in whichever open file.
+    ``features`` are what it can itself; ``facts`` what it can behind this IOMMU. ``owner`` is the DEVICE object that
+    it is bound to, in whichever open file.
     """
 
     name: str
@@ -42,6 +94,7 @@ class PhysicalDevice:
     data: Any = None
     group: Group = field(factory=Group)
     owner: Device | None = None
+    features: DeviceFeatures = field(factory=DeviceFeatures)
     partial_faults: list[PageFault] = field(factory=list)
     """Page requests that wait for the last one of their group."""
 

@@ -50,6 +50,8 @@ class Vdevice(Object):
     def destroy(self) -> None:
         """Let the vIOMMU forget the id."""
         self.viommu.iommu.driver.ask("viommu_vdevice_destroy", vdevice=self)
+        if self.viommu.fault is not None:
+            self.viommu.fault.answer_for(self)
         del self.viommu.vdevices[self.virt_id]
         self.device.vdevice = None
         self.device.drop()

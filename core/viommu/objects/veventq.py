@@ -68,6 +68,12 @@ class VeventQueue(EventObject):
         """Whether an event, or the mark, waits."""
         return bool(self.events)
 
+    @property
+    def first_size(self) -> int:
+        """How many bytes the first event that waits has when it is read; 0 where none waits."""
+        with self.lock:
+            return len(self.events[0].encode()) if self.events else 0
+
     def put(self, data: bytes) -> None:
         """Queue an event; where there is no room it is lost, which is no error."""
         with self.lock:

@@ -6,23 +6,28 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from attrs import define, field
 
+from viommu.kernel_errors import Exists, Invalid
 from viommu.objects.table import Object
 
 if TYPE_CHECKING:
     from viommu.objects.context import Context
+    from viommu.objects.fault import FaultQueue
     from viommu.objects.hwpt import PagingHwpt
     from viommu.objects.mmap import Region, Registers
     from viommu.objects.physical import PhysicalDevice, PhysicalIommu
     from viommu.objects.table import Object as AnyObject
     from viommu.objects.vdevice import Vdevice
     from viommu.objects.veventq import VeventQueue
+    from viommu.objects.vm import VirtualMachine
 
 
 @define(eq=False, kw_only=True)
 class Viommu(Object):
     """A vIOMMU, standing on a nesting parent. ``data`` is the driver's own.
 
-    ``vdevices`` are known by their virtual id once the driver has initialised them.
+    ``vdevices`` are known by their virtual id once the driver has initialised them. ``stage2`` None: it is empty, under
+    the policy ``late_stage2``. ``fault``: where page requests of its vDEVICEs go, under ``viommu_page_requests``.
+    ``vm``: the virtual machine whose VMID it shares, where one was given.
     """
 
     kind: ClassVar[str] = "VIOMMU"
@@ -30,15 +35,51 @@ class Viommu(Object):
     context: Context
     type: int
     iommu: PhysicalIommu
-    parent: PagingHwpt
+    stage2: PagingHwpt | None
     data: Any = None
+    fault: FaultQueue | None = None
+    vm: VirtualMachine | None = None
     vdevices: dict[int, Vdevice | None] = field(factory=dict)  # None: the id is reserved
     queues: dict[int, VeventQueue] = field(factory=dict)  # by type
 
+    @property
+    def parent(self) -> PagingHwpt:
+        """What it stands on. Raises Invalid while it is empty."""
+        if self.stage2 is None:
+            raise Invalid(self.title, "stage 2", bound="set first (VIOMMU_SET_STAGE2)")
+        return self.stage2
+
+    def take_hold(self) -> None:
+        """Hold what it was made with, now that the driver has made it."""
+        if self.stage2 is not None:
+            self.stage2.hold()
+        if self.vm is not None:
+            self.vm.users += 1
+
     def destroy(self) -> None:
-        """Take it down, then let go of the parent."""
+        """Take it down, then let go of what it holds."""
         self.iommu.driver.ask("viommu_destroy", viommu=self)
-        self.parent.drop()
+        for held in (self.stage2, self.fault):
+            if held is not None:
+                held.drop()
+        if self.vm is not None:
+            self.vm.users -= 1
+
+    def take_stage2(self, parent: PagingHwpt) -> None:
+        """Stand on a parent from now on. Raises Exists where it stands on one, Invalid, or what the driver raises."""
+        if self.stage2 is not None:
+            raise Exists(self.title, "stage 2", self.stage2.id, "none yet, it is set once")
+        check_parent(parent)
+        self.iommu.driver.ask("viommu_set_stage2", viommu=self, parent=parent.domain)
+        parent.hold()
+        self.stage2 = parent
+
+    def take_fault(self, fault: FaultQueue) -> None:
+        """Let page requests of its vDEVICEs go to a FAULT. Raises Exists where they go to one."""
+        if self.fault is not None:
+            raise Exists(self.title, "FAULT", self.fault.id, "none yet, it is set once")
+        fault.hold()
+        self.fault = fault
 
     def find_device(self, virt_id: int) -> PhysicalDevice | None:
         """Give the device of a virtual id."""
@@ -58,3 +99,9 @@ class Viommu(Object):
     def withdraw_registers(self, region: Region) -> None:
         """Take registers back, which nobody maps any more."""
         self.context.offsets.remove(region)
+
+
+def check_parent(parent: PagingHwpt) -> None:
+    """Refuse a HWPT that nothing can stand on. Raises Invalid."""
+    if not parent.nest_parent:
+        raise Invalid(parent.title, "flags", bound="allocated with NEST_PARENT")

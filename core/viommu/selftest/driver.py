@@ -12,6 +12,12 @@ from viommu.kernel_errors import BadAddress, Exists, Invalid, IoError, NoMemory,
 from viommu.objects.physical import PhysicalIommu
 from viommu.ops import DeviceFacts, DomainFlags, HwInfo
 from viommu.selftest import mock
+from viommu.selftest.ahead import (  # noqa: F401 - hooks of this plugin
+    viommu_hw_queue_init_iova,
+    viommu_invalidate_device_tlb,
+    viommu_probe_device,
+    viommu_set_stage2,
+)
 from viommu.selftest.mock import MockDevice, MockFlags, MockHardware, MockNested, MockQueue, MockViommu
 from viommu.selftest.page_table import MockPageTable
 

@@ -1,0 +1,98 @@
+"""Devices of a machine, as devices: they send DMA."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import define, field
+
+from viommu.faults import Access
+from viommu.kernel_errors import Busy
+from viommu.objects.physical import Group, PhysicalDevice
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from viommu.devices import Device
+    from viommu.faults import Fault
+    from viommu.instance.dma import BusAbort
+    from viommu.instance.iommu import Iommu
+    from viommu.objects.physical import PhysicalIommu
+    from viommu.ops import DeviceFeatures
+    from viommu.translation import Outcome
+
+
+@define(eq=False, repr=False)
+class Endpoint:
+    """One device behind an IOMMU. Made by `viommu.Machine.add_device`.
+
+    ``physical`` is what iommufd binds; ``ats`` is the device's own TLB and page requests, where it has ATS.
+    """
+
+    iommu: Iommu
+    physical: PhysicalDevice
+    ats: Device | None = field(default=None)
+
+    @classmethod
+    def add(
+        cls,
+        iommu: Iommu,
+        host: PhysicalIommu,
+        requester: int,
+        features: DeviceFeatures,
+        group: Group | None,
+        name: str | None,
+    ) -> Endpoint:
+        """Put a device behind an IOMMU, and tell its driver. Raises OutOfRange, Busy, KernelError."""
+        iommu.check_requester(requester)
+        if requester in host.devices:
+            raise Busy(iommu.name, "requester", requester, "not taken by another device")
+        physical = PhysicalDevice(
+            name or f"device {requester:#x}", host, requester, group=group or Group(), features=features
+        )
+        made = cls(iommu, physical, iommu.device(requester) if features.ats else None)
+        host.devices[requester] = physical
+        try:
+            host.driver.ask("viommu_probe_device", device=physical)
+        except BaseException:
+            made._forget()
+            raise
+        return made
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self.physical.name!r} behind {self.iommu.name}>"
+
+    @property
+    def requester(self) -> int:
+        """Its StreamID, DeviceID or source-id."""
+        return self.physical.requester
+
+    def translate(self, iova: int, access: Access = Access.READ, pasid: int | None = None) -> Outcome:
+        """Send one access; what it comes to. Raises as `viommu.instance.iommu.Iommu.translate`."""
+        return self.iommu.translate(self.requester, iova, access, pasid)
+
+    def dma_read(self, iova: int, length: int, pasid: int | None = None) -> bytes | Fault | BusAbort:
+        """Read memory. Raises as `translate`."""
+        return self.iommu.dma_read(self.requester, iova, length, pasid)
+
+    def dma_write(self, iova: int, data: Buffer, pasid: int | None = None) -> Fault | BusAbort | None:
+        """Write memory; None where all of it was written. Raises as `translate`."""
+        return self.iommu.dma_write(self.requester, iova, data, pasid)
+
+    def reset(self) -> None:
+        """Reset the function: its own TLB is empty, attachments stay."""
+        if self.ats is not None:
+            self.ats.tlb.clear()
+        self.physical.iommu.driver.ask("viommu_reset", device=self.physical)
+
+    def remove(self) -> None:
+        """Take the device from the machine. Raises Busy while an open file owns it."""
+        if self.physical.owner is not None:
+            raise Busy(self.physical.name, "owner", bound="none; unbind it first")
+        self.physical.iommu.driver.ask("viommu_release_device", device=self.physical)
+        self._forget()
+
+    def _forget(self) -> None:
+        self.physical.group.members.discard(self.physical)
+        del self.physical.iommu.devices[self.requester]
+        self.iommu.forget_device(self.requester)

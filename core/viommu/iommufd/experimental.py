@@ -1,0 +1,102 @@
+"""What a policy adds to the uAPI, where mainline has no bytes for it: ioctls, flags and type ids from 0x80000000 on.
+
+None of it exists while its switch (`viommu.policies.Policy`) is off: an ioctl is then ENOTTY, a flag or a type
+EOPNOTSUPP, a longer structure E2BIG, as any kernel answers what it does not know. ``viommu.h``, for C, is generated
+from here (`viommu.iommufd.c_header`).
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+
+from viommu.iommufd.uapi_struct import UapiStruct, s32, u32, u64
+
+FIRST_IOCTL = 0x8000_3BC0
+"""_IOC(_IOC_READ, ';', 0xC0, 0): no number of iommufd has a direction."""
+
+
+class ExperimentalIoctl(IntEnum):
+    """Numbers of ioctls."""
+
+    VIOMMU_SET_STAGE2 = FIRST_IOCTL
+    VIOMMU_SET_FAULT = FIRST_IOCTL + 1
+    DEVICE_TLB_INVALIDATE = FIRST_IOCTL + 2
+
+
+class ViommuFlags(IntFlag):
+    """Flags of VIOMMU_ALLOC beyond mainline's."""
+
+    VM = 1 << 31
+    """``kvm_fd`` names a virtual machine, whose VMID the vIOMMU shares."""
+
+
+class HwQueueFlags(IntFlag):
+    """Flags of HW_QUEUE_ALLOC beyond mainline's."""
+
+    IOVA = 1 << 31
+    """Hardware translates the queue's address itself."""
+
+
+class DeviceTlbFlags(IntFlag):
+    """Flags of one range of DEVICE_TLB_INVALIDATE."""
+
+    PASID = 1
+    """``pasid`` is meant; without, translations that have none."""
+    EVERY_PASID = 2
+    """Whatever the PASID."""
+
+
+class ViommuAllocVm(UapiStruct, name="viommu_viommu_alloc_vm", last="out_viommu_id"):
+    """Make a vIOMMU: iommu_viommu_alloc, and a virtual machine of KVM."""
+
+    size: u32
+    flags: u32
+    type: u32
+    dev_id: u32
+    hwpt_id: u32
+    out_viommu_id: u32
+    data_len: u32
+    reserved: u32
+    data_uptr: u64
+    kvm_fd: s32
+    reserved2: u32
+
+
+class SetStage2(UapiStruct, name="viommu_set_stage2"):
+    """Let an empty vIOMMU stand on a nesting parent."""
+
+    size: u32
+    flags: u32
+    viommu_id: u32
+    hwpt_id: u32
+
+
+class SetFault(UapiStruct, name="viommu_set_fault"):
+    """Let page requests of a vIOMMU's vDEVICEs go to a FAULT."""
+
+    size: u32
+    flags: u32
+    viommu_id: u32
+    fault_id: u32
+
+
+class DeviceTlbInvalidate(UapiStruct, name="viommu_device_tlb_invalidate"):
+    """Drop translations that devices keep themselves; ``entry_num`` says afterwards how many entries were executed."""
+
+    size: u32
+    flags: u32
+    viommu_id: u32
+    entry_num: u32
+    data_uptr: u64
+    entry_len: u32
+    reserved: u32
+
+
+class DeviceTlbRange(UapiStruct, name="viommu_device_tlb_range"):
+    """One entry of it: a closed range of addresses."""
+
+    virt_id: u64
+    start: u64
+    last: u64
+    flags: u32
+    pasid: u32
