@@ -1,0 +1,1 @@
+"""What a host kernel's driver does: it programs the hardware through memory, registers and doorbells alone."""
