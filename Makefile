@@ -3,6 +3,7 @@
 PYTHON ?= python3
 WHEELS ?= dist
 BENCH_JSON ?=
+BENCH_ONLY ?=
 FUZZ_SECONDS ?= 60
 
 VENV := .venv
@@ -79,9 +80,12 @@ fuzz: setup
 	@$(asan_build)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(ASAN_ENGINE) $(PYTEST) -m long tests/fuzz
 
+BENCH_OPTIONS = -DVIOMMU_BENCH=ON -DPython_EXECUTABLE=$(CURDIR)/$(VENV)/bin/python
+
+# BENCH_JSON: where to write the rows. BENCH_ONLY: goals or groups that contain this.
 bench: setup
-	@$(call cmake,bench,-DVIOMMU_BENCH=ON)
-	@python tools/bench.py build/bench/bench $(BENCH_JSON)
+	@$(call cmake,bench,$(BENCH_OPTIONS))
+	@python -m tools.bench build/bench/bench $(if $(BENCH_JSON),--json $(BENCH_JSON)) --only "$(BENCH_ONLY)"
 
 lint: setup
 	ruff check

@@ -1,14 +1,18 @@
 // How the benchmarks measure: every path once a round, in thread CPU time; round after round, so that a moment's
-// disturbance meets neighbours alike. Ratios are taken within each round.
+// disturbance meets neighbours alike.
+//
+// A program has groups of paths that are compared with each other. Without arguments it lists its groups, one a line.
+// With a group's name it answers each line on its standard input with one round: a line of JSON, the nanoseconds of one
+// operation of each path. So whoever asks (tools/bench) interleaves rounds of several programs.
 #pragma once
 
 #include <time.h>
 
-#include <algorithm>
 #include <cstdio>
 #include <functional>
-#include <stdexcept>
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "viommu/types.hpp"
@@ -26,54 +30,57 @@ inline volatile u64 sink;
 
 struct Path {
     std::string name;
-    std::string beside;                     // the path that it is compared with; empty: none
-    std::function<std::size_t()> run;       // gives how many operations it did
-    std::function<void()> prepare = [] {};  // not measured
-    std::vector<double> ns = {};            // of one operation, each round
+    std::function<std::size_t()> run;        // gives how many operations it did
+    std::function<void()> prepare = [] {};   // not measured
+    std::function<double()> elsewhere = {};  // CPU time of other threads so far, where `run` starts any
+    bool of_another_unit = false;            // `run` gives the figure itself: bytes, say
 };
 
-class Rounds {
-public:
-    void add(Path path) { paths_.push_back(std::move(path)); }
+using Paths = std::vector<Path>;
 
-    // One round goes unmeasured: it warms up.
-    void run(int rounds) {
-        for (int round = -1; round < rounds; ++round)
-            for (Path& path : paths_) {
-                path.prepare();
-                const double before = cpu_ns();
-                const std::size_t operations = path.run();
-                const double each = (cpu_ns() - before) / static_cast<double>(operations);
-                if (round >= 0) path.ns.push_back(each);
-            }
-    }
-    // One JSON object a line, as tools/bench.py reads them.
-    void print() const {
-        for (const Path& path : paths_) {
-            const auto [least, most] = std::minmax_element(path.ns.begin(), path.ns.end());
-            std::printf("{\"path\": \"%s\", \"ns\": {\"median\": %.2f, \"min\": %.2f, \"max\": %.2f}, \"ratios\": {",
-                        path.name.c_str(), median(path.ns), *least, *most);
-            if (!path.beside.empty()) std::printf("\"%s\": %.2f", path.beside.c_str(), median(ratios(path)));
-            std::printf("}}\n");
+// Each run is preceded by one that is not measured: the path before it had the caches to itself.
+inline double measured(Path& path) {
+    path.prepare();
+    if (path.of_another_unit) return static_cast<double>(path.run());
+    path.run();
+    path.prepare();
+    const auto now = [&] { return cpu_ns() + (path.elsewhere ? path.elsewhere() : 0.0); };
+    const double before = now();
+    const std::size_t operations = path.run();
+    return (now() - before) / static_cast<double>(operations);
+}
+
+class Groups {
+public:
+    void add(std::string name, std::function<Paths()> make) { groups_.emplace_back(std::move(name), std::move(make)); }
+
+    int main(int count, char** arguments) {
+        if (count < 2) {
+            for (const auto& [name, make] : groups_) std::printf("%s\n", name.c_str());
+            return 0;
         }
+        for (const auto& [name, make] : groups_)
+            if (name == arguments[1]) return serve(make());
+        std::fprintf(stderr, "%s has no group \"%s\"; without arguments it lists them\n", arguments[0], arguments[1]);
+        return 2;
     }
 
 private:
-    static double median(std::vector<double> values) {
-        const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-        std::nth_element(values.begin(), middle, values.end());
-        return *middle;
-    }
-    std::vector<double> ratios(const Path& path) const {
-        const auto other =
-            std::find_if(paths_.begin(), paths_.end(), [&](const Path& p) { return p.name == path.beside; });
-        if (other == paths_.end()) throw std::logic_error("no path is named " + path.beside);
-        std::vector<double> out;
-        for (std::size_t round = 0; round < path.ns.size(); ++round) out.push_back(path.ns[round] / other->ns[round]);
-        return out;
+    static int serve(Paths paths) {
+        for (int c; (c = std::getchar()) != EOF;) {
+            if (c != '\n') continue;
+            const char* separator = "{";
+            for (Path& path : paths) {
+                std::printf("%s\"%s\": %.4f", separator, path.name.c_str(), measured(path));
+                separator = ", ";
+            }
+            std::printf("}\n");
+            std::fflush(stdout);
+        }
+        return 0;
     }
 
-    std::vector<Path> paths_;
+    std::vector<std::pair<std::string, std::function<Paths()>>> groups_;
 };
 
 }  // namespace viommu::bench

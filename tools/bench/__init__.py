@@ -1,0 +1,1 @@
+"""The benchmarks: every goal beside its peers, in one run. ``python -m tools.bench --help``."""

@@ -1,0 +1,99 @@
+"""Measure every goal: ``python -m tools.bench PROGRAMS [--native PROGRAMS] [--json FILE] [--only TEXT]``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from contextlib import ExitStack
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path as File
+from typing import TYPE_CHECKING, cast
+
+from attrs import frozen
+from rich.console import Console
+
+from tools.bench import goals
+from tools.bench.paths import Here, Measured, Path, Program, Source, groups_of, measure
+from tools.bench.python_paths import groups
+from tools.bench.report import Row, table_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NATIVE = "native: "
+
+
+def programs_in(folder: File | None) -> list[File]:
+    """Give the programs that were built."""
+    if folder is None:
+        return []
+    return [file for file in sorted(folder.glob("*")) if file.is_file() and os.access(file, os.X_OK)]
+
+
+def fastcall_of(folder: File) -> Callable[[int, int, int], None] | None:
+    """Load the function that does nothing, if it was built."""
+    for file in folder.glob("python/fastcall*.so"):
+        spec = spec_from_file_location("fastcall", file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return cast("Callable[[int, int, int], None]", module.nothing)
+    return None
+
+
+@frozen
+class Bench:
+    """Who measures."""
+
+    programs: dict[File, list[str]]
+    native: dict[File, list[str]]
+    here: dict[str, Callable[[], list[Path]]]
+    rounds: int
+
+    def group(self, name: str) -> dict[str, Measured]:
+        """Measure one group wherever it has paths."""
+        with ExitStack() as running:
+            sources: list[Source] = [
+                running.enter_context(Program(file, name, prefix))
+                for programs, prefix in ((self.programs, ""), (self.native, NATIVE))
+                for file, groups_of_it in programs.items()
+                if name in groups_of_it
+            ]
+            if name in self.here:
+                sources.append(Here(self.here[name]()))
+            return measure(sources, self.rounds)
+
+
+def main(arguments: list[str]) -> None:
+    """Measure, print, and write what was asked for."""
+    parser = argparse.ArgumentParser(prog="tools.bench", description=__doc__)
+    parser.add_argument("programs", type=File, help="the folder of the built programs")
+    parser.add_argument("--native", type=File, help="the same, built for this machine alone")
+    parser.add_argument("--json", type=File, help="where to write the rows")
+    parser.add_argument("--only", default="", help="goals or groups that contain this")
+    parser.add_argument("--rounds", type=int, default=11, help="how often each path is measured")
+    asked = parser.parse_args(arguments)
+
+    bench = Bench(
+        {file: groups_of(file) for file in programs_in(asked.programs)},
+        {file: groups_of(file) for file in programs_in(asked.native)},
+        groups(fastcall_of(asked.programs)),
+        asked.rounds,
+    )
+    console = Console(stderr=True)
+    wanted = [goal for goal in goals.load() if asked.only in goal.goal or asked.only in goal.group]
+    rows: list[Row] = []
+    for group in dict.fromkeys(goal.group for goal in wanted):
+        console.print(f"measuring: {group}", style="dim")
+        found = bench.group(group)
+        rows += [Row.of(goal, found, {}) for goal in wanted if goal.group == group]
+    Console(width=None if sys.stdout.isatty() else 160).print(table_of(rows))
+    if asked.json:
+        asked.json.write_text(json.dumps({"rows": [row.as_json() for row in rows]}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

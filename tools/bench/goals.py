@@ -1,0 +1,82 @@
+"""The goals, as `goals.toml` states them, and whether a run's medians meet them."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import field, frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TABLE = Path(__file__).with_name("goals.toml")
+
+
+@frozen
+class Limit:
+    """One bound: ``must`` holds, ``aim`` would be better still. It has a ``figure``, or is about ``peers``."""
+
+    peers: tuple[str, ...]
+    figure: str | None
+    at_least: bool
+    must: float
+    aim: float
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> Limit:
+        """Read one of `goals.toml`. Raises KeyError where it names no bound."""
+        peer = raw.get("peer", [])
+        at_least = "at_least" in raw
+        return cls(
+            (peer,) if isinstance(peer, str) else tuple(peer),
+            raw.get("figure"),
+            at_least,
+            float(raw["at_least" if at_least else "at_most"]),
+            float(raw["aim"]),
+        )
+
+    @property
+    def name(self) -> str:
+        """What the path is compared with."""
+        return self.figure or " | ".join(self.peers)
+
+    def value(self, path: float, medians: Mapping[str, float], figures: Mapping[str, float]) -> float | None:
+        """Give the ratio, or the figure; None where a peer was not measured."""
+        if self.figure is not None:
+            return path if self.figure == "ns" else figures.get(self.figure)
+        there = [medians[peer] for peer in self.peers if peer in medians]
+        if not there:
+            return None
+        return min(there) / path if self.at_least else path / min(there)
+
+    def holds(self, value: float | None, bound: float) -> bool | None:
+        """Whether a value keeps a bound; None where there is no value."""
+        if value is None:
+            return None
+        return value >= bound if self.at_least else value <= bound
+
+
+@frozen
+class Goal:
+    """One row: a path of a group, and its limits. ``unit`` is what its figure counts."""
+
+    goal: str
+    group: str
+    path: str
+    limits: tuple[Limit, ...] = field(converter=tuple)
+    unit: str = "ns"
+
+
+def load() -> list[Goal]:
+    """Read every goal, in the order of the table."""
+    rows = tomllib.loads(TABLE.read_text())["row"]
+    return [Goal(**{**row, "limits": [Limit.of(limit) for limit in row["limits"]]}) for row in rows]
+
+
+def verdict(held: list[bool | None]) -> bool | None:
+    """Sum up limits: one that fails decides; else one that was not measured leaves it open."""
+    if False in held:
+        return False
+    return None if None in held else True
