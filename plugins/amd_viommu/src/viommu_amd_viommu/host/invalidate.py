@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import define, field
 
 from viommu.kernel_errors import IoError
 from viommu_amd_viommu.host import guest_commands
@@ -24,45 +24,37 @@ def invalidate(guest: GuestIommu, array: UserArray) -> None:
     """
     commands = [decode_command(raw) for raw in array.whole(TYPE, AmdCommand.total)]
     batch = Batch(guest, array)
-    for index, command in enumerate(commands):
-        try:
-            host = guest_commands.rewrite(command, guest)
-        except IoError:
-            batch.flush()
-            raise
-        batch.add(index, host)
-        if isinstance(command, CompletionWait):
-            batch.flush()
-            guest_commands.complete(command, guest)
-    batch.flush()
+    try:
+        for command in commands:
+            batch.add(guest_commands.rewrite(command, guest))
+            if isinstance(command, CompletionWait):
+                batch.flush()
+                guest_commands.complete(command, guest)
+            batch.taken += 1
+    finally:
+        batch.flush()
 
 
+@define
 class Batch:
-    """The host's commands for those of a guest; each knows which of the guest's it is for."""
+    """The host's commands for those of a guest; each knows which of the guest's it is for.
 
-    def __init__(self, guest: GuestIommu, array: UserArray) -> None:
-        self.guest, self.array = guest, array
-        self._pending: list[Owned] = []
-        self._taken = 0
+    ``taken``: how many of the guest's are done once what waits is executed.
+    """
 
-    def add(self, index: int, commands: list[AnyCommand]) -> None:
-        """Keep what stands for a guest's command until the next flush."""
-        self._pending += [Owned(index, command.encode()) for command in commands]
-        self._taken = index + 1
+    guest: GuestIommu
+    array: UserArray
+    taken: int = 0
+    _waiting: list[tuple[int, bytes]] = field(factory=list)
+
+    def add(self, commands: list[AnyCommand]) -> None:
+        """Keep what stands for the guest's next command until the next flush."""
+        self._waiting += [(self.taken, command.encode()) for command in commands]
 
     def flush(self) -> None:
-        """Execute what was kept. Raises IoError where a device did not answer."""
-        pending, self._pending = self._pending, []
-        halt = self.guest.unit.submit([owned.raw for owned in pending]) if pending else None
+        """Execute what waits. Raises IoError where hardware refuses a command."""
+        waiting, self._waiting = self._waiting, []
+        halt = self.guest.unit.submit([raw for _, raw in waiting]) if waiting else None
+        self.array.done = self.taken if halt is None else waiting[halt.index][0]
         if halt is not None:
-            self.array.done = pending[halt.index].index
             raise IoError("guest command", "index", self.array.done, "one that hardware executes")
-        self.array.done = self._taken
-
-
-@frozen
-class Owned:
-    """A command of the host's, and the index of the guest's that it stands for."""
-
-    index: int
-    raw: bytes

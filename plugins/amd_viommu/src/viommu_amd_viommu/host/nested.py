@@ -58,7 +58,7 @@ def copy(data: UserData) -> DTE:
     if data.type != DATA_TYPE:
         raise Unsupported(WHAT, "data_type", data.type, f"{DATA_TYPE}")
     given = HwptAmdGuest.decode(data.copy(DATA_TYPE, HwptAmdGuest.total, HwptAmdGuest.total))
-    return DTE.decode(sum(quadword << 64 * index for index, quadword in enumerate(given.dte)))
+    return DTE.decode(given.dte)
 
 
 def check(able: Abilities, dte: DTE) -> None:
