@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from attrs import define, field
 
-from plugins.vtd.tests.hosted import Hosted
 from tests.iommufd.client import NUMBERS
+from tests.plugins.vtd.host import Host
 from viommu.iommufd import uapi
 from viommu.iommufd.fd import IommuFd
 from viommu.iommufd.local import LocalProcess
@@ -48,7 +48,7 @@ class Buffer:
 class Program:
     """The VMM. ``result`` is what the last ioctl answered, ``refusals`` why those that failed did."""
 
-    hosted: Hosted
+    host: Host
     process: LocalProcess
     file: IommuFd
     refusals: list[KernelError] = field(factory=list)
@@ -58,12 +58,14 @@ class Program:
 
     @classmethod
     def make(cls, cap: CAP = FULL_CAP, ecap: ECAP = FULL_ECAP, *, sanitize: bool = True) -> Program:
-        return cls.on(Hosted.make(cap, ecap, sanitize=sanitize))
+        return cls.on(Host.make(cap, ecap, sanitize=sanitize))
 
     @classmethod
-    def on(cls, hosted: Hosted) -> Program:
+    def on(cls, host: Host) -> Program:
         refusals: list[KernelError] = []
-        return cls(hosted, LocalProcess(hosted.machine.memory), IommuFd(explain=refusals.append), refusals)
+        policy = host.machine.policy
+        file = IommuFd(explain=refusals.append, policy=policy)
+        return cls(host, LocalProcess(host.machine.memory), file, refusals)
 
     def call(self, cmd: S) -> S:
         """Make the ioctl of a structure; give it back as it is afterwards."""
@@ -145,7 +147,7 @@ class Program:
 
     def clean(self) -> None:
         """The sanitizer found no translation in use that software should have invalidated."""
-        sanitizer = self.hosted.machine.sanitizer
+        sanitizer = self.host.machine.sanitizer
         assert sanitizer is not None
         assert not sanitizer.reports
 

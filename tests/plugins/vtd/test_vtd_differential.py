@@ -87,7 +87,7 @@ class Way:
 
     def access(self, pasid: int | None, page: int, access: Access) -> Answer:
         """Where the access ends: (the guest's address, the page's size); a reason where it is refused."""
-        machine = self.vmm.program.hosted.machine
+        machine = self.vmm.program.host.machine
         found = machine.translate(RID, IOVA + page * PAGE, access, pasid)
         if isinstance(found, Fault):
             return machine.report(found).reason

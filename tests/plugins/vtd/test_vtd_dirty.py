@@ -22,7 +22,7 @@ NO_CLEAR = uapi.DirtyFlags.NO_CLEAR
 
 def setup(flags: int = DIRTY) -> tuple[Program, Device, int]:
     program = Program.make()
-    device, ioas = program.bind(program.hosted.device(RID, pasids=1 << 20)), program.ioas()
+    device, ioas = program.bind(program.host.device(RID, pasids=1 << 20)), program.ioas()
     program.map(ioas, IOVA, program.buffer(PAGES * PAGE))
     hwpt = program.hwpt(device, ioas, flags)
     device.attach(hwpt)
@@ -48,14 +48,14 @@ def dirty(program: Program, hwpt: int, flags: int = 0, iova: int = IOVA) -> set[
 
 def write(program: Program, *pages: int, pasid: int | None = None, iova: int = IOVA) -> None:
     for page in pages:
-        assert program.hosted.machine.dma_write(RID, iova + page * PAGE, b"x", pasid) is None
+        assert program.host.machine.dma_write(RID, iova + page * PAGE, b"x", pasid) is None
 
 
 def test_pages_that_were_written_are_reported_once() -> None:
     program, _, hwpt = setup()
     track(program, hwpt)
     write(program, 3, 7, 8, 63)
-    program.hosted.machine.dma_read(RID, IOVA + 5 * PAGE, 1)
+    program.host.machine.dma_read(RID, IOVA + 5 * PAGE, 1)
     assert dirty(program, hwpt, NO_CLEAR) == {3, 7, 8, 63}
     assert dirty(program, hwpt) == {3, 7, 8, 63}
     assert dirty(program, hwpt) == set()
@@ -98,7 +98,7 @@ def test_a_device_that_is_attached_while_tracking_is_on_is_tracked() -> None:
 
 def test_writes_through_a_guests_table_mark_the_parents_pages() -> None:
     program = Program.make()
-    device = program.bind(program.hosted.device(RID, pasids=1 << 20))
+    device = program.bind(program.host.device(RID, pasids=1 << 20))
     guest = Guest.make(program, device, DIRTY | uapi.HwptFlags.PASID)
     page = guest.map(IOVA)
     device.attach(program.nested(device, guest.parent, guest.root, uapi.HwptFlags.PASID), 5)
@@ -112,7 +112,7 @@ def test_writes_through_a_guests_table_mark_the_parents_pages() -> None:
 
 def test_a_store_to_the_guests_table_marks_that_table() -> None:
     program = Program.make()
-    device = program.bind(program.hosted.device(RID))
+    device = program.bind(program.host.device(RID))
     guest = Guest.make(program, device, DIRTY)
     page = guest.map(IOVA)
     leaf = guest.leaf(IOVA)
@@ -131,10 +131,10 @@ def test_a_hwpt_that_was_not_made_for_it_tracks_nothing(flags: int) -> None:
 
 def test_read_only_pages_are_never_dirty() -> None:
     program = Program.make()
-    device, ioas = program.bind(program.hosted.device(RID)), program.ioas()
+    device, ioas = program.bind(program.host.device(RID)), program.ioas()
     program.map(ioas, IOVA, program.buffer(PAGES * PAGE), FIXED)
     hwpt = program.hwpt(device, ioas, DIRTY)
     device.attach(hwpt)
     track(program, hwpt)
-    program.hosted.machine.dma_write(RID, IOVA, b"x")
+    program.host.machine.dma_write(RID, IOVA, b"x")
     assert dirty(program, hwpt) == set()

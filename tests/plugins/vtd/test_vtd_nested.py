@@ -26,12 +26,12 @@ NESTED = uapi.HwptFlags.PASID
 
 def setup(*, ats: bool = False, cap: CAP = FULL_CAP, ecap: ECAP = FULL_ECAP) -> tuple[Program, Device, Guest]:
     program = Program.make(cap, ecap)
-    device = program.bind(program.hosted.device(RID, ats=ats, pasids=1 << 20))
+    device = program.bind(program.host.device(RID, ats=ats, pasids=1 << 20))
     return program, device, Guest.make(program, device, uapi.HwptFlags.PASID)
 
 
 def read(program: Program, iova: int = IOVA, pasid: int | None = None) -> bytes | None:
-    found = program.hosted.machine.dma_read(RID, iova, 3, pasid)
+    found = program.host.machine.dma_read(RID, iova, 3, pasid)
     return found if isinstance(found, bytes) else None
 
 
@@ -68,7 +68,7 @@ def test_the_guests_accessed_and_dirty_flags_are_stored_in_its_memory() -> None:
     device.attach(program.nested(device, guest.parent, guest.root))
     assert read(program) == b"one"
     assert guest.load(guest.leaf(IOVA)) == page | 0x27
-    program.hosted.machine.dma_write(RID, IOVA, b"x")
+    program.host.machine.dma_write(RID, IOVA, b"x")
     assert guest.load(guest.leaf(IOVA)) == page | 0x67
 
 
@@ -90,7 +90,7 @@ def test_a_guest_that_changes_its_table_must_say_so_and_then_it_counts() -> None
 
 def test_an_invalidation_empties_the_device_tlb_too() -> None:
     program, device, guest = setup(ats=True)
-    tlb = program.hosted.machine.device(RID)
+    tlb = program.host.machine.device(RID)
     guest.map(IOVA, b"one")
     guest.map(SECOND_IOVA, b"two")
     hwpt = program.nested(device, guest.parent, guest.root)
@@ -105,7 +105,7 @@ def test_an_invalidation_empties_the_device_tlb_too() -> None:
 
 def test_when_the_ioas_changes_no_cache_remembers_what_the_guest_had_there() -> None:
     program, device, guest = setup(ats=True)
-    tlb = program.hosted.machine.device(RID)
+    tlb = program.host.machine.device(RID)
     far = BASE + (1 << 30)
     page = program.buffer()
     page.pages[:3] = b"far"
@@ -260,24 +260,24 @@ def test_a_paging_hwpt_takes_no_invalidation() -> None:
 
 def test_dma_of_one_guest_is_untouched_by_anothers_invalidations() -> None:
     program, device, guest = setup()
-    other_device = program.bind(program.hosted.device(RID + 8))
+    other_device = program.bind(program.host.device(RID + 8))
     other = Guest.make(program, other_device)
     hwpts = []
     for one, where in ((guest, device), (other, other_device)):
         one.map(IOVA, b"one")
         hwpts.append(program.nested(where, one.parent, one.root))
         where.attach(hwpts[-1])
-    assert program.hosted.machine.dma_read(RID + 8, IOVA, 3) == b"one"
+    assert program.host.machine.dma_read(RID + 8, IOVA, 3) == b"one"
     other.map(IOVA, b"new")
     program.must(program.invalidate_command(hwpts[0], entry()))
-    assert program.hosted.machine.dma_read(RID + 8, IOVA, 3) == b"one"
+    assert program.host.machine.dma_read(RID + 8, IOVA, 3) == b"one"
     program.must(program.invalidate_command(hwpts[1], entry()))
-    assert program.hosted.machine.dma_read(RID + 8, IOVA, 3) == b"new"
+    assert program.host.machine.dma_read(RID + 8, IOVA, 3) == b"new"
 
 
 def test_a_table_that_leads_nowhere_is_a_fault_of_the_device_alone() -> None:
     program, device, guest = setup()
     device.attach(program.nested(device, guest.parent, BASE - PAGE))
-    found = program.hosted.machine.translate(RID, IOVA)
+    found = program.host.machine.translate(RID, IOVA)
     assert isinstance(found, Fault)
-    assert program.hosted.machine.report(found).reason in {"0x75", "0x79"}
+    assert program.host.machine.report(found).reason in {"0x75", "0x79"}

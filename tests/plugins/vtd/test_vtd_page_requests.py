@@ -42,11 +42,11 @@ class Listener:
     @classmethod
     def make(cls) -> Listener:
         program = Program.make()
-        device = program.bind(program.hosted.device(RID, ats=True, page_requests=True, pasids=1 << 20))
+        device = program.bind(program.host.device(RID, ats=True, page_requests=True, pasids=1 << 20))
         guest = Guest.make(program, device, uapi.HwptFlags.PASID)
         made = program.must(uapi.FaultAlloc.of())
         file = program.process.files[made.out_fault_fd]
-        return cls(program, device, guest, program.hosted.machine.device(RID), made.out_fault_id, file)
+        return cls(program, device, guest, program.host.machine.device(RID), made.out_fault_id, file)
 
     def attach(self, pasid: int = 0) -> int:
         """Attach a nested HWPT whose page requests come here."""
@@ -73,7 +73,7 @@ class Listener:
 
     @property
     def status(self) -> PRS:
-        return self.program.hosted.unit.registers.read(PRS)
+        return self.program.host.unit.registers.read(PRS)
 
 
 def test_a_refused_dma_is_retried_once_the_guest_has_its_page() -> None:
@@ -152,7 +152,7 @@ def test_a_detach_answers_what_was_not_answered(delivered: bool) -> None:
         listener.read()
     listener.device.detach()
     assert listener.responses == [(None, 1, ResponseCode.INVALID)]
-    assert listener.program.hosted.commands["page_group_response"] == 1
+    assert listener.program.host.commands["page_group_response"] == 1
 
 
 def test_requests_of_a_burst_are_all_there_in_order() -> None:
@@ -164,13 +164,13 @@ def test_requests_of_a_burst_are_all_there_in_order() -> None:
     assert [one.addr for one in requests] == [IOVA + index * 0x1000 for index in range(3 * ENTRIES)]
     for one in requests:
         listener.answer(one.cookie)
-    assert listener.program.hosted.commands["page_group_response"] == 3 * ENTRIES
+    assert listener.program.host.commands["page_group_response"] == 3 * ENTRIES
 
 
 def test_a_queue_that_software_left_full_is_taken_over_and_works_again() -> None:
     listener = Listener.make()
     listener.attach()
-    unit = listener.program.hosted.unit
+    unit = listener.program.host.unit
 
     # As if the handler had been held up: somebody has the unit's queue, so that it must leave its work.
     def busy() -> None:
@@ -196,6 +196,6 @@ def test_after_an_overflow_half_groups_are_forgotten() -> None:
         for index in range(ENTRIES + 5):
             listener.endpoint.request_page(IOVA + index * 0x1000, Access.READ, group=1, last=False)
 
-    listener.program.hosted.unit.queue.turns.take(busy)
+    listener.program.host.unit.queue.turns.take(busy)
     listener.endpoint.request_page(IOVA, Access.READ, group=1)
     assert len(listener.read()) == 1

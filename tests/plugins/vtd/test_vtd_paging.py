@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from plugins.vtd.tests.hosted import Hosted
+from tests.plugins.vtd.host import Host
 from tests.plugins.vtd.program import FIXED, PAGE, RID, Program
 from viommu.faults import Access, Fault
 from viommu.iommufd import uapi
@@ -30,8 +30,8 @@ UNITS = {
 @pytest.mark.parametrize(("cap", "ecap"), UNITS.values(), ids=UNITS)
 def test_dma_reads_and_writes_the_programs_memory(cap: CAP, ecap: ECAP) -> None:
     program = Program.make(cap, ecap)
-    machine, ioas, buffer = program.hosted.machine, program.ioas(), program.buffer(3 * PAGE)
-    device = program.bind(program.hosted.device(RID))
+    machine, ioas, buffer = program.host.machine, program.ioas(), program.buffer(3 * PAGE)
+    device = program.bind(program.host.device(RID))
     program.map(ioas, IOVA, buffer)
     device.attach(ioas)
     buffer.pages[PAGE - 2 : PAGE + 2] = b"pets"
@@ -49,22 +49,22 @@ def test_dma_reads_and_writes_the_programs_memory(cap: CAP, ecap: ECAP) -> None:
     device.unbind()
     program.file.release()
     program.clean()
-    assert program.hosted.unit.ids.taken == 0
+    assert program.host.unit.ids.taken == 0
 
 
 def test_read_only_mappings_refuse_writes() -> None:
     program = Program.make()
-    ioas, machine = program.ioas(), program.hosted.machine
+    ioas, machine = program.ioas(), program.host.machine
     program.map(ioas, IOVA, program.buffer(), FIXED)
-    program.bind(program.hosted.device(RID)).attach(ioas)
+    program.bind(program.host.device(RID)).attach(ioas)
     assert machine.dma_read(RID, IOVA, 1) == b"\0"
     assert isinstance(machine.dma_write(RID, IOVA, b"x"), Fault)
 
 
 def test_replacing_an_ioas_moves_dma_at_once() -> None:
     program = Program.make()
-    machine, one, other = program.hosted.machine, program.ioas(), program.ioas()
-    device = program.bind(program.hosted.device(RID))
+    machine, one, other = program.host.machine, program.ioas(), program.ioas()
+    device = program.bind(program.host.device(RID))
     buffers = [program.buffer(), program.buffer()]
     for ioas, buffer, text in zip((one, other), buffers, (b"one", b"two"), strict=True):
         buffer.pages[:3] = text
@@ -78,8 +78,8 @@ def test_replacing_an_ioas_moves_dma_at_once() -> None:
 
 def test_pasids_are_attached_beside_the_rid() -> None:
     program = Program.make()
-    machine = program.hosted.machine
-    device = program.bind(program.hosted.device(RID, pasids=1 << 20))
+    machine = program.host.machine
+    device = program.bind(program.host.device(RID, pasids=1 << 20))
     for pasid, text in ((0, b"rid"), (5, b"five"), (6, b"six")):
         ioas, buffer = program.ioas(), program.buffer()
         buffer.pages[: len(text)] = text
@@ -109,7 +109,7 @@ def test_a_hwpt_is_first_stage_unless_something_is_asked_that_second_stage_alone
     ecap: ECAP, flags: int, kind: type
 ) -> None:
     program = Program.make(ecap=ecap)
-    device = program.bind(program.hosted.device(RID))
+    device = program.bind(program.host.device(RID))
     hwpt = program.hwpt(device, program.ioas(), flags)
     assert type(program.file.context.table.any(hwpt, "id").domain) is kind  # type: ignore[attr-defined]
 
@@ -127,20 +127,20 @@ def test_a_hwpt_is_first_stage_unless_something_is_asked_that_second_stage_alone
 )
 def test_what_the_unit_lacks_is_not_supported(cap: CAP, ecap: ECAP, flags: int) -> None:
     program = Program.make(cap, ecap)
-    device = program.bind(program.hosted.device(RID))
+    device = program.bind(program.host.device(RID))
     cmd = uapi.HwptAlloc.of(flags=flags, dev_id=device.id, pt_id=program.ioas())
     assert program.fails(cmd) == errno.EOPNOTSUPP
 
 
 def test_a_paging_hwpt_takes_no_driver_data() -> None:
     program = Program.make()
-    device = program.bind(program.hosted.device(RID))
+    device = program.bind(program.host.device(RID))
     assert program.fails(program.nested_command(device, program.ioas(), 0)) == errno.EOPNOTSUPP
 
 
 def test_a_nesting_parent_refuses_read_only_mappings_and_leaves_nothing_behind() -> None:
     program = Program.make()
-    device, ioas = program.bind(program.hosted.device(RID)), program.ioas()
+    device, ioas = program.bind(program.host.device(RID)), program.ioas()
     program.hwpt(device, ioas, NEST)
     buffer = program.buffer()
     cmd = uapi.IoasMap.of(flags=FIXED, ioas_id=ioas, user_va=buffer.address, length=PAGE, iova=IOVA)
@@ -151,7 +151,7 @@ def test_a_nesting_parent_refuses_read_only_mappings_and_leaves_nothing_behind()
 @pytest.mark.parametrize(("pt", "last"), [(0, (1 << 56) - 1), (NEST, (1 << 57) - 1)])
 def test_iovas_end_where_the_stage_does_and_leave_the_interrupt_range_out(pt: int, last: int) -> None:
     program = Program.make()
-    device, ioas = program.bind(program.hosted.device(RID)), program.ioas()
+    device, ioas = program.bind(program.host.device(RID)), program.ioas()
     device.attach(program.hwpt(device, ioas, pt))
     out = program.buffer()
     cmd = uapi.IoasIovaRanges.of(ioas_id=ioas, num_iovas=8, allowed_iovas=out.address)
@@ -163,7 +163,7 @@ def test_iovas_end_where_the_stage_does_and_leave_the_interrupt_range_out(pt: in
 @pytest.mark.parametrize("data_type", [0, 1])
 def test_hw_info_shows_the_capability_registers(data_type: int) -> None:
     program = Program.make()
-    device = program.bind(program.hosted.device(RID, ats=True, pasids=1 << 20))
+    device = program.bind(program.host.device(RID, ats=True, pasids=1 << 20))
     out = program.buffer()
     cmd = uapi.HwInfo.of(
         flags=1 if data_type else 0, dev_id=device.id, data_len=24, data_uptr=out.address, data_type=data_type
@@ -177,17 +177,17 @@ def test_hw_info_shows_the_capability_registers(data_type: int) -> None:
 
 def test_another_vendors_registers_are_not_supported() -> None:
     program = Program.make()
-    device = program.bind(program.hosted.device(RID))
+    device = program.bind(program.host.device(RID))
     assert program.fails(uapi.HwInfo.of(flags=1, dev_id=device.id, data_type=2)) == errno.EOPNOTSUPP
 
 
 def test_programs_on_one_unit_do_not_reach_each_others_memory() -> None:
-    hosted = Hosted.make(sanitize=True)
-    programs = [Program.on(hosted) for _ in range(2)]
+    host = Host.make()
+    programs = [Program.on(host) for _ in range(2)]
     for index, program in enumerate(programs):
         ioas, buffer = program.ioas(), program.buffer()
         buffer.pages[:1] = bytes([index + 1])
         program.map(ioas, IOVA, buffer)
-        program.bind(hosted.device(RID + index)).attach(ioas)
-    assert [hosted.machine.dma_read(RID + index, IOVA, 1) for index in range(2)] == [b"\1", b"\2"]
-    assert isinstance(hosted.machine.translate(RID + 2, IOVA, Access.READ), Fault)
+        program.bind(host.device(RID + index)).attach(ioas)
+    assert [host.machine.dma_read(RID + index, IOVA, 1) for index in range(2)] == [b"\1", b"\2"]
+    assert isinstance(host.machine.translate(RID + 2, IOVA, Access.READ), Fault)

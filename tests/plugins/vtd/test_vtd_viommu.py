@@ -11,7 +11,8 @@ from tests.plugins.vtd.program import PAGE, RID, Program, entry
 from tests.plugins.vtd.vmm import DID, IOVA, VIRTUAL, Vmm
 from viommu.faults import Access
 from viommu.iommufd import uapi
-from viommu_vtd.host.extensions import TYPE, Extensions
+from viommu.policies import Policy
+from viommu_vtd.host.extensions import TYPE
 from viommu_vtd.spec.commands import InvalidationWait, PasidIotlbInvalidate
 from viommu_vtd.spec.faults import FRCD, FSTS
 from viommu_vtd.spec.offsets import OFFSETS
@@ -26,7 +27,7 @@ BAD = (0xF).to_bytes(32, "little")
 
 def test_mainline_has_no_viommu_on_vtd() -> None:
     program = Program.make()
-    device = program.bind(program.hosted.device(RID))
+    device = program.bind(program.host.device(RID))
     guest = Guest.make(program, device)
     for kind in (1, 2, TYPE):
         cmd = uapi.ViommuAlloc.of(type=kind, dev_id=device.id, hwpt_id=guest.parent)
@@ -34,7 +35,7 @@ def test_mainline_has_no_viommu_on_vtd() -> None:
 
 
 def test_software_queues_have_a_switch_of_their_own() -> None:
-    vmm = Vmm.make(Extensions(viommus=True))
+    vmm = Vmm.make(Policy(invalidate_by_viommu=True))
     assert vmm.program.fails(vmm.queue(vmm.guest.page())) == errno.EOPNOTSUPP
 
 
@@ -64,7 +65,7 @@ def test_a_descriptor_that_hardware_refuses_is_told_in_its_entry() -> None:
 
 def test_a_device_that_does_not_answer_is_told_by_its_virtual_id() -> None:
     vmm = Vmm.make(ats=True)
-    vmm.program.hosted.machine.device(RID).answers = False
+    vmm.program.host.machine.device(RID).answers = False
     ask = (3 | VIRTUAL << 32).to_bytes(32, "little")
     after = vmm.program.call(vmm.batch(FIRST_STAGE, ask))
     assert (-vmm.program.result, after.entry_num) == (errno.EIO, 1)
@@ -116,7 +117,7 @@ def test_nested_hwpts_of_other_kinds_are_not_supported(kind: int, flags: int) ->
 
 def test_a_virtual_id_is_a_source_id() -> None:
     vmm = Vmm.make()
-    other = vmm.program.bind(vmm.program.hosted.device(RID + 8))
+    other = vmm.program.bind(vmm.program.host.device(RID + 8))
     cmd = uapi.VdeviceAlloc.of(viommu_id=vmm.viommu, dev_id=other.id, virt_id=0x1_0000)
     assert vmm.program.fails(cmd) == errno.EINVAL
 
@@ -188,7 +189,7 @@ def test_a_second_queue_finds_the_place_taken() -> None:
 def test_a_fault_of_the_guests_table_is_told_with_the_virtual_id() -> None:
     vmm = Vmm.make()
     events, _ = vmm.events()
-    vmm.program.hosted.machine.translate(RID, IOVA + 0x123, Access.WRITE)
+    vmm.program.host.machine.translate(RID, IOVA + 0x123, Access.WRITE)
     (told,) = vmm.read(events)
     record = FRCD.decode(told.record)
     assert (told.fsts, told.ics) == (int(FSTS(PPF=1)), 0)
@@ -200,7 +201,7 @@ def test_a_table_where_the_guest_has_no_memory_is_an_access_error_to_it() -> Non
     events, _ = vmm.events()
     entry_at = vmm.guest.root + (IOVA >> 39) * 8
     vmm.guest.store(entry_at, BASE - PAGE | 0x27)
-    vmm.program.hosted.machine.translate(RID, IOVA)
+    vmm.program.host.machine.translate(RID, IOVA)
     assert [FRCD.decode(one.record).FR for one in vmm.read(events)] == [0x70]
 
 
@@ -208,17 +209,17 @@ def test_what_is_the_hosts_own_fault_is_kept_from_the_guest() -> None:
     vmm = Vmm.make()
     events, _ = vmm.events()
     vmm.guest.store(vmm.guest.leaf(IOVA), BASE - PAGE | 0x67)
-    vmm.program.hosted.machine.translate(RID, IOVA)
+    vmm.program.host.machine.translate(RID, IOVA)
     assert not vmm.read(events)
-    assert [record.FR for record in vmm.program.hosted.unit.faults] == [0x79]
+    assert [record.FR for record in vmm.program.host.unit.faults] == [0x79]
 
 
 def test_hardware_records_again_after_its_records_were_read() -> None:
     vmm = Vmm.make()
     events, _ = vmm.events()
     for index in range(20):
-        vmm.program.hosted.machine.translate(RID, IOVA + index * PAGE)
-    assert len(vmm.program.hosted.unit.faults) == 20
+        vmm.program.host.machine.translate(RID, IOVA + index * PAGE)
+    assert len(vmm.program.host.unit.faults) == 20
     assert [FRCD.decode(one.record).FI for one in vmm.read(events)] == [IOVA + index * PAGE for index in range(20)]
 
 
@@ -233,5 +234,5 @@ def test_objects_go_in_the_order_of_who_holds_whom_and_leave_nothing() -> None:
     vmm.device.detach()
     vmm.device.unbind()
     program.file.release()
-    assert program.hosted.unit.ids.taken == 0
+    assert program.host.unit.ids.taken == 0
     program.clean()

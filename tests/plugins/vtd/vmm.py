@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from attrs import define
 
-from plugins.vtd.tests.hosted import Hosted
 from tests.plugins.vtd.guest import Guest
+from tests.plugins.vtd.host import Host
 from tests.plugins.vtd.program import PAGE, RID, Program
 from viommu.iommufd import uapi
-from viommu_vtd.host.extensions import TYPE, Extensions, HwptVtdGuest, VeventVtd, ViommuVtd
+from viommu.policies import Policy
+from viommu_vtd.host.extensions import TYPE, HwptVtdGuest, VeventVtd, ViommuVtd
 
 if TYPE_CHECKING:
     from viommu.iommufd.user_memory import UserFile
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 IOVA = 0x40_0000
 VIRTUAL = 0x0010
 DID = 9
-ALL = Extensions(viommus=True, software_queues=True)
+ALL = Policy(invalidate_by_viommu=True, software_queues=True)
 
 
 @define(eq=False)
@@ -37,9 +38,9 @@ class Vmm:
     registers: ViommuVtd
 
     @classmethod
-    def make(cls, extensions: Extensions = ALL, *, ats: bool = False, iotlb: bool = True) -> Vmm:
-        program = Program.on(Hosted.make(sanitize=iotlb, iotlb=iotlb, extensions=extensions))
-        device = program.bind(program.hosted.device(RID, ats=ats, pasids=1 << 20))
+    def make(cls, policy: Policy = ALL, *, ats: bool = False, iotlb: bool = True) -> Vmm:
+        program = Program.on(Host.make(iotlb=iotlb, policy=policy))
+        device = program.bind(program.host.device(RID, ats=ats, pasids=1 << 20))
         guest = Guest.make(program, device, uapi.HwptFlags.PASID)
         out = program.buffer()
         cmd = uapi.ViommuAlloc.of(
@@ -68,7 +69,7 @@ class Vmm:
 
     @property
     def reached(self) -> bytes | None:
-        found = self.program.hosted.machine.dma_read(RID, IOVA, 3)
+        found = self.program.host.machine.dma_read(RID, IOVA, 3)
         return found if isinstance(found, bytes) else None
 
     def batch(self, *commands: Descriptor | bytes, length: int = 40) -> uapi.HwptInvalidate:

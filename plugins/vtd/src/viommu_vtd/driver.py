@@ -7,6 +7,35 @@ from typing import TYPE_CHECKING
 from viommu.hookspecs import DriverInfo, hookimpl
 from viommu_vtd import explain
 from viommu_vtd.hardware.live import LiveUnit
+from viommu_vtd.host.guest_hooks import (
+    viommu_alloc_nested_on,
+    viommu_destroy,
+    viommu_hw_queue_destroy,
+    viommu_hw_queue_init,
+    viommu_init,
+    viommu_invalidate,
+    viommu_invalidate_device_tlb,
+    viommu_set_stage2,
+    viommu_supports,
+    viommu_supports_hw_queue,
+    viommu_vdevice_init,
+)
+from viommu_vtd.host.hooks import (
+    viommu_alloc_nested,
+    viommu_alloc_paging,
+    viommu_attach,
+    viommu_detach,
+    viommu_device_facts,
+    viommu_free_domain,
+    viommu_hw_info,
+    viommu_invalidate_nested,
+    viommu_page_response,
+    viommu_read_dirty,
+    viommu_reserved_regions,
+    viommu_reset,
+    viommu_set_dirty_tracking,
+)
+from viommu_vtd.host.probing import viommu_interrupt, viommu_probe, viommu_probe_device, viommu_release_device
 from viommu_vtd.spec import LAYOUTS
 
 if TYPE_CHECKING:
@@ -16,6 +45,45 @@ if TYPE_CHECKING:
     from viommu.layout import Descriptor
     from viommu.memory import PhysicalMemory
     from viommu.platform import Platform
+
+__all__ = [
+    "hookspec_version",
+    "viommu_alloc_nested",
+    "viommu_alloc_nested_on",
+    "viommu_alloc_paging",
+    "viommu_attach",
+    "viommu_decode",
+    "viommu_destroy",
+    "viommu_detach",
+    "viommu_device_facts",
+    "viommu_driver_info",
+    "viommu_free_domain",
+    "viommu_hardware",
+    "viommu_hw_info",
+    "viommu_hw_queue_destroy",
+    "viommu_hw_queue_init",
+    "viommu_init",
+    "viommu_interrupt",
+    "viommu_invalidate",
+    "viommu_invalidate_device_tlb",
+    "viommu_invalidate_nested",
+    "viommu_kinds",
+    "viommu_layouts",
+    "viommu_log_line",
+    "viommu_page_response",
+    "viommu_probe",
+    "viommu_probe_device",
+    "viommu_read_dirty",
+    "viommu_release_device",
+    "viommu_reserved_regions",
+    "viommu_reset",
+    "viommu_set_dirty_tracking",
+    "viommu_set_stage2",
+    "viommu_supports",
+    "viommu_supports_hw_queue",
+    "viommu_vdevice_init",
+]
+"""What pluggy finds here: the hardware's hooks below, the host driver's from `viommu_vtd.host`."""
 
 hookspec_version = 1
 
@@ -42,6 +110,10 @@ def viommu_driver_info() -> DriverInfo:
             "ATS",
             "page requests",
             "protected memory",
+            "iommufd",
+            "nesting",
+            "dirty tracking",
+            "vIOMMU and software vQUEUE (beyond mainline; hardware has no vQUEUE)",
         ),
         specification="Intel Virtualization Technology for Directed I/O, revision 4.1",
     )

@@ -35,6 +35,15 @@ class HostDevice:
     attached: dict[int, Domain] = field(factory=dict)
     """Domains by PASID; 0 is that of requests without PASID."""
 
+    @classmethod
+    def of(cls, physical: PhysicalDevice, unit: Unit) -> HostDevice:
+        """Say what of a device's features its unit allows: page requests need ATS, and scalable mode."""
+        features, ecap = physical.features, unit.registers.ecap
+        ats = bool(features.ats and ecap.DT)
+        pasids = min(1 << features.pasid_bits, unit.able.pasids) if features.pasid_bits else 0
+        asks = bool(ats and features.page_requests and ecap.PRS and unit.able.scalable)
+        return cls(physical, unit, physical.requester, ats, asks, pasids)
+
     def probe(self) -> None:
         """Let the unit know it, blocked. Raises NoMemory."""
         unit = self.unit

@@ -6,9 +6,14 @@ until it is switched on for a unit.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from attrs import frozen
 
 from viommu.iommufd.uapi_struct import UapiStruct, bytes16, bytes32, u32, u64
+
+if TYPE_CHECKING:
+    from viommu.policies import Policy
 
 TYPE = 0x8000_0001
 """The number that stands for VT-d: the type of its vIOMMU, of arrays of descriptors, of queues, events and data."""
@@ -16,10 +21,23 @@ TYPE = 0x8000_0001
 
 @frozen
 class Extensions:
-    """What is switched on. ``software_queues`` needs ``viommus``."""
+    """What is switched on. ``batches`` (of descriptors) and ``software_queues`` need ``viommus``."""
 
     viommus: bool = False
+    batches: bool = False
     software_queues: bool = False
+
+    @classmethod
+    def of(cls, policy: Policy) -> Extensions:
+        """Take them from what a machine wants: a vIOMMU is there for what can be done with it."""
+        wanted = (
+            policy.invalidate_by_viommu,
+            policy.software_queues,
+            policy.late_stage2,
+            policy.device_tlb_invalidation,
+            policy.viommu_page_requests,
+        )
+        return cls(any(wanted), policy.invalidate_by_viommu, policy.software_queues)
 
 
 class ViommuVtd(UapiStruct, name="viommu_vtd"):

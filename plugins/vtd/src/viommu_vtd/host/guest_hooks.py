@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from viommu.hookspecs import hookimpl
 from viommu.kernel_errors import BadAddress, Invalid, IoError, Unsupported
 from viommu.ops import DomainFlags
-from viommu_vtd.host import guest_events, nested
+from viommu_vtd.host import device_tlbs, guest_events, nested
 from viommu_vtd.host.extensions import TYPE, HwptVtdGuest, ViommuVtd, VtdDescriptor
 from viommu_vtd.host.guest_unit import GuestUnit
 from viommu_vtd.host.queue import Trouble
@@ -15,11 +15,13 @@ from viommu_vtd.host.soft_queue import PAGE, QueuePage
 from viommu_vtd.spec.faults import FSTS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from viommu.objects.hw_queue import HwQueue
     from viommu.objects.physical import PhysicalDevice
     from viommu.objects.vdevice import Vdevice
     from viommu.objects.viommu import Viommu
-    from viommu.ops import UserArray, UserData
+    from viommu.ops import DeviceTlbRequest, UserArray, UserData
     from viommu_vtd.host.guest_unit import Outcome
     from viommu_vtd.host.nested import NestedDomain
     from viommu_vtd.host.paging import SecondStageDomain
@@ -40,15 +42,24 @@ def viommu_supports(device: PhysicalDevice, viommu_type: int) -> bool:
 
 
 @hookimpl
-def viommu_init(viommu: Viommu, parent: SecondStageDomain, data: UserData | None) -> None:
+def viommu_init(viommu: Viommu, parent: SecondStageDomain | None, data: UserData | None) -> None:
     """Make a guest's unit; with driver data, its queue's registers can be mapped."""
     unit: Unit = viommu.iommu.data
-    parent.check(unit.able)
+    if parent is not None:
+        parent.check(unit.able)
     guest = GuestUnit(viommu, unit, parent)
     guest.page = QueuePage(guest, lambda status, completion: guest_events.tell(viommu, status, completion))
     if data is not None:
         _offer_registers(viommu, guest.page, data)
     viommu.data = guest
+
+
+@hookimpl
+def viommu_set_stage2(viommu: Viommu, parent: SecondStageDomain) -> None:
+    """Stand on a parent. DIDs are taken when guests' tables are attached, so there is nothing to move."""
+    guest: GuestUnit = viommu.data
+    parent.check(guest.unit.able)
+    guest.parent = parent
 
 
 @hookimpl
@@ -84,12 +95,14 @@ def viommu_vdevice_init(vdevice: Vdevice) -> None:
 @hookimpl
 def viommu_invalidate(viommu: Viommu, requests: UserArray) -> bool:
     """Execute a batch of a guest's descriptors."""
+    guest: GuestUnit = viommu.data
+    if not guest.unit.extensions.batches:
+        raise Unsupported(viommu.title, "invalidation", bound="of nested HWPTs: batches are not switched on")
     if requests.type != TYPE:
         raise Invalid(viommu.title, "data_type", requests.type, f"{TYPE:#x}")
     if not requests.count:
         return True
     raw = [entry[:RESULT_AT] for entry in requests.whole(TYPE, VtdDescriptor.total)]
-    guest: GuestUnit = viommu.data
     outcome = guest.run(raw)
     if outcome.trouble is None:
         requests.done = outcome.done
@@ -97,6 +110,13 @@ def viommu_invalidate(viommu: Viommu, requests: UserArray) -> bool:
     requests.done = outcome.culprit
     _tell_result(requests, outcome)
     raise IoError(viommu.title, f"descriptor {outcome.culprit}", outcome.detail, f"free of {outcome.trouble.value}")
+
+
+@hookimpl
+def viommu_invalidate_device_tlb(viommu: Viommu, requests: Sequence[DeviceTlbRequest]) -> int:
+    """Tell devices, and nobody else."""
+    guest: GuestUnit = viommu.data
+    return device_tlbs.invalidate(guest.unit, requests)
 
 
 @hookimpl

@@ -43,11 +43,14 @@ class Outcome:
 
 @define(eq=False)
 class GuestUnit:
-    """A vIOMMU's half in the driver. ``nested``: the guest's tables that were made on it."""
+    """A vIOMMU's half in the driver. ``nested``: the guest's tables that were made on it.
+
+    ``parent`` None: it stands on nothing yet, and there is no guest memory.
+    """
 
     viommu: Viommu
     unit: Unit
-    parent: SecondStageDomain
+    parent: SecondStageDomain | None
     nested: list[NestedDomain] = field(factory=list)
     page: QueuePage | None = None
     """Its queue's registers."""
@@ -79,7 +82,7 @@ class GuestUnit:
 
     def complete(self, wait: InvalidationWait) -> None:
         """Store what a wait descriptor says, at a guest's address; where the guest has no memory it is lost."""
-        if wait.SW:
+        if wait.SW and self.parent is not None:
             pa = self.parent.physical(wait.STADDR)
             if pa is not None:
                 self.unit.memory.write(pa, wait.STDATA.to_bytes(STATUS_BYTES, "little"))

@@ -42,6 +42,8 @@ def viommu_device_facts(device: PhysicalDevice) -> DeviceFacts:
         dirty_tracking=able.dirty,
         ats=host.ats,
         max_pasids=host.pasids,
+        pasid_exec=bool(host.pasids) and device.features.pasid_exec,
+        pasid_privileged=bool(host.pasids) and device.features.pasid_privileged,
     )
 
 

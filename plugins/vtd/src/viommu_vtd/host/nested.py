@@ -117,7 +117,9 @@ def copy(data: UserData) -> HwptVtdS1:
 
 
 def on_guest(guest: GuestUnit, flags: int, table: int, width: int, guest_domain: int | None) -> NestedDomain:
-    """Make one on a vIOMMU; ``guest_domain`` None: every DID that the guest names may be meant."""
+    """Make one on a vIOMMU; ``guest_domain`` None: every DID that the guest names may be meant. Raises Invalid."""
+    if guest.parent is None:
+        raise Invalid(guest.viommu.title, "stage 2", bound="set before anything nests on it")
     made = NestedDomain(
         parent=guest.parent, table=table, width=width, flags=_known(flags), guest=guest, guest_domain=guest_domain
     )

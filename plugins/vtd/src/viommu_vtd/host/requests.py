@@ -124,11 +124,22 @@ def pasid_iotlb(domain: int, pasid: int, pages: Pages, *, leaf_only: bool) -> Pa
 
 def device_tlb(source: int, pasid: int, pages: Pages) -> DeviceTlbInvalidate | PasidDeviceTlbInvalidate:
     """Tell a device to drop translations; `NO_PASID`: those of requests without PASID."""
+    if pasid != NO_PASID:
+        return device_tlb_of_pasid(source, pasid, pages)
     address, sized = _sized(pages)
-    if pasid == NO_PASID:
-        return DeviceTlbInvalidate(Type=InvalidationType.DEVICE_TLB, SID=source, S=sized, ADDR=address)
+    return DeviceTlbInvalidate(Type=InvalidationType.DEVICE_TLB, SID=source, S=sized, ADDR=address)
+
+
+def device_tlb_of_pasid(source: int, pasid: int | None, pages: Pages) -> PasidDeviceTlbInvalidate:
+    """Tell a device to drop translations that have a PASID; None: whichever."""
+    address, sized = _sized(pages)
     return PasidDeviceTlbInvalidate(
-        Type=InvalidationType.PASID_DEVICE_TLB, SID=source, PASID=pasid, S=sized, ADDR=address
+        Type=InvalidationType.PASID_DEVICE_TLB,
+        SID=source,
+        PASID=pasid or 0,
+        G=int(pasid is None),
+        S=sized,
+        ADDR=address,
     )
 
 
