@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from viommu import drivers
 from viommu.addresses import PAGE_SIZE
+from viommu.api.iommufd import Iommufd
 from viommu.bring_up import bring_up
 from viommu.drivers import BoundDriver
 from viommu.endpoint import Endpoint
@@ -91,6 +92,7 @@ class Machine(Iommu):
         self._ram = None if size is None else Ram(whole, size)
         self._hosts: dict[int, PhysicalIommu] = {}  # by place in `iommus`
         self._files: list[IommuFd] = []
+        self._open: list[Iommufd] = []
         self._lock = RLock()
 
     def __enter__(self) -> Self:
@@ -218,7 +220,15 @@ class Machine(Iommu):
         self._files.append(file)
         return file
 
+    def open_iommufd(self) -> Iommufd:
+        """Open /dev/iommu, for Python."""
+        made = Iommufd(IommuFd(policy=self.policy), self.process, self._open.remove)
+        self._open.append(made)
+        return made
+
     def close(self) -> None:
         """Close what is open."""
+        for iommufd in tuple(self._open):
+            iommufd.close()
         while self._files:
             self._files.pop().release()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from viommu.iommufd import vfio_compat
 from viommu.iommufd.dispatch import dispatch
 from viommu.iommufd.handlers import TABLE, ahead
+from viommu.iommufd.uapi import ViommuAlloc
 from viommu.kernel_errors import KernelError
 from viommu.objects.context import Accounting, Context
 from viommu.objects.mmap import RegisterMapping
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from viommu.iommufd.dispatch import AnyIoctl
+    from viommu.iommufd.uapi_struct import UapiStruct
     from viommu.iommufd.user_memory import UserProcess
     from viommu.policies import Policy
 
@@ -56,10 +58,23 @@ class IommuFd:
         self._table |= ahead.rows(policy)
         self.explain = explain
 
+    def run(self, number: int, argument: int, process: UserProcess) -> int:
+        """Make an ioctl: 0 or more. Raises KernelError."""
+        return dispatch(self._table, self._last, vfio_compat.ioctl, self.context, process, number, argument)
+
+    def number_of(self, struct: type[UapiStruct]) -> int:
+        """Say which ioctl takes a structure, whether this file knows the ioctl or not. Raises TypeError."""
+        for row in (*self._table.values(), *ahead.EVERY):
+            if row.struct is struct:
+                return row.number
+        if struct is ViommuAlloc:  # under a policy its longer form has its place
+            return ahead.VIOMMU_ALLOC
+        raise TypeError(f"no ioctl takes a {struct.__name__}")
+
     def ioctl(self, number: int, argument: int, process: UserProcess) -> int:
         """Make an ioctl: 0 or more, or a negative errno."""
         try:
-            return dispatch(self._table, self._last, vfio_compat.ioctl, self.context, process, number, argument)
+            return self.run(number, argument, process)
         except KernelError as error:
             if self.explain is not None:
                 self.explain(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from viommu.addresses import PASID_BITS
 from viommu.iommufd.dispatch import TYPE_LETTER, Ioctl
@@ -25,7 +25,10 @@ from viommu.ops import DeviceTlbRequest, UserArray
 from viommu.policies import VmidOwner
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from viommu.iommufd.dispatch import AnyIoctl, Call
+    from viommu.iommufd.uapi_struct import UapiStruct
     from viommu.policies import Policy
 
 ENTRIES_LAST = 1 << 16
@@ -34,35 +37,11 @@ VIOMMU_ALLOC = TYPE_LETTER << 8 | 0x90
 
 def rows(policy: Policy) -> dict[int, AnyIoctl]:
     """Give what a policy adds to the table, by whole number; a row by its low byte takes the place of mainline's."""
-    added = [row for wanted, row in _rows(policy) if wanted]
-    table: dict[int, AnyIoctl] = {row.number: row for row in added}
+    wanted = (policy.late_stage2, policy.viommu_page_requests, policy.device_tlb_invalidation)
+    table: dict[int, AnyIoctl] = {row.number: row for row, is_on in zip(NEW, wanted, strict=True) if is_on}
     if policy.vmid_owner is VmidOwner.KVM:
-        table[VIOMMU_ALLOC & 0xFF] = Ioctl("IOMMU_VIOMMU_ALLOC", VIOMMU_ALLOC, ViommuAllocVm, viommus.alloc)
+        table[VIOMMU_ALLOC & 0xFF] = LONGER_ALLOC
     return table
-
-
-def _rows(policy: Policy) -> list[tuple[bool, AnyIoctl]]:
-    number = ExperimentalIoctl
-    return [
-        (
-            policy.late_stage2,
-            Ioctl("VIOMMU_SET_STAGE2", number.VIOMMU_SET_STAGE2, SetStage2, set_stage2, replies=False),
-        ),
-        (
-            policy.viommu_page_requests,
-            Ioctl("VIOMMU_SET_FAULT", number.VIOMMU_SET_FAULT, SetFault, set_fault, replies=False),
-        ),
-        (
-            policy.device_tlb_invalidation,
-            Ioctl(
-                "DEVICE_TLB_INVALIDATE",
-                number.DEVICE_TLB_INVALIDATE,
-                DeviceTlbInvalidate,
-                device_tlb_invalidate,
-                replies=False,
-            ),
-        ),
-    ]
 
 
 def set_stage2(call: Call[SetStage2]) -> None:
@@ -133,3 +112,17 @@ def _request(viommu: Viommu, entry: DeviceTlbRange) -> DeviceTlbRequest:
         raise Invalid(entry.kernel_name, "pasid", entry.pasid, "20 bits, and 0 without its flag")
     pasid = entry.pasid if entry.flags & DeviceTlbFlags.PASID else None
     return DeviceTlbRequest(device, pasid, entry.start, entry.last, bool(entry.flags & DeviceTlbFlags.EVERY_PASID))
+
+
+def _new(number: ExperimentalIoctl, struct: type[UapiStruct], handler: Callable[[Any], None]) -> AnyIoctl:
+    return Ioctl(number.name, number, struct, handler, replies=False)
+
+
+NEW = (
+    _new(ExperimentalIoctl.VIOMMU_SET_STAGE2, SetStage2, set_stage2),
+    _new(ExperimentalIoctl.VIOMMU_SET_FAULT, SetFault, set_fault),
+    _new(ExperimentalIoctl.DEVICE_TLB_INVALIDATE, DeviceTlbInvalidate, device_tlb_invalidate),
+)
+LONGER_ALLOC: AnyIoctl = Ioctl("IOMMU_VIOMMU_ALLOC", VIOMMU_ALLOC, ViommuAllocVm, viommus.alloc)
+EVERY = (*NEW, LONGER_ALLOC)
+"""All rows that any policy adds."""
