@@ -34,9 +34,8 @@ public:
         entry.page = page.page;
         entry.lg2 = static_cast<u8>(page.lg2);
         entry.tag = page.tag;
-        entry.frame = frame;
-        entry.sequence = tags_.now();
-        const bool evicted = iotlb_.insert(entry, tags_);
+        entry.frame = entry.ipa_frame = frame << page.lg2;
+        const bool evicted = iotlb_.insert(entry, {}, tags_);
         if (evicted && iotlb_.unbounded()) broken("an unbounded cache evicts nobody");
         model_[page] = frame;
         // What lookups under this replacement policy find is asked of all, so that each has the same part in it.
@@ -66,7 +65,8 @@ public:
             return invalidate([&] { tags_.invalidate_all(), iotlb_.forget_sizes(); }, [](const Page&) { return true; });
         case 1: return invalidate([&] { tags_.invalidate_stage2(space.stage2_tag, stage1_only); }, of_stage2);
         case 2: return invalidate([&] { tags_.invalidate(id); }, [&](const Page& p) { return p.tag == id; });
-        case 3: return invalidate([&, start = start, last = last] { iotlb_.drop_range(id, start, last); }, in_range);
+        case 3:
+            return invalidate([&, start = start, last = last] { iotlb_.drop_range(id, start, last, tags_); }, in_range);
         default:
             return invalidate(
                 [&] { iotlb_.drop_if([&](const IotlbEntry& e) { return in_range({e.tag, e.lg2, e.page}); }); },
@@ -75,20 +75,21 @@ public:
     }
     // The smallest page of a tag that holds an address answers for it, and nothing else does.
     void look(TagId id, u64 input) {
-        const IotlbEntry* found = iotlb_.find(id, tags_.stale(id), input);
+        LookUp look_up;
+        iotlb_.prepare(look_up, id, id, tags_);
+        IotlbHit hit;
+        const bool found = iotlb_.find(look_up, input, hit);
         for (unsigned lg2 = 0; lg2 < 64; ++lg2) {
             const auto at = model_.find({id, lg2, input >> lg2});
             if (at == model_.end()) continue;
-            if (!found || found->lg2 != lg2 || found->frame != at->second)
+            if (!found || hit.lg2 != lg2 || hit.frame != at->second << lg2)
                 broken("the smallest page that holds it answers");
             return;
         }
         if (found) broken("nothing answers for what is not in");
     }
     void check_all() {
-        std::size_t live = 0;
-        iotlb_.drop_if([&](const IotlbEntry& e) { return live += e.sequence > tags_.stale(e.tag), false; });
-        if (live != model_.size()) broken("as many are live as were put in and stayed");
+        if (iotlb_.live(tags_).size() != model_.size()) broken("as many are live as were put in and stayed");
         for (const auto& [page, frame] : model_)
             if (!holds(page, frame)) broken("what is in and was not invalidated stays");
     }
@@ -101,13 +102,14 @@ public:
 private:
     // Asks for this page alone: a smaller one within it may answer for its first byte, but not for all of them.
     bool holds(const Page& page, u64 frame) {
-        bool found = false;
-        iotlb_.drop_if([&](const IotlbEntry& e) {
-            found |= e.tag == page.tag && e.lg2 == page.lg2 && e.page == page.page && e.frame == frame &&
-                     e.sequence > tags_.stale(e.tag);
-            return false;
-        });
-        return found;
+        IotlbEntry entry;
+        entry.page = page.page;
+        entry.lg2 = static_cast<u8>(page.lg2);
+        entry.tag = page.tag;
+        if (!iotlb_.has(entry, tags_)) return false;
+        for (const IotlbEntry& live : iotlb_.live(tags_))
+            if (live.same_page(entry)) return live.frame == frame << page.lg2;
+        return false;
     }
 
     Tags tags_;

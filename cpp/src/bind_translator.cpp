@@ -108,7 +108,7 @@ py::object translate_one(PyTranslator& t, u32 requester, u64 iova, u8 access, u3
             py::gil_scoped_release unlocked;
             Translator::Session session(t.engine);
             generation = session.configuration_generation();
-            const BoundContext* bound = session.context(key);
+            BoundContext* bound = session.context(key);
             if (bound) session.translate(key, *bound, iova, access, result);
             return bound != nullptr;
         }();

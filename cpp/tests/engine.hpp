@@ -26,17 +26,10 @@ struct Engine {
     }
     Result operator()(u32 requester, u64 input, u8 wanted = access::read) {
         const ContextKey key{requester, no_pasid};
-        for (;;) {
-            {
-                Translator::Session session(translator);
-                if (const BoundContext* bound = session.context(key)) {
-                    Result result;
-                    session.translate(key, *bound, input, wanted, result);
-                    return result;
-                }
-            }
+        Result result;
+        while (!translator.translate(key, input, wanted, result))
             translator.keep_context(key, resolve(key), translator.configuration_generation());
-        }
+        return result;
     }
     StreamCounters counted() { return translator.counters().streams; }
     u64 hits() { return counted().hits; }

@@ -17,12 +17,18 @@ struct Cache {
         IotlbEntry e;
         e.page = input >> lg2;
         e.lg2 = static_cast<u8>(lg2);
-        e.sequence = tags.now();
         e.tag = under;
-        e.frame = input;
-        return iotlb.insert(e, tags);
+        e.frame = e.ipa_frame = input;
+        return iotlb.insert(e, {}, tags);
     }
-    bool has(u64 input, TagId under = 0) { return iotlb.find(under, tags.stale(under), input); }
+    IotlbHit find(u64 input, TagId under = 0) {
+        LookUp look_up;
+        iotlb.prepare(look_up, under, under, tags);
+        IotlbHit hit;
+        iotlb.find(look_up, input, hit);
+        return hit;
+    }
+    bool has(u64 input, TagId under = 0) { return find(input, under).facts; }
 
     Tags tags;
     TagId tag = tags.intern(1, 1), other = tags.intern(1, 2);
@@ -127,8 +133,8 @@ void sizes() {
     c.add(0x1000, 12);
     check(c.has(0x4000'0000) && c.has(0x7FFF'FFFF) && !c.has(0x8020'0000) && !c.has(0x2000), "each covers its page");
     c.add(0x4000'1000, 12);
-    equals(c.iotlb.find(c.tag, 0, 0x4000'1234)->lg2, 12u);  // the smallest answers
-    equals(c.iotlb.find(c.tag, 0, 0x4000'2234)->lg2, 30u);
+    equals(c.find(0x4000'1234).lg2, 12u);  // the smallest answers
+    equals(c.find(0x4000'2234).lg2, 30u);
     c.add(u64{1} << 63, 63);
     check(c.has(~u64{0}), "half of the address space is a page too");
 }
@@ -152,18 +158,18 @@ void ranges() {
     };
     const auto left = [&] { return c.iotlb.live(c.tags).size(); };
     refill();
-    c.iotlb.drop_range(c.tag, 0x2FFF, 0x4000);  // touches pages 2, 3 and 4
+    c.iotlb.drop_range(c.tag, 0x2FFF, 0x4000, c.tags);  // touches pages 2, 3 and 4
     check(c.has(0x1000) && !c.has(0x2000) && !c.has(0x4FFF) && c.has(0x5000) && c.has(0x2000, c.other),
           "what it touches, under its tag");
     equals(left(), 7u);
     refill();
-    c.iotlb.drop_range(c.tag, 0x401F'FFFF, 0x401F'FFFF);
+    c.iotlb.drop_range(c.tag, 0x401F'FFFF, 0x401F'FFFF, c.tags);
     equals(left(), 9u);  // the large page went with its last byte
     refill();
-    c.iotlb.drop_range(c.tag, 0x5000, ~u64{0});  // wider than the cache: by entry
+    c.iotlb.drop_range(c.tag, 0x5000, ~u64{0}, c.tags);  // wider than the cache: by entry
     equals(left(), 6u);
     refill();
-    c.iotlb.drop_range(c.tag, 0, ~u64{0});
+    c.iotlb.drop_range(c.tag, 0, ~u64{0}, c.tags);
     equals(left(), 1u);
 }
 

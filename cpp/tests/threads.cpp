@@ -129,7 +129,7 @@ void configuration_is_obeyed() {
             u64 generation;
             {
                 Translator::Session session(e.translator);
-                if (const BoundContext* bound = session.context({0, no_pasid})) {
+                if (BoundContext* bound = session.context({0, no_pasid})) {
                     Result r;
                     session.translate({0, no_pasid}, *bound, iova & 0xFFFF, read, r);
                     return r;
@@ -220,7 +220,7 @@ void turmoil() {
                 u64 generation;
                 {
                     Translator::Session session(e.translator);
-                    if (const BoundContext* bound = session.context({rid, no_pasid})) {
+                    if (BoundContext* bound = session.context({rid, no_pasid})) {
                         Result result;
                         session.translate({rid, no_pasid}, *bound, iova, rid & 1 ? read : write, result);
                         return result;

@@ -6,71 +6,9 @@
 #include <unordered_set>
 #include <vector>
 
-#include "viommu/translator.hpp"
+#include "viommu/row_group.hpp"
 
 namespace viommu {
-
-struct Rows {
-    const u32* requester;
-    const u32* pasid;  // null: no row has one
-    const u64* iova;
-    const u8* access;
-    std::size_t size;
-
-    ContextKey key(std::size_t row) const { return {requester[row], pasid ? pasid[row] : no_pasid}; }
-};
-
-// One refused row. It crosses to Python as bytes: no padding.
-struct FaultRow {
-    u64 row, iova, ipa, entry_address, entry_value;
-    u8 kind, stage, level, fault_class, missing, rights, access, top, for_top, for_update;
-    u8 unused[2];
-    u32 driver_bits;
-
-    static FaultRow of(u64 row, const Result& r) {
-        return {row,
-                r.iova,
-                r.ipa,
-                r.entry_address,
-                r.entry_value,
-                static_cast<u8>(r.kind),
-                static_cast<u8>(r.stage),
-                r.level,
-                static_cast<u8>(r.fault_class),
-                r.missing,
-                r.rights.granted(r.access),
-                r.access,
-                r.top,
-                r.for_top,
-                r.for_update,
-                {},
-                r.driver_bits};
-    }
-};
-static_assert(std::has_unique_object_representations_v<FaultRow>);
-
-struct Columns {
-    u64* pa;
-    u8* kind;
-    u8* page_lg2;
-    u8* rights;
-    std::vector<FaultRow> faults;
-
-    // A hit.
-    void put(std::size_t row, const IotlbEntry& entry, u64 iova, u8 granted) {
-        pa[row] = splice(entry.frame, iova, entry.lg2);
-        kind[row] = 0;
-        page_lg2[row] = entry.lg2;
-        rights[row] = granted;
-    }
-    void put(std::size_t row, const Result& r) {
-        pa[row] = r.ok() ? r.pa : 0;
-        kind[row] = static_cast<u8>(r.kind);
-        page_lg2[row] = r.ok() ? r.page_lg2 : 0;
-        rights[row] = r.ok() ? r.rights.granted(r.access) : 0;
-        if (!r.ok()) faults.push_back(FaultRow::of(row, r));
-    }
-};
 
 inline Result refused(u64 iova, u8 access) {
     Result r;
@@ -109,9 +47,7 @@ public:
 
 private:
     // So many rows share one holding of the lock: invalidations get their turn in between.
-    static constexpr std::size_t rows_per_lock = 1024, rows_ahead = 65536;
-    // So many look-ups are under way in the host's memory system at once.
-    static constexpr std::size_t rows_in_flight = 32;
+    static constexpr std::size_t rows_per_lock = 4096, rows_ahead = 65536;
 
     // True where it stopped for want of a configuration.
     bool translate_run() {
@@ -119,49 +55,18 @@ private:
         if (session.configuration_generation() != generation_) refusals_.clear();
         generation_ = session.configuration_generation();
         const std::size_t end = std::min(rows_.size, done_ + rows_per_lock);
-        ContextKey recent{};
-        const BoundContext* bound = nullptr;
-        Translator::Session::Hits hits;
-        std::size_t ahead = done_;
-        for (; done_ < end; ++done_) {
+        RowGroup group(session, rows_, out_);
+        while (done_ < end) {
+            done_ += group.translate(done_, end);
+            if (done_ == end) break;
             const ContextKey key = rows_.key(done_);
-            if (!bound || !(key == recent)) {
-                hits.count();
-                bound = session.context(recent = key);
-                hits = bound ? session.hits(*bound) : Translator::Session::Hits();
-                ahead = done_;
-            }
-            const u64 iova = rows_.iova[done_];
-            const u8 access = rows_.access[done_];
-            if (hits) {
-                if (done_ == ahead) ahead = prefetch(hits, ahead, end);
-                if (const IotlbEntry* entry = hits.find(iova, access)) {
-                    out_.put(done_, *entry, iova, hits.granted(*entry, access));
-                    continue;
-                }
-            }
-            Result result;
-            if (bound) {
-                session.translate(key, *bound, iova, access, result);
-            } else {
-                if (!refusals_.contains(key)) {
-                    hits.count();
-                    return true;
-                }
-                session.count_refusal(key);
-                result = refused(iova, access);
-            }
-            out_.put(done_, result);
+            if (session.context(key)) continue;
+            if (!refusals_.contains(key)) return true;
+            session.count_refusal(key);
+            out_.put(done_, refused(rows_.iova[done_], rows_.access[done_]));
+            ++done_;
         }
-        hits.count();
         return false;
-    }
-
-    // Asks for the next rows' places in the IOTLB, as if all were the same context's; gives where to go on.
-    std::size_t prefetch(const Translator::Session::Hits& hits, std::size_t from, std::size_t end) const {
-        const std::size_t to = std::min(end, from + rows_in_flight);
-        for (std::size_t row = from; row < to; ++row) hits.prefetch(rows_.iova[row]);
-        return to;
     }
 
     template <typename Resolve> void resolve_ahead(Resolve&& resolve) {

@@ -11,7 +11,7 @@
 #include "viommu/fmt/riscv.hpp"
 #include "viommu/fmt/vtd_ss.hpp"
 #include "viommu/fmt/x86.hpp"
-#include "viommu/walk.hpp"
+#include "viommu/walk_group.hpp"
 
 namespace viommu {
 
@@ -48,10 +48,15 @@ public:
             [this]<typename S1, typename S2>(const S1&, const S2&) {
                 walk_ = &walk_stages<S1, S2, Unobserved>;
                 explain_ = &walk_stages<S1, S2, Recorder>;
+                walk_group_ = &walk_group_stages<S1, S2>;
             },
             stage1_, stage2_);
         if (const auto* arm = std::get_if<fmt::ArmStage1>(&stage1_))
             for (int i = 0; i < 2; ++i) top_byte_ignored_[i] = arm->halves[arm->has_upper ? i : 0].top_byte_ignore;
+        plain_ = !settings_.privileged && !settings_.instruction && !settings_.privileged_refused &&
+                 settings_.untranslated_input.empty() && !top_byte_ignored_[0] && !top_byte_ignored_[1] &&
+                 !untranslated();
+        allowed_ = accesses_of(Rights::both(settings_.rights), true);
         // Address spaces that differ only in this may share a tag (AMD: PASID 0, and requests without a PASID), and a
         // page may be wider than the input.
         uncached_bits_ =
@@ -67,6 +72,7 @@ public:
     const Stage2& stage2() const { return stage2_; }
     const ContextSettings& settings() const { return settings_; }
     bool has_stage1() const { return stage1_.index() != 0; }
+    bool nested() const { return has_stage1() && stage2_.index() != 0; }
     bool untranslated() const { return !has_stage1() && stage2_.index() == 0; }
 
     // Accesses that are no business of the IOTLB's: they pass untranslated, or stage 1 does not take their address.
@@ -74,13 +80,11 @@ public:
         return !(iova & uncached_bits_) && !untranslated() && !refuses(access) && !passes(iova);
     }
 
+    // What the configuration itself permits.
+    Accesses allowed() const { return allowed_; }
     u64 uncached_bits() const { return uncached_bits_; }
     // Whether an access reaches the IOTLB as it came: nothing overrides it, lets it pass, or leaves bits of it out.
-    bool plain() const {
-        return !settings_.privileged && !settings_.instruction && !settings_.privileged_refused &&
-               settings_.untranslated_input.empty() && !top_byte_ignored_[0] && !top_byte_ignored_[1] &&
-               !untranslated();
-    }
+    bool plain() const { return plain_; }
 
     // The input as caches know it: an ignored top byte takes no part.
     u64 cache_input(u64 iova) const {
@@ -105,6 +109,11 @@ public:
     void walk(View& memory, const WalkScopes& scopes, u64 iova, u8 access, Result& result, Recorder& observer) const {
         start(iova, access, result);
         explain_(*this, memory, scopes, result, observer);
+    }
+
+    // Walks what is plain of some rows, without walk caches. Accesses are already overridden, and cacheable.
+    void walk_group(View& memory, WalkGroup& group, const GroupRows& rows) const {
+        walk_group_(*this, memory, group, rows);
     }
 
 private:
@@ -203,6 +212,65 @@ private:
         if constexpr (!has_stage1) result.ipa = result.iova;
     }
 
+    // The same for a group, as far as nothing is out of the ordinary.
+    template <typename S1, typename S2>
+    static void walk_group_stages(const Context& context, View& memory, WalkGroup& group, const GroupRows& asked) {
+        constexpr bool has_stage1 = !std::is_same_v<S1, NoStage>, has_stage2 = !std::is_same_v<S2, NoStage>;
+        const ContextSettings& settings = context.settings_;
+        const Rights granted = Rights::both(settings.rights);
+        const AddressRange* blocked = settings.blocked_output ? &*settings.blocked_output : nullptr;
+        GroupRows rows;
+        for (unsigned k = 0; k < asked.count; ++k) {
+            const unsigned row = asked.row[k];
+            group.plain[row] = false;
+            if (!granted.missing(group.access[row])) rows.add(row);
+        }
+        const auto access_of = [&](unsigned row) { return group.access[row]; };
+        const auto whole = [](unsigned) { return whole_lg2; };
+        if constexpr (has_stage1 && has_stage2) {
+            u32 behind[GroupRows::most] = {};
+            LocateBehind<S2> locate(std::get<S2>(context.stage2_), memory, behind);
+            StageGroup<S1> first(std::get<S1>(context.stage1_), memory, nullptr);
+            first.walk(group.input, rows, access_of, whole, locate);
+            StageGroup<S2> second(std::get<S2>(context.stage2_), memory, blocked);
+            const auto first_lg2 = [&](unsigned row) { return first.lg2[row]; };
+            second.walk(first.address, rows, access_of, first_lg2, locate_directly);
+            for (unsigned k = 0; k < rows.count; ++k) {
+                const unsigned row = rows.row[k];
+                const PackedFacts one = first.facts[row], two = second.facts[row];
+                group.walk[row] = {second.address[row],
+                                   first.address[row],
+                                   {granted & one.rights() & two.rights(), one.level(), one.attrs1(), two.attrs1(),
+                                    one.clean() || two.clean()},
+                                   first.loads[row] + behind[row] + second.loads[row],
+                                   std::min(first.lg2[row], second.lg2[row]),
+                                   first.global[row]};
+                group.plain[row] = true;
+            }
+        } else if constexpr (has_stage1 || has_stage2) {
+            const auto& format = [&]() -> const auto& {
+                if constexpr (has_stage1)
+                    return std::get<S1>(context.stage1_);
+                else
+                    return std::get<S2>(context.stage2_);
+            }();
+            StageGroup<std::remove_cvref_t<decltype(format)>> only(format, memory, blocked);
+            only.walk(group.input, rows, access_of, whole, locate_directly);
+            for (unsigned k = 0; k < rows.count; ++k) {
+                const unsigned row = rows.row[k];
+                const PackedFacts facts = only.facts[row];
+                const u8 attrs1 = has_stage1 ? facts.attrs1() : 0, attrs2 = has_stage1 ? 0 : facts.attrs1();
+                group.walk[row] = {only.address[row],
+                                   has_stage1 ? only.address[row] : group.input[row],
+                                   {granted & facts.rights(), facts.level(), attrs1, attrs2, facts.clean()},
+                                   only.loads[row],
+                                   only.lg2[row],
+                                   has_stage1 && only.global[row]};
+                group.plain[row] = true;
+            }
+        }
+    }
+
     static void accept(const StageOutput& out, Result& result) {
         result.rights = result.rights & out.rights;
         result.level = out.level;
@@ -214,8 +282,11 @@ private:
     ContextSettings settings_;
     Walk<Unobserved> walk_ = nullptr;
     Walk<Recorder> explain_ = nullptr;
+    void (*walk_group_)(const Context&, View&, WalkGroup&, const GroupRows&) = nullptr;
     bool top_byte_ignored_[2] = {false, false};
     u64 uncached_bits_ = 0;
+    Accesses allowed_ = 0;
+    bool plain_ = false;
 };
 
 }  // namespace viommu

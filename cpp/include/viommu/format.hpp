@@ -46,6 +46,25 @@ struct Step {
     }
 };
 
+// The look of an ordinary table entry of one level: where `(raw & mask) == value`, `step` says, whatever the access and
+// the rights so far: a table of the level below at `(raw & address) << shift`, the rights are as they were, and nothing
+// is to be stored. Groups of walks pass such entries by without asking; an unusual one is no worse off.
+struct PlainTable {
+    u64 mask = 0, value = 1;  // nothing looks like this
+    u64 address = 0;
+    u64 shift = 0;
+
+    constexpr bool matches(u64 raw) const { return (raw & mask) == value; }
+    constexpr u64 table(u64 raw) const { return (raw & address) << shift; }
+};
+
+// The bits of a leaf that are its address and nothing else: of another that differs in these alone, `step` says the
+// same but for the address, which is `(raw & address) << shift`. Groups of walks ask once for many such leaves.
+struct PlainLeaf {
+    u64 address = 0;
+    u64 shift = 0;
+};
+
 template <typename F>
 concept Format = requires(const F& f, u64 raw, u64 input, unsigned level, WalkState& state, u8 access) {
     { F::name } -> std::convertible_to<const char*>;
@@ -55,6 +74,8 @@ concept Format = requires(const F& f, u64 raw, u64 input, unsigned level, WalkSt
     { f.span_lg2(level, state) } -> std::convertible_to<unsigned>;
     { f.entry_address(u64{}, input, level, state) } -> std::same_as<u64>;
     { f.step(raw, input, level, state, access) } -> std::same_as<Step>;
+    { f.plain_table(level, state) } -> std::same_as<PlainTable>;
+    { f.plain_leaf(raw, level, state) } -> std::same_as<PlainLeaf>;
     { f.attrs(raw, level, state) } -> std::same_as<u8>;
     { f.global(raw) } -> std::same_as<bool>;
     { f.big_endian() } -> std::same_as<bool>;
@@ -66,6 +87,7 @@ concept Format = requires(const F& f, u64 raw, u64 input, unsigned level, WalkSt
 
 // Answers that most formats share.
 struct FormatDefaults {
+    static constexpr bool has_halves = false;  // WalkState::half is always 0
     bool operator==(const FormatDefaults&) const = default;
     static constexpr bool global(u64) { return false; }
     static constexpr bool big_endian() { return false; }

@@ -105,7 +105,41 @@ public:
         return true;
     }
 
+    // `load` of what lies in this process's own memory; false where only `load` can tell.
+    bool load_plain(u64 pa, u64& value) {
+        const Region* region = region_of(pa);
+        if (!region || !region->host || (overlay_ && !overlay_->empty())) [[unlikely]]
+            return false;
+        value = std::atomic_ref<u64>(*word(*region, pa)).load(std::memory_order_acquire);
+        return true;
+    }
+    // The region that was used last, for loops that load much of it. Empty where `load_plain` would refuse.
+    class Run {
+    public:
+        [[gnu::always_inline]] bool load(u64 pa, u64& value) const {
+            if (pa - start_ >= size_) [[unlikely]]
+                return false;
+            value =
+                std::atomic_ref<u64>(*reinterpret_cast<u64*>(host_ + (pa - start_))).load(std::memory_order_acquire);
+            return true;
+        }
+
+    private:
+        friend class View;
+        u64 start_ = 0, size_ = 0;
+        std::byte* host_ = nullptr;
+    };
+    Run run() const {
+        Run run;
+        if (!recent_ || !recent_->host || (overlay_ && !overlay_->empty())) return run;
+        run.start_ = recent_->start;
+        run.size_ = recent_->last - recent_->start;  // of words, the last one begins before this
+        run.host_ = recent_->host;
+        return run;
+    }
+
     Exchange compare_exchange(u64 pa, u64 expected, u64 desired) {
+        ++exchanges_;
         const Region* region = region_of(pa);
         if (!region || !region->writable) return Exchange::refused;
         if (!overlay_) return exchange_in(*region, pa, expected, desired);
@@ -115,6 +149,9 @@ public:
         overlay_->store(pa, desired);
         return Exchange::stored;
     }
+
+    // How many stores were tried: whoever looked ahead must look again when it has grown.
+    u64 exchanges() const { return exchanges_; }
 
     // Forgets what a walk stored for itself.
     void forget() {
@@ -145,6 +182,7 @@ private:
     std::shared_ptr<const RegionMap> map_;
     Overlay* overlay_;
     const Region* recent_ = nullptr;
+    u64 exchanges_ = 0;
 };
 
 // The address space itself: publishes a new picture at each change.

@@ -28,7 +28,6 @@ public:
         u64 stage1_tag;
         u32 group;
         u64 stale = 0;
-        bool used = false;  // something was ever kept under it
     };
 
     u64 now() const { return now_; }
@@ -59,7 +58,6 @@ public:
         Group& g = groups_[at->second];
         (stage1_only ? g.stage1_stale : g.stale) = now_++;
     }
-    void use(TagId id) { spaces_[id].used = true; }
     void invalidate(TagId id) { spaces_[id].stale = now_++; }
 
     // Forgets every tag. Time goes on, so that no old entry revives.

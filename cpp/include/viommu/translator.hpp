@@ -35,79 +35,77 @@ public:
     }
     Translator(const Translator&) = delete;
 
+    // One access, its configuration being cached; false, with nothing done, where it is not.
+    bool translate(ContextKey key, u64 iova, u8 access, Result& result) {
+        {
+            std::scoped_lock lock(mutex_);
+            if (hot_.bound && key == hot_.key && !(iova & hot_.uncached) && access < 16) [[likely]] {
+                u64 frame;
+                unsigned lg2;
+                const LeafFacts* const facts =
+                    hot_.window.find(iova, hot_.window.set_for(iova), access, hot_.allowed, frame, lg2);
+                if (facts) [[likely]] {
+                    StreamCounters& stream = *hot_.bound->stream;
+                    ++stream.translations;
+                    ++stream.lookups;
+                    ++stream.hits;
+                    const u64 pa = frame | (iova & below(lg2));
+                    tell(*hot_.bound->context, *facts, iova, access, pa, hot_.has_stage1 ? pa : iova,
+                         static_cast<u8>(lg2), result);
+                    return true;
+                }
+            }
+        }
+        return translate_at_length(key, iova, access, result);
+    }
+
     // The engine lock, held over a run of rows. Whoever waits for it must not hold the GIL.
     class Session {
     public:
-        explicit Session(Translator& t) : lock_(t.mutex_), t_(t) { memory_.emplace(t.memory_->view()); }
+        explicit Session(Translator& t) : lock_(t.mutex_), t_(t) {}
 
         // Null: the configuration must be resolved first, without this lock.
-        const BoundContext* context(ContextKey key) const { return t_.contexts_.find(key); }
+        BoundContext* context(ContextKey key) { return t_.contexts_.find(key); }
         u64 configuration_generation() const { return t_.contexts_.generation(); }
-        void translate(ContextKey key, const BoundContext& bound, u64 iova, u8 access, Result& result) {
+        void translate(ContextKey key, BoundContext& bound, u64 iova, u8 access, Result& result) {
             if (t_.sanitizer_) [[unlikely]]
-                t_.translate_checked(key, bound, *memory_, iova, access, result);
+                t_.translate_checked(key, bound, memory(), iova, access, result);
             else
-                t_.translate(bound, *memory_, iova, access, result);
+                t_.translate(bound, *this, iova, access, result);
         }
-        // What of a look-up depends on the context alone, prepared once for a run of rows under this lock. It finds
-        // plain hits and nothing else: whatever is more is for `translate`.
-        class Hits {
-        public:
-            Hits() = default;
-            Hits(Translator& t, const BoundContext& bound) {
-                const Context& context = *bound.context;
-                if (!t.iotlb_ || t.sanitizer_ || !context.plain()) return;
-                iotlb_ = t.iotlb_.get();
-                tag_ = bound.tag;
-                stale_ = t.tags_.stale(bound.tag);
-                if (bound.global_tag != bound.tag) {
-                    global_ = &t.tags_.space(bound.global_tag);
-                    global_tag_ = bound.global_tag;
-                    global_stale_ = t.tags_.stale(bound.global_tag);
-                }
-                uncached_bits_ = context.uncached_bits();
-                granted_ = Rights::both(context.settings().rights);
-                stream_ = bound.stream;
-            }
-            explicit operator bool() const { return iotlb_; }
-
-            void prefetch(u64 iova) const { iotlb_->prefetch(tag_, iova); }
-            const IotlbEntry* find(u64 iova, u8 access) {
-                if (iova & uncached_bits_) return nullptr;
-                const IotlbEntry* entry = iotlb_->find(tag_, stale_, iova);
-                if (!entry && global_ && global_->used) entry = iotlb_->find(global_tag_, global_stale_, iova);
-                if (!entry || (entry->rights & granted_).missing(access) || (entry->clean && (access & access::write)))
-                    return nullptr;
-                ++hits_;
-                return entry;
-            }
-            u8 granted(const IotlbEntry& entry, u8 access) const { return (entry.rights & granted_).granted(access); }
-
-            // Hits are counted when a run is over.
-            void count() {
-                if (!hits_) return;
-                stream_->translations += hits_;
-                stream_->lookups += hits_;
-                stream_->hits += hits_;
-                hits_ = 0;
-            }
-
-        private:
-            Iotlb* iotlb_ = nullptr;
-            TagId tag_ = 0, global_tag_ = 0;
-            u64 stale_ = 0, global_stale_ = 0, uncached_bits_ = 0, hits_ = 0;
-            const Tags::Space* global_ = nullptr;
-            Rights granted_;
-            StreamCounters* stream_ = nullptr;
-        };
-        Hits hits(const BoundContext& bound) { return Hits(t_, bound); }
         void count_refusal(ContextKey key) {
             ++t_.streams_.of(key.requester).faults[static_cast<u8>(FaultKind::configuration)];
         }
 
+        // The parts of a translation, for those who do many at once (batch.hpp). Accesses are already overridden, and
+        // cacheable.
+
+        // Whether a translation may be done in parts.
+        bool in_parts() const { return !t_.sanitizer_ && !t_.walk_cache_.enabled(); }
+        bool caches() const { return t_.iotlb_ != nullptr; }
+        IotlbSets::Window window(BoundContext& bound) { return t_.iotlb_->window(t_.look_up(bound)); }
+        void prefetch(BoundContext& bound, u64 input) { t_.iotlb_->prefetch(t_.look_up(bound), input); }
+        bool holds(BoundContext& bound, u64 input) { return t_.iotlb_->holds(t_.look_up(bound), input); }
+        [[gnu::always_inline]] bool find(BoundContext& bound, u64 input, u8 access, IotlbHit& hit) {
+            return t_.find(bound, input, access, hit);
+        }
+        void keep(const BoundContext& bound, u64 input, const PlainWalk& walk) { t_.keep(bound, input, walk); }
+        unsigned insert(const IotlbSets::Window& window, u64 input, u64* set, const PlainWalk& walk) {
+            return window.insert(input, set, walk.pa, walk.facts, t_.tags_);
+        }
+        // An insertion by a window changes no number, lane or context.
+        void count_insertions(u64 inserted, u64 evicted) {
+            t_.counters_.insertions += inserted;
+            t_.counters_.evictions += evicted;
+        }
+        // Made at the first need: a hit reads no memory.
+        View& memory() {
+            if (!memory_) memory_.emplace(t_.memory_->view());
+            return *memory_;
+        }
+
     private:
-        // Taken after the lock and let go after it: with a last view ends a buffer, whose owner may want the GIL or the
-        // engine.
+        // Let go after the lock is: with a last view ends a buffer, whose owner may want the GIL or the engine.
         std::optional<View> memory_;
         std::unique_lock<EngineMutex> lock_;
         Translator& t_;
@@ -128,6 +126,7 @@ public:
     // False where configuration was invalidated since `generation`: what was resolved must be resolved again.
     bool keep_context(ContextKey key, std::shared_ptr<const Context> context, u64 generation) {
         std::scoped_lock lock(mutex_);
+        hot_ = {};
         if (contexts_.generation() != generation) return false;
         if (tags_.size() > most_tags) forget_tags();
         ++counters_.context_misses;
@@ -164,21 +163,24 @@ public:
             const auto alone = tags_.find(stage2_tag, Tags::none);
             if (!alone) return;
             if (!leaf_only) walk_cache_.drop_range(start, last, [&](TagId id) { return id == *alone; });
-            if (iotlb_) iotlb_->drop_range(*alone, start, last);
+            if (iotlb_) iotlb_->drop_range(*alone, start, last, tags_);
         });
     }
     void invalidate_context(ContextKey key) {
         std::scoped_lock lock(mutex_);
+        hot_ = {};
         ++counters_.invalidations;
         contexts_.drop(key);
     }
     void invalidate_requester(u32 requester) {
         std::scoped_lock lock(mutex_);
+        hot_ = {};
         ++counters_.invalidations;
         contexts_.drop_requester(requester);
     }
     void invalidate_contexts() {
         std::scoped_lock lock(mutex_);
+        hot_ = {};
         ++counters_.invalidations;
         contexts_.drop_all();
     }
@@ -238,26 +240,25 @@ private:
         walk_cache_.clear();
     }
 
-    void translate(const BoundContext& bound, View& memory, u64 iova, u8 access, Result& result) {
+    void translate(BoundContext& bound, Session& session, u64 iova, u8 access, Result& result) {
         const Context& context = *bound.context;
         access = context.overridden(access);
         const bool cached = begin(bound, iova, access);
         if (cached && hit(bound, iova, access, result)) return;
         Unobserved observer;
-        context.walk(memory, scopes(bound), iova, access, result, observer);
+        context.walk(session.memory(), scopes(bound), iova, access, result, observer);
         finish(bound, result, observer.loads);
-        if (cached && result.ok()) keep(bound, result);
+        if (cached && result.ok()) keep(bound, context.cache_input(iova), plain(result));
     }
 
     // The same, with every use of a cache held against a walk that uses none and leaves no trace.
-    void translate_checked(ContextKey key, const BoundContext& bound, View& memory, u64 iova, u8 access,
-                           Result& result) {
+    void translate_checked(ContextKey key, BoundContext& bound, View& memory, u64 iova, u8 access, Result& result) {
         const Context& context = *bound.context;
         access = context.overridden(access);
         sanitizer_->tick();
         const bool cached = begin(bound, iova, access);
         if (cached && hit(bound, iova, access, result)) {
-            const IotlbEntry used = *recent_hit_;
+            const IotlbEntry used = iotlb_->entry_of(look_up(bound), context.cache_input(iova));
             sanitizer_->used(
                 used, memory,
                 use_of(CacheKind::iotlb, key, used.tag, used.lg2, result, walk_afresh(context, iova, access)));
@@ -269,7 +270,7 @@ private:
         finish(bound, result, recorder.loads);
         if (walk_cache_.enabled() && result.ok())
             sanitizer_->resumed(use_of(CacheKind::walk_cache, key, bound.tag, result.page_lg2, result, fresh));
-        if (cached && result.ok()) sanitizer_->made(keep(bound, result), recorder);
+        if (cached && result.ok()) sanitizer_->made(keep(bound, context.cache_input(iova), plain(result)), recorder);
     }
     Result walk_afresh(const Context& context, u64 iova, u8 access) {
         Overlay overlay;
@@ -305,49 +306,71 @@ private:
         return use;
     }
 
+    const LookUp& look_up(BoundContext& bound) {
+        iotlb_->prepare(bound.look_up, bound.tag, bound.global_tag, tags_);
+        return bound.look_up;
+    }
     // A hit that lacks a wanted right is walked again: the tables may have changed, and the fault must be told whole.
-    bool hit(const BoundContext& bound, u64 iova, u8 access, Result& result) {
+    // Nor does one serve a write before the dirty bit is set in memory: a walk sets it.
+    [[gnu::always_inline]] bool find(BoundContext& bound, u64 input, u8 access, IotlbHit& hit) {
+        if (!iotlb_->find(look_up(bound), input, hit)) return false;
+        return hit.facts->serves & bound.context->allowed() & 1u << (access & 15);
+    }
+    bool hit(BoundContext& bound, u64 iova, u8 access, Result& result) {
         ++bound.stream->lookups;
-        const Context& context = *bound.context;
-        const Rights granted = Rights::both(context.settings().rights);
-        const u64 input = context.cache_input(iova);
-        const IotlbEntry* entry = iotlb_->find(bound.tag, tags_.stale(bound.tag), input);
-        if (!entry && bound.global_tag != bound.tag && tags_.space(bound.global_tag).used)
-            entry = iotlb_->find(bound.global_tag, tags_.stale(bound.global_tag), input);
-        if (!entry || (entry->rights & granted).missing(access)) return false;
-        // Without the dirty bit set in memory a write must walk, to set it.
-        if (entry->clean && (access & access::write)) return false;
+        IotlbHit hit;
+        if (!find(bound, bound.context->cache_input(iova), access, hit)) return false;
         ++bound.stream->hits;
-        recent_hit_ = entry;
-        result = {};
-        result.iova = iova;
-        result.access = access;
-        result.pa = splice(entry->frame, iova, entry->lg2);
-        result.ipa = context.has_stage1() ? splice(entry->ipa_frame, iova, entry->lg2) : iova;
-        result.page_lg2 = entry->lg2;
-        result.level = entry->level;
-        result.attrs1 = entry->attrs1;
-        result.attrs2 = entry->attrs2;
-        result.rights = entry->rights & granted;
-        result.driver_bits = context.settings().driver_bits;
+        const Context& context = *bound.context;
+        const u64 pa = splice(hit.frame, iova, hit.lg2);
+        const u64 ipa = hit.ipa_frame ? splice(*hit.ipa_frame, iova, hit.lg2) : pa;
+        tell(context, *hit.facts, iova, access, pa, context.has_stage1() ? ipa : iova, hit.lg2, result);
         return true;
     }
-    IotlbEntry keep(const BoundContext& bound, const Result& result) {
+    static void tell(const Context& context, const LeafFacts& facts, u64 iova, u8 access, u64 pa, u64 ipa, u8 lg2,
+                     Result& result) {
+        result = {};
+        result.pa = pa;
+        result.iova = iova;
+        result.ipa = ipa;
+        result.level = facts.level;
+        result.page_lg2 = lg2;
+        result.attrs1 = facts.attrs1;
+        result.attrs2 = facts.attrs2;
+        result.access = access;
+        result.rights = facts.rights & Rights::both(context.settings().rights);
+        result.driver_bits = context.settings().driver_bits;
+    }
+    [[gnu::noinline]] bool translate_at_length(ContextKey key, u64 iova, u8 access, Result& result) {
+        Session session(*this);
+        BoundContext* const bound = session.context(key);
+        if (!bound) return false;
+        session.translate(key, *bound, iova, access, result);
+        const Context& context = *bound->context;
+        if (sanitizer_ || !iotlb_ || !context.plain() || context.nested()) return true;
+        if (IotlbSets::Window window = iotlb_->window(look_up(*bound)))
+            hot_ = {key, bound, window, context.uncached_bits(), context.allowed(), context.has_stage1()};
+        return true;
+    }
+    static PlainWalk plain(const Result& r) {
+        return {.pa = r.pa,
+                .ipa = r.ipa,
+                .facts = {r.rights, r.level, r.attrs1, r.attrs2, r.clean},
+                .loads = 0,
+                .page_lg2 = r.page_lg2,
+                .global = r.global};
+    }
+    IotlbEntry keep(const BoundContext& bound, u64 input, const PlainWalk& walk) {
         IotlbEntry entry;
-        entry.page = bound.context->cache_input(result.iova) >> result.page_lg2;
-        entry.sequence = tags_.now();
-        entry.frame = result.pa;
-        entry.ipa_frame = result.ipa;
-        entry.tag = result.global ? bound.global_tag : bound.tag;
-        tags_.use(entry.tag);
-        entry.lg2 = result.page_lg2;
-        entry.level = result.level;
-        entry.attrs1 = result.attrs1;
-        entry.attrs2 = result.attrs2;
-        entry.rights = result.rights;
-        entry.clean = result.clean;
+        entry.page = input >> walk.page_lg2;
+        entry.frame = walk.pa;
+        entry.ipa_frame = bound.context->nested() ? walk.ipa : walk.pa;
+        entry.tag = walk.global ? bound.global_tag : bound.tag;
+        entry.lg2 = walk.page_lg2;
+        entry.facts = walk.facts;
+        hot_ = {};
         ++counters_.insertions;
-        counters_.evictions += iotlb_->insert(entry, tags_);
+        counters_.evictions += iotlb_->insert(entry, bound.look_up, tags_);
         return entry;
     }
 
@@ -360,18 +383,17 @@ private:
     // One invalidation of translations. Under the sanitizer, what it removed is counted: was it needed?
     template <typename Drop> void invalidation(Drop&& drop) {
         std::scoped_lock lock(mutex_);
+        hot_ = {};
         ++counters_.invalidations;
         if (!sanitizer_ || !iotlb_) return drop();
-        const std::vector<const IotlbEntry*> live = iotlb_->live(tags_);
-        std::vector<IotlbEntry> before;
-        for (const IotlbEntry* entry : live) before.push_back(*entry);
+        const std::vector<IotlbEntry> before = iotlb_->live(tags_);
         drop();
         View memory = memory_->view();
         u64 removed = 0, right = 0;
-        for (std::size_t i = 0; i < live.size(); ++i) {
-            if (Iotlb::alive(*live[i], tags_)) continue;
+        for (const IotlbEntry& entry : before) {
+            if (iotlb_->has(entry, tags_)) continue;
             ++removed;
-            right += sanitizer_->still_right(before[i], memory);
+            right += sanitizer_->still_right(entry, memory);
         }
         sanitizer_->invalidated(removed, right);
     }
@@ -387,14 +409,11 @@ private:
         if (!leaf_only) walk_cache_.drop_range(start, last, belongs);
         if (!iotlb_) return;
         if (!stage1_tag) return drop_overlapping(start, last, belongs);
-        if (own) iotlb_->drop_range(*own, start, last);
-        if (global) iotlb_->drop_range(*global, start, last);
+        if (own) iotlb_->drop_range(*own, start, last, tags_);
+        if (global) iotlb_->drop_range(*global, start, last, tags_);
     }
     template <typename Belongs> void drop_overlapping(u64 start, u64 last, Belongs&& belongs) {
-        iotlb_->drop_if([&](const IotlbEntry& e) {
-            const u64 first = e.page << e.lg2;
-            return first <= last && (first | below(e.lg2)) >= start && belongs(e.tag);
-        });
+        iotlb_->drop_if([&](const IotlbEntry& e) { return e.start() <= last && e.last() >= start && belongs(e.tag); });
     }
 
     std::shared_ptr<Memory> memory_;
@@ -405,8 +424,18 @@ private:
     WalkCache walk_cache_;
     Counters counters_;
     Streams streams_;
-    const IotlbEntry* recent_hit_ = nullptr;
     std::unique_ptr<Sanitizer> sanitizer_;
+
+    // What the next scalar hit needs, if it is of the same context as the last: gone with any change.
+    struct Hot {
+        ContextKey key{};
+        BoundContext* bound = nullptr;
+        IotlbSets::Window window;
+        u64 uncached = 0;
+        Accesses allowed = 0;
+        bool has_stage1 = false;
+    };
+    Hot hot_;
 };
 
 }  // namespace viommu

@@ -42,6 +42,7 @@ public:
     constexpr Rights without(Rights other) const { return raw(bits_ & ~other.bits_); }
     constexpr u8 unprivileged() const { return bits_ & 7; }
     constexpr u8 privileged() const { return bits_ >> 3; }
+    constexpr u8 packed() const { return bits_; }
     friend constexpr Rights operator&(Rights a, Rights b) { return raw(a.bits_ & b.bits_); }
 
 private:
@@ -52,6 +53,17 @@ private:
     }
     u8 bits_ = 0;
 };
+
+// The accesses that something permits: bit n for `access` n (its lowest four bits).
+using Accesses = u16;
+
+constexpr Accesses accesses_of(Rights rights, bool writes) {
+    Accesses permitted = 0;
+    for (u8 access = 0; access < 16; ++access)
+        if (!rights.missing(access) && (writes || !(access & access::write)))
+            permitted = static_cast<Accesses>(permitted | 1u << access);
+    return permitted;
+}
 
 enum class FaultKind : u8 {
     none,

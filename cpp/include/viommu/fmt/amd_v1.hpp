@@ -48,6 +48,17 @@ struct AmdV1 : FormatDefaults, NineBitLevels {
         return Step::leaf_of(address, lg2, updated, sets_dirty && !(updated & dirty_bit));
     }
 
+    constexpr PlainTable plain_table(unsigned level, const WalkState&) const {
+        return {.mask = present | ir | iw | bits(11, 9) | table_reserved | (frame & ~below(output_bits)),
+                .value = present | ir | iw | u64{level} << 9,
+                .address = frame};
+    }
+
+    // Not of pages with a size of their own, which stands among the address bits.
+    constexpr PlainLeaf plain_leaf(u64 raw, unsigned level, const WalkState&) const {
+        return {.address = level == 0 && !(raw & bits(11, 9)) ? frame & below(output_bits) : 0};
+    }
+
     static constexpr u8 attrs(u64 raw, unsigned, const WalkState&) {
         return static_cast<u8>(((raw >> 60) & 1) | ((raw >> 59) & 1) << 1);
     }

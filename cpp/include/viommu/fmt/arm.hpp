@@ -33,6 +33,18 @@ struct ArmGeometry {
     constexpr u64 entry_address(u64 table, u64 input, unsigned level, unsigned index_bits) const {
         return (table & ~below(index_bits + 3)) | ((input >> span_lg2(level)) & below(index_bits)) << 3;
     }
+    // A table entry whose address lies in one run of bits; `flags` are set, `forbidden` clear.
+    constexpr PlainTable plain_table(u64 flags, u64 forbidden) const {
+        if (large_52 || output_bits > 48) return {};
+        const u64 address = bits(47, granule_lg2);
+        return {.mask = valid | table_or_page | flags | forbidden | (address & ~below(output_bits)),
+                .value = valid | table_or_page | flags,
+                .address = address};
+    }
+    constexpr PlainLeaf plain_leaf(unsigned level) const {
+        if (large_52 || output_bits > 48) return {};
+        return {.address = bits(47, span_lg2(level)) & below(output_bits)};
+    }
     // SH, which DS gives up for address bits.
     constexpr u8 shareability(u64 raw) const { return large_52 && granule_lg2 != 16 ? 0 : (raw >> 8) & 3; }
 
@@ -71,6 +83,7 @@ struct ArmStage1 : FormatDefaults {
     bool operator==(const ArmStage1&) const = default;
 
     static constexpr const char* name = "ArmStage1";
+    static constexpr bool has_halves = true;
     static constexpr u64 ap_unprivileged = bit(6), ap_read_only = bit(7), ng = bit(11), pxn = bit(53), uxn = bit(54);
     static constexpr u64 pxn_table = bit(59), uxn_table = bit(60), no_unprivileged = bit(61), no_write = bit(62);
 
@@ -135,6 +148,16 @@ struct ArmStage1 : FormatDefaults {
         else
             step.clean = writable_clean;
         return step;
+    }
+
+    constexpr PlainTable plain_table(unsigned, const WalkState& state) const {
+        const ArmHalf& h = half(state);
+        return geometry(h).plain_table(hardware_access && hardware_table_access ? ArmGeometry::af : 0,
+                                       h.ignore_hierarchical ? 0 : no_write | no_unprivileged | uxn_table | pxn_table);
+    }
+
+    constexpr PlainLeaf plain_leaf(u64, unsigned level, const WalkState& state) const {
+        return geometry(half(state)).plain_leaf(level);
     }
 
     constexpr u8 attrs(u64 raw, unsigned, const WalkState& state) const {
@@ -231,6 +254,10 @@ struct ArmStage2 : FormatDefaults {
             step.clean = writable_clean;
         return step;
     }
+
+    constexpr PlainTable plain_table(unsigned, const WalkState&) const { return geometry().plain_table(0, 0); }
+
+    constexpr PlainLeaf plain_leaf(u64, unsigned level, const WalkState&) const { return geometry().plain_leaf(level); }
 
     constexpr u8 attrs(u64 raw, unsigned, const WalkState&) const {
         return static_cast<u8>(((raw >> 2) & 15) | geometry().shareability(raw) << 4 | ((raw >> 52) & 1) << 7);

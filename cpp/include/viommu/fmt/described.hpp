@@ -56,6 +56,30 @@ struct Described : FormatDefaults {
         return Step::leaf_of(address, span[level], updated, (updated & dirty_mask) != dirty_mask);
     }
 
+    constexpr PlainTable plain_table(unsigned level, const WalkState&) const {
+        PlainTable plain{.mask = 0, .value = 0, .address = address_mask, .shift = address_shift};
+        bool possible = true;
+        const auto require = [&](u64 mask, u64 value) {
+            possible &= !((plain.value ^ value) & plain.mask & mask);
+            plain.mask |= mask;
+            plain.value |= value & mask;
+        };
+        require(present_mask, present_value);
+        require(table_reserved | ((~below(output_bits) >> address_shift) & address_mask), 0);
+        if (hierarchical) require(read_mask | write_mask | execute_mask | user_mask, ~inverted_rights);
+        // One bit that no leaf has is enough.
+        if ((leaf_levels >> level & 1) && leaf_mask) require(leaf_mask & -leaf_mask, ~leaf_value);
+        return possible ? plain : PlainTable{};
+    }
+
+    constexpr PlainLeaf plain_leaf(u64, unsigned level, const WalkState&) const {
+        const u64 flags = present_mask | leaf_mask | read_mask | write_mask | execute_mask | user_mask | accessed_mask |
+                          dirty_mask | leaf_reserved;
+        if (flags & address_mask) return {};
+        const u64 zero = (below(span[level]) | ~below(output_bits)) >> address_shift;
+        return {.address = address_mask & ~zero, .shift = address_shift};
+    }
+
     static constexpr u8 attrs(u64, unsigned, const WalkState&) { return 0; }
 
     constexpr bool dirty(u64 raw) const { return dirty_mask && (raw & dirty_mask) == dirty_mask; }

@@ -62,6 +62,19 @@ struct Riscv : FormatDefaults {
         return Step::leaf_of(address & ~below(lg2), lg2, updated, !(updated & d));
     }
 
+    constexpr PlainTable plain_table(unsigned, const WalkState&) const {
+        const u64 beyond = ((ppn << 2) & ~below(output_bits)) >> 2;
+        return {.mask = v | r | w | x | a | d | u | napot | pbmt | reserved() | beyond,
+                .value = v,
+                .address = ppn,
+                .shift = 2};
+    }
+
+    // Not of NAPOT pages, whose size stands among the address bits.
+    constexpr PlainLeaf plain_leaf(u64 raw, unsigned level, const WalkState&) const {
+        return {.address = level == 0 && !(raw & napot) ? ppn & below(output_bits - 2) : 0, .shift = 2};
+    }
+
     static constexpr u8 attrs(u64 raw, unsigned, const WalkState&) {
         return static_cast<u8>(((raw >> 61) & 3) | ((raw >> 5) & 1) << 2);
     }

@@ -55,6 +55,15 @@ struct VtdSecondStage : FormatDefaults, NineBitLevels {
         return Step::leaf_of(raw & frame & ~below(lg2), lg2, updated, accessed_dirty && !(updated & dirty_bit));
     }
 
+    constexpr PlainTable plain_table(unsigned level, const WalkState&) const {
+        const u64 flags = accessed_dirty ? accessed : 0;
+        return {.mask = r | w | ps | flags | reserved(level, false), .value = r | w | flags, .address = frame};
+    }
+
+    constexpr PlainLeaf plain_leaf(u64, unsigned level, const WalkState&) const {
+        return {.address = level == 0 ? frame & below(output_bits) : 0};
+    }
+
     static constexpr u8 attrs(u64 raw, unsigned, const WalkState&) {
         return static_cast<u8>(((raw >> 11) & 1) | ((raw >> 62) & 1) << 1);
     }

@@ -50,6 +50,17 @@ struct X86 : FormatDefaults, NineBitLevels {
         return Step::leaf_of(raw & frame & ~below(lg2), lg2, updated, sets_dirty && !(updated & dirty_bit));
     }
 
+    constexpr PlainTable plain_table(unsigned level, const WalkState&) const {
+        const u64 flags = sets_accessed ? accessed | (extended_accessed ? extended : 0) : 0;
+        return {.mask = present | rw | us | ps | (no_execute ? xd : 0) | flags | reserved(level, false),
+                .value = present | rw | us | flags,
+                .address = frame};
+    }
+
+    constexpr PlainLeaf plain_leaf(u64, unsigned level, const WalkState&) const {
+        return {.address = level == 0 ? frame & below(output_bits) : 0};
+    }
+
     // PAT lies where a table entry says PS: in bit 7 of a 4K leaf, in bit 12 of a larger one.
     static constexpr u8 attrs(u64 raw, unsigned level, const WalkState&) {
         return static_cast<u8>(((raw >> 3) & 3) | ((raw >> (level == 0 ? 7 : 12)) & 1) << 2 | ((raw >> 8) & 1) << 3);

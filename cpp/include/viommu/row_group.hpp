@@ -1,0 +1,274 @@
+// Rows of a batch that are under way together.
+#pragma once
+
+#include "viommu/rows.hpp"
+#include "viommu/translator.hpp"
+
+namespace viommu {
+
+// Up to 32 rows under one lock. Their places in the IOTLB are fetched together; when one misses, the tables of all that
+// will miss are walked together. Yet each row is answered in its turn, as if it came alone: what was walked ahead
+// counts only if the row still misses then, and if nothing was stored since.
+class RowGroup {
+public:
+    RowGroup(Translator::Session& session, const Rows& rows, Columns& out)
+        : session_(session), rows_(rows), out_(out), in_parts_(session.in_parts()), caches_(session.caches()) {}
+    ~RowGroup() { count(); }
+    RowGroup(const RowGroup&) = delete;
+
+    // Translates rows from `first` on, up to `end`, until one has no cached configuration; gives how many.
+    std::size_t translate(std::size_t first, std::size_t end) {
+        first_ = first;
+        inserted_ = 0;
+        size_ = static_cast<unsigned>(std::min<std::size_t>(most, end - first));
+        const unsigned alike = rows_alike();
+        if (alike < std::min(size_, few) || !open_window(rows_.key(first))) {
+            gather(0);
+            for (unsigned row = 0; row < size_; ++row) translate(row);
+            return size_;
+        }
+        size_ = alike;
+        unsigned row = hits(0);
+        if (row < size_) row = misses(row);
+        while (row < size_) {
+            translate(row++);
+            if (row < size_ && state_[row] == State::fresh && open_window(key_now_)) row = hits(row);
+        }
+        return size_;
+    }
+
+private:
+    // What many streams take turns in is not worth a window of each.
+    static constexpr unsigned most = WalkGroup::most, few = 8;
+
+    enum class State : u32 {
+        fresh,   // not looked at yet
+        walked,  // ahead: `walks_` has it
+        alone,   // for the translator to do whole
+    };
+
+    // How many rows of the group have the first one's context.
+    unsigned rows_alike() {
+        if (alike_until_ <= first_) {
+            const ContextKey key = rows_.key(first_);
+            const std::size_t last = std::min(rows_.size, first_ + rows_looked_over);
+            for (alike_until_ = first_ + 1; alike_until_ < last && rows_.key(alike_until_) == key;) ++alike_until_;
+        }
+        return static_cast<unsigned>(std::min<std::size_t>(size_, alike_until_ - first_));
+    }
+    static constexpr std::size_t rows_looked_over = 1024;
+
+    // Brings the window on the IOTLB up to date, for rows of one context that reach it as they come. False: there is
+    // none for them.
+    bool open_window(ContextKey key) {
+        if (!in_parts_ || !caches_ || !find_context(key) || !bound_now_->context->plain()) return false;
+        window_ = session_.window(*bound_now_);
+        return static_cast<bool>(window_);
+    }
+    bool find_context(ContextKey key) {
+        if (!bound_now_ || !(key == key_now_)) bound_now_ = session_.context(key_now_ = key);
+        return bound_now_;
+    }
+
+    // Answers rows from `from` on as long as they hit; gives the first that does not.
+    unsigned hits(unsigned from) {
+        const IotlbSets::Window window = window_;
+        const Context& context = *bound_now_->context;
+        const u64 uncached = context.uncached_bits();
+        const Rights granted = Rights::both(context.settings().rights);
+        const Accesses allowed = context.allowed();
+        const u64* const iovas = rows_.iova + first_;
+        const u8* const accesses = rows_.access + first_;
+        u64* const pa = out_.pa + first_;
+        u8 *const kind = out_.kind + first_, *const page_lg2 = out_.page_lg2 + first_,
+                  *const rights = out_.rights + first_;
+        u64** const sets = sets_;
+        const unsigned size = size_;
+        for (unsigned row = from; row < size; ++row) sets[row] = window.touch(iovas[row]);
+        unsigned row = from;
+        for (; row < size; ++row) {
+            const u64 iova = iovas[row];
+            const u8 access = accesses[row];
+            u64 frame;
+            unsigned lg2;
+            if (iova & uncached || access > 15) break;
+            const LeafFacts* const facts = window.find(iova, sets[row], access, allowed, frame, lg2);
+            if (!facts) break;
+            pa[row] = frame | (iova & below(lg2));
+            kind[row] = 0;
+            page_lg2[row] = static_cast<u8>(lg2);
+            rights[row] = (facts->rights & granted).granted(access);
+        }
+        tally(*bound_now_).hits += row - from;
+        return row;
+    }
+
+    // Rows from `from` on, which misses: walks those that miss, and answers all until one takes more than this; gives
+    // that one. All rows from there on are set up then.
+    unsigned misses(unsigned from) {
+        BoundContext& bound = *bound_now_;
+        const IotlbSets::Window window = window_;
+        const u64 uncached = bound.context->uncached_bits();
+        const u64* const iovas = rows_.iova + first_;
+        const u8* const accesses = rows_.access + first_;
+        const unsigned size = size_;
+        GroupRows rows;
+        for (unsigned row = from; row < size; ++row) {
+            const u64 iova = iovas[row];
+            const u8 access = accesses[row];
+            bound_[row] = &bound;
+            walks_.input[row] = iova;
+            walks_.access[row] = access;
+            const bool odd = iova & uncached || access > 15;
+            state_[row] = odd ? State::alone : State::fresh;
+            if (!odd && (row == from || !window.holds(iova, sets_[row]))) rows.add(row);
+        }
+        bound.context->walk_group(session_.memory(), walks_, rows);
+        for (unsigned k = 0; k < rows.count; ++k)
+            state_[rows.row[k]] = walks_.plain[rows.row[k]] ? State::walked : State::alone;
+        if (!window.first_is_of(bound.tag)) return from;
+
+        const unsigned lg2 = window.first_lg2();
+        u64 evicted = 0, loads = 0, inserted = inserted_;
+        unsigned row = from;
+        for (; row < size && state_[row] == State::walked; ++row) {
+            const PlainWalk& walk = walks_.walk[row];
+            const u64 input = iovas[row], trace = bit(trace_of(input));
+            if (walk.page_lg2 != lg2 || walk.global || ((inserted & trace) && window.holds(input, sets_[row]))) break;
+            const unsigned outcome = session_.insert(window, input, sets_[row], walk);
+            if (outcome > 1) break;
+            evicted += outcome;
+            loads += walk.loads;
+            inserted |= lg2 == page_lg2 ? trace : ~u64{0};
+            out_.put(first_ + row, walk.pa, walk.page_lg2, walk.facts.rights().granted(accesses[row]));
+        }
+        inserted_ = inserted;
+        session_.count_insertions(row - from, evicted);
+        Tally& counts = tally(bound);
+        counts.walks += row - from;
+        counts.loads += loads;
+        return row;
+    }
+
+    // Sets rows from `from` on up one by one, and fetches their places.
+    void gather(unsigned from) {
+        const unsigned size = size_;
+        for (size_ = from; size_ < size; ++size_) {
+            const std::size_t at = first_ + size_;
+            if (!find_context(rows_.key(at))) return;
+            const Context& context = *bound_now_->context;
+            const u64 iova = rows_.iova[at];
+            bound_[size_] = bound_now_;
+            walks_.access[size_] = rows_.access[at];
+            walks_.input[size_] = iova;
+            bool cacheable = !(iova & context.uncached_bits());
+            if (!context.plain()) {
+                walks_.access[size_] = context.overridden(walks_.access[size_]);
+                walks_.input[size_] = context.cache_input(iova);
+                cacheable = context.cacheable(iova, walks_.access[size_]);
+            }
+            state_[size_] = in_parts_ && cacheable ? State::fresh : State::alone;
+            if (caches_ && !from && state_[size_] == State::fresh) session_.prefetch(*bound_now_, walks_.input[size_]);
+        }
+    }
+
+    void translate(unsigned row) {
+        if (state_[row] != State::alone && caches_ && !(state_[row] == State::walked && still_misses(row))) {
+            IotlbHit hit;
+            if (session_.find(*bound_[row], walks_.input[row], walks_.access[row], hit)) return put(row, hit);
+        }
+        if (state_[row] == State::fresh) walk_ahead(row);
+        if (state_[row] == State::alone) return translate_alone(row);
+        put(row, walks_.walk[row]);
+    }
+
+    // Walks this row and those after it that miss too, as far as they are of one context.
+    void walk_ahead(unsigned row) {
+        BoundContext* const bound = bound_[row];
+        GroupRows rows;
+        for (unsigned other = row; other < size_; ++other) {
+            if (bound_[other] != bound || state_[other] != State::fresh) continue;
+            if (other == row || !caches_ || !session_.holds(*bound, walks_.input[other])) rows.add(other);
+        }
+        bound->context->walk_group(session_.memory(), walks_, rows);
+        for (unsigned k = 0; k < rows.count; ++k)
+            state_[rows.row[k]] = walks_.plain[rows.row[k]] ? State::walked : State::alone;
+    }
+
+    void put(unsigned row, const IotlbHit& hit) {
+        const std::size_t at = first_ + row;
+        const Rights granted = hit.facts->rights & Rights::both(bound_[row]->context->settings().rights);
+        out_.put(at, splice(hit.frame, rows_.iova[at], hit.lg2), hit.lg2, granted.granted(walks_.access[row]));
+        ++tally(*bound_[row]).hits;
+    }
+    void put(unsigned row, const PlainWalk& walk) {
+        BoundContext& bound = *bound_[row];
+        out_.put(first_ + row, walk.pa, walk.page_lg2, walk.facts.rights().granted(walks_.access[row]));
+        Tally& counts = tally(bound);
+        ++counts.walks;
+        counts.loads += walk.loads;
+        if (!caches_) return;
+        session_.keep(bound, walks_.input[row], walk);
+        inserted_ |= walk.page_lg2 == page_lg2 ? bit(trace_of(walks_.input[row])) : ~u64{0};
+    }
+    void translate_alone(unsigned row) {
+        const std::size_t at = first_ + row;
+        const u64 stored = in_parts_ ? session_.memory().exchanges() : 0;
+        Result result;
+        session_.translate(rows_.key(at), *bound_[row], rows_.iova[at], rows_.access[at], result);
+        out_.put(at, result);
+        inserted_ = ~u64{0};
+        if (!in_parts_ || session_.memory().exchanges() == stored) return;
+        for (unsigned later = row + 1; later < size_; ++later)
+            if (state_[later] == State::walked) state_[later] = State::fresh;
+    }
+
+    // What this group has inserted, as a few bits of page numbers: who missed, and whose bit is not set, still misses.
+    static constexpr unsigned page_lg2 = 12;
+    static unsigned trace_of(u64 input) {
+        return static_cast<unsigned>((input >> page_lg2) * 0x9E37'79B9'7F4A'7C15 >> 58);
+    }
+    bool still_misses(unsigned row) const { return !(inserted_ >> trace_of(walks_.input[row]) & 1); }
+
+    // Counted for a run of rows of one stream.
+    struct Tally {
+        StreamCounters* stream = nullptr;
+        u64 hits = 0, walks = 0, loads = 0;
+    };
+    Tally& tally(const BoundContext& bound) {
+        if (tally_.stream != bound.stream) {
+            count();
+            tally_.stream = bound.stream;
+        }
+        return tally_;
+    }
+    void count() {
+        if (!tally_.stream) return;
+        StreamCounters& stream = *tally_.stream;
+        stream.translations += tally_.hits + tally_.walks;
+        if (caches_) stream.lookups += tally_.hits + tally_.walks;
+        stream.hits += tally_.hits;
+        stream.walks += tally_.walks;
+        stream.entry_loads += tally_.loads;
+        tally_ = {};
+    }
+
+    Translator::Session& session_;
+    const Rows& rows_;
+    Columns& out_;
+    const bool in_parts_, caches_;
+    std::size_t first_ = 0;
+    std::size_t alike_until_ = 0;  // rows up to here have the context of `first_`
+    unsigned size_ = 0;
+    ContextKey key_now_{};
+    BoundContext* bound_now_ = nullptr;
+    IotlbSets::Window window_;
+    u64* sets_[most];  // where `window_` looks first
+    BoundContext* bound_[most];
+    State state_[most];
+    u64 inserted_ = 0;
+    WalkGroup walks_;
+    Tally tally_;
+};
+
+}  // namespace viommu
