@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from viommu.api.ioas import Ioas
     from viommu.api.iommufd import Iommufd
     from viommu.api.viommu import Viommu
+    from viommu.drivers import BoundDriver
 
 VIOMMU, EVENTS, QUEUE, DATA = 0xDEADBEEF, 0xBEEFBEEF, 0xDEADBEEF, 0xDEAD
 """The mock's type numbers."""
@@ -34,8 +35,8 @@ class Setup:
     parent: Hwpt
 
     @classmethod
-    def make(cls, policy: Policy = MAINLINE) -> Setup:
-        machine = Machine("selftest", memory="4M", policy=policy)
+    def make(cls, policy: Policy = MAINLINE, driver: BoundDriver | str = "selftest") -> Setup:
+        machine = Machine(driver, memory="4M", policy=policy)
         iommu = machine.open_iommufd()
         device = iommu.bind(machine.add_device(3, pasid_bits=8))
         ioas = iommu.ioas_alloc()

@@ -9,16 +9,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from tests.core.hosted_toy import RING, HostedToy
+from tests.core.hosted_toy import RING, HostedToy, RecordingHardware
 from tests.core.toy import ToyDriver
-from viommu import Fault, Machine, Translation
+from viommu import Fault, Machine, Translation, hookimpl
 from viommu.drivers import bind_plugin
 from viommu.errors import BadValue, OutOfRange
 from viommu.kernel_errors import Busy, KernelError, NoDevice
+from viommu.platform import TlbBroadcast
 from viommu.policies import MAINLINE, Policy
 
 if TYPE_CHECKING:
     from viommu.endpoint import Endpoint
+    from viommu.hookspecs import HardwareModel
+    from viommu.memory import PhysicalMemory
+    from viommu.platform import Platform
+
+BROADCAST = 0x40
 
 
 def hosted(toy: HostedToy | None = None, memory: str | int | None = None) -> tuple[Machine, HostedToy]:
@@ -210,3 +216,26 @@ def test_ram_comes_in_pages(size: str | int, first: int) -> None:
 def test_sizes_are_powers_of_1024() -> None:
     assert len(hosted(memory="0x2000")[0].buffer("8KiB")) == 8192
     assert hosted(memory="1M")[0].buffer("1 MB").dtype == np.uint8
+
+
+class Listening(RecordingHardware):
+    """Hears broadcasts, as an SMMU that takes part in them does."""
+
+    def broadcast(self, message: TlbBroadcast) -> None:
+        self.registers[BROADCAST] = self.registers.get(BROADCAST, 0) + message.vmid
+
+
+class ListeningToy(HostedToy):
+    @hookimpl
+    def viommu_hardware(self, memory: PhysicalMemory, platform: Platform) -> HardwareModel:  # type: ignore[override]
+        return Listening(memory, platform)
+
+
+def test_a_cpu_s_tlb_broadcast_reaches_every_iommu_that_listens() -> None:
+    machine = Machine(bind_plugin(ListeningToy()))
+    deaf = machine.add_iommu(bind_plugin(HostedToy()))
+    other = machine.add_iommu()
+
+    machine.broadcast_tlbi(TlbBroadcast(vmid=5, asid=3))
+
+    assert [iommu.read_register(BROADCAST) for iommu in (machine, deaf, other)] == [5, 0, 5]
