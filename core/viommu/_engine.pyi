@@ -448,6 +448,72 @@ class Batch:
     refusals: dict[tuple[int, int], Any]
     """(requester, PASID) -> what ``resolve`` gave instead of a Context."""
 
+CommandNumber: TypeAlias = tuple[list[tuple[int, int, int]], int, int, int, int]
+"""Pieces (lowest bit in the entry, bits, lowest bit in the number), at most 4, none for a constant; then, in this
+order: bits above ``sign_bit`` take its value (63: none), ``keep`` masks, ``flip`` inverts, ``plus`` is added."""
+
+CommandExtent: TypeAlias = tuple[str, CommandNumber, CommandNumber, CommandNumber, CommandNumber]
+"""Kind, address, size, unit, count. ``block``: 2^size bytes around the address; ``sized``: 2^unit, with ``size`` twice
+the lowest zero bit of the address from bit ``unit`` on; ``counted``: (count + 1) << (size + unit)."""
+
+CommandTest: TypeAlias = tuple[str, CommandNumber, int, int, int | None]
+"""Kind, number, low, high, table: ``within`` a closed range, ``listed`` or ``unlisted`` in the table of that index."""
+
+CommandAction: TypeAlias = tuple[
+    str, bool, int, int, int | None, CommandNumber, CommandNumber, CommandNumber, CommandExtent | None
+]
+"""Verb, flag, bytes, group_lg2, table, first, second, leaf_only, extent.
+
+``first`` is a stage-2 tag (all tags that differ from it in ``group_lg2`` low bits alone) or a requester; with a table,
+the key to those. Verbs: ``everything``, ``stage2_tag`` (flag: stage 1 only), ``stage1_tag`` (second), ``range``
+(second; flag: any stage-1 tag), ``stage2_range``, ``all_contexts``, ``contexts``, ``context`` (second: the PASID),
+``context_group`` (2^second requesters; above 256 all), ``store`` (second at address first; the first of its case)."""
+
+CommandCase: TypeAlias = tuple[list[CommandTest], list[CommandAction] | None]
+"""What is done where all tests hold; None: a run stops here."""
+
+CommandRule: TypeAlias = tuple[str, int, list[int], list[CommandCase]]
+"""Name, opcode, bits that must be zero (64-bit words), cases: the first one that holds counts."""
+
+@final
+class CommandTable:
+    """What numbers in commands stand for: key (64 bits) -> values (32 bits). Thread-safe; at most 2^20 pairs."""
+
+    def __init__(self) -> None: ...
+    def add(self, key: int, value: int) -> None:
+        """Add one value; it stays once. ValueError where the table is full."""
+    def remove(self, key: int, value: int) -> None: ...
+    def clear(self) -> None: ...
+    def values(self, key: int) -> list[int]: ...
+
+@final
+class CommandSet:
+    """The commands of one queue, as they were described (`viommu.commands`). Immutable, but for its tables.
+
+    A run executes entries in order up to the first that no case covers, without the GIL, and gives how many there were
+    and how many of each name. Nothing of an entry that is not counted has been done.
+    """
+
+    def __init__(
+        self,
+        entry_bytes: int,
+        opcode: CommandNumber,
+        rules: Sequence[CommandRule],
+        tables: Sequence[CommandTable] = (),
+    ) -> None:
+        """Entries have 8 to 64 bytes, opcodes at most 12 bits. ValueError where the description cannot be one."""
+    @property
+    def entry_bytes(self) -> int: ...
+    def run(self, translator: Translator, entries: Buffer | NDArray[np.uint8]) -> tuple[int, dict[str, int]]:
+        """Execute entries of a buffer. ValueError where they are no whole number, BufferError for one with gaps."""
+    def run_ring(
+        self, translator: Translator, base: int, entries_lg2: int, head: int, count: int
+    ) -> tuple[int, dict[str, int]]:
+        """Execute ``count`` entries of a ring in the translator's memory, 2^entries_lg2 large, from index ``head`` on.
+
+        An entry that cannot be read ends the run. ValueError for a ring of more than 2^32 entries.
+        """
+
 @final
 class Translator:
     """Context cache, IOTLB and walker over one memory. Thread-safe; the GIL is released.

@@ -1,20 +1,10 @@
-#include "common.hpp"
+#include "py_translator.hpp"
 #include "viommu/batch.hpp"
 
 namespace viommu {
 namespace {
 
 template <typename T> using Array = py::array_t<T, py::array::c_style | py::array::forcecast>;
-
-// The Python face of a Translator: it also owns who resolves configurations.
-struct PyTranslator {
-    PyTranslator(std::shared_ptr<Memory> memory, py::function resolve_, std::shared_ptr<Iotlb> iotlb,
-                 std::size_t context_entries, std::size_t walk_cache_entries, bool sanitize)
-        : engine(std::move(memory), std::move(iotlb), context_entries, walk_cache_entries, sanitize),
-          resolve(std::move(resolve_)) {}
-    Translator engine;
-    py::function resolve;
-};
 
 // A machine owns its Translator, and `resolve` usually is a method of something that the machine owns: a circle that
 // the garbage collector must see.

@@ -7,5 +7,6 @@ PYBIND11_MODULE(_engine, m) {
     viommu::bind_formats(m);
     viommu::bind_context(m);
     viommu::bind_translator(m);
+    viommu::bind_commands(m);
     viommu::bind_table_writer(m);
 }

@@ -1,0 +1,194 @@
+#include "common.hpp"
+#include "py_translator.hpp"
+#include "viommu/commands.hpp"
+
+namespace viommu {
+namespace {
+
+namespace cmd = commands;
+
+// How a description crosses from Python (`viommu.commands.compiled`): plain tuples, in the order of _engine.pyi.
+using PyPiece = std::tuple<unsigned, unsigned, unsigned>;
+using PyNumber = std::tuple<std::vector<PyPiece>, unsigned, u64, u64, u64>;
+using PyExtent = std::tuple<std::string, PyNumber, PyNumber, PyNumber, PyNumber>;
+using PyTest = std::tuple<std::string, PyNumber, u64, u64, std::optional<std::size_t>>;
+using PyAction = std::tuple<std::string, bool, u8, u8, std::optional<std::size_t>, PyNumber, PyNumber, PyNumber,
+                            std::optional<PyExtent>>;
+using PyCase = std::tuple<std::vector<PyTest>, std::optional<std::vector<PyAction>>>;
+using PyRule = std::tuple<std::string, u64, std::vector<u64>, std::vector<PyCase>>;
+
+template <typename Enum, std::size_t size>
+Enum named(const char* what, const std::string& name, const std::array<std::pair<const char*, Enum>, size>& names) {
+    for (const auto& [known, value] : names)
+        if (name == known) return value;
+    throw py::value_error(std::string("CommandSet: there is no ") + what + " '" + name + "'");
+}
+
+constexpr std::array<std::pair<const char*, cmd::Action::Verb>, 10> verbs{{
+    {"everything", cmd::Action::Verb::everything},
+    {"stage2_tag", cmd::Action::Verb::stage2_tag},
+    {"stage1_tag", cmd::Action::Verb::stage1_tag},
+    {"range", cmd::Action::Verb::range},
+    {"stage2_range", cmd::Action::Verb::stage2_range},
+    {"all_contexts", cmd::Action::Verb::all_contexts},
+    {"contexts", cmd::Action::Verb::contexts},
+    {"context", cmd::Action::Verb::context},
+    {"context_group", cmd::Action::Verb::context_group},
+    {"store", cmd::Action::Verb::store},
+}};
+constexpr std::array<std::pair<const char*, cmd::Extent::Kind>, 3> extents{{
+    {"block", cmd::Extent::Kind::block},
+    {"sized", cmd::Extent::Kind::sized},
+    {"counted", cmd::Extent::Kind::counted},
+}};
+constexpr std::array<std::pair<const char*, cmd::Test::Kind>, 3> tests{{
+    {"within", cmd::Test::Kind::within},
+    {"listed", cmd::Test::Kind::listed},
+    {"unlisted", cmd::Test::Kind::unlisted},
+}};
+
+cmd::Number number(const PyNumber& given, std::size_t bytes) {
+    const auto& [pieces, sign_bit, keep, flip, plus] = given;
+    std::vector<cmd::Piece> cut;
+    for (const auto& [low, width, position] : pieces) cut.push_back({low, width, position});
+    return cmd::Number(cut, {sign_bit, keep, flip, plus}, bytes);
+}
+
+cmd::Action action(const PyAction& given, std::size_t bytes) {
+    const auto& [verb, flag, size, group_lg2, each, first, second, leaf_only, extent] = given;
+    cmd::Action made{named("verb", verb, verbs),
+                     flag,
+                     size,
+                     group_lg2,
+                     each.value_or(cmd::no_table),
+                     number(first, bytes),
+                     number(second, bytes),
+                     number(leaf_only, bytes),
+                     {}};
+    if (extent) {
+        const auto& [kind, address, span, unit, count] = *extent;
+        made.extent = {named("extent", kind, extents), number(address, bytes), number(span, bytes), number(unit, bytes),
+                       number(count, bytes)};
+    }
+    return made;
+}
+
+cmd::Case one_case(const PyCase& given, std::size_t bytes) {
+    const auto& [conditions, actions] = given;
+    cmd::Case made;
+    for (const auto& [kind, value, low, high, table] : conditions)
+        made.tests.push_back(
+            {named("condition", kind, tests), number(value, bytes), low, high, table.value_or(cmd::no_table)});
+    if (!actions) return made;
+    made.actions.emplace();
+    for (const PyAction& one : *actions) made.actions->push_back(action(one, bytes));
+    return made;
+}
+
+cmd::Rule rule(const PyRule& given, std::size_t bytes) {
+    const auto& [name, opcode, zero, cases] = given;
+    if (zero.size() > cmd::most_words) throw py::value_error("CommandSet: 'zero' of " + name + " is too long");
+    cmd::Rule made;
+    made.opcode = opcode;
+    std::ranges::copy(zero, made.zero.begin());
+    for (const PyCase& one : cases) made.cases.push_back(one_case(one, bytes));
+    return made;
+}
+
+struct PyCommandSet {
+    cmd::CommandSet set;
+    std::vector<std::string> names;
+};
+
+std::unique_ptr<PyCommandSet> make(std::size_t bytes, const PyNumber& opcode, const std::vector<PyRule>& rules,
+                                   std::vector<std::shared_ptr<cmd::Table>> tables) {
+    std::vector<cmd::Rule> made;
+    std::vector<std::string> names;
+    for (const PyRule& one : rules) {
+        made.push_back(rule(one, bytes));
+        names.push_back(std::get<0>(one));
+    }
+    for (const auto& table : tables)
+        if (!table) throw py::value_error("CommandSet: a table is None");
+    return std::make_unique<PyCommandSet>(
+        cmd::CommandSet(bytes, number(opcode, bytes), std::move(made), std::move(tables)), std::move(names));
+}
+
+// Runs without the GIL; gives how many entries were executed, and of what kinds.
+template <typename Run> py::tuple ran(const PyCommandSet& commands, Run&& run) {
+    std::array<u64, cmd::CommandSet::most_rules> counts{};
+    std::size_t done = 0;
+    {
+        py::gil_scoped_release unlocked;
+        done = run(std::span(counts));
+    }
+    py::dict kinds;
+    for (std::size_t i = 0; done && i < commands.names.size(); ++i)
+        if (counts[i]) kinds[py::str(commands.names[i])] = counts[i];
+    return py::make_tuple(done, std::move(kinds));
+}
+
+// A view of a buffer's bytes, wherever they are one run.
+class Bytes {
+public:
+    explicit Bytes(const py::buffer& source) {
+        if (PyObject_GetBuffer(source.ptr(), &view_, PyBUF_SIMPLE)) throw py::error_already_set();
+    }
+    ~Bytes() { PyBuffer_Release(&view_); }
+    Bytes(const Bytes&) = delete;
+    std::span<const std::byte> get() const {
+        return {static_cast<const std::byte*>(view_.buf), static_cast<std::size_t>(view_.len)};
+    }
+
+private:
+    Py_buffer view_;
+};
+
+py::tuple run(const PyCommandSet& commands, PyTranslator& translator, const py::buffer& source) {
+    const Bytes entries(source);
+    if (entries.get().size() % commands.set.entry_bytes())
+        throw py::value_error("CommandSet: " + std::to_string(entries.get().size()) + " bytes are no multiple of " +
+                              std::to_string(commands.set.entry_bytes()) + ", the size of an entry");
+    return ran(commands, [&](std::span<u64> counts) {
+        return commands.set.run(entries.get(), cmd::Engine{translator.engine}, counts);
+    });
+}
+
+py::tuple run_ring(const PyCommandSet& commands, PyTranslator& translator, u64 base, unsigned entries_lg2, u64 head,
+                   std::size_t count) {
+    if (entries_lg2 > 32)
+        throw py::value_error("CommandSet: a ring of 2^" + std::to_string(entries_lg2) + " entries; at most 2^32");
+    return ran(commands, [&](std::span<u64> counts) {
+        return commands.set.run_ring(translator.engine.memory(), base, entries_lg2, head, count,
+                                     cmd::Engine{translator.engine}, counts);
+    });
+}
+
+// A table's lock is held while commands run, which may ask for the GIL (memory callbacks).
+template <typename Call> auto without_gil(Call&& call) {
+    py::gil_scoped_release unlocked;
+    return call();
+}
+
+}  // namespace
+
+void bind_commands(py::module_& m) {
+    using Table = cmd::Table;
+    py::class_<Table, std::shared_ptr<Table>>(m, "CommandTable", py::is_final(), "What numbers in commands stand for.")
+        .def(py::init<>())
+        .def(
+            "add", [](Table& t, u64 key, u32 value) { without_gil([&] { t.add(key, value); }); }, "key"_a, "value"_a)
+        .def(
+            "remove", [](Table& t, u64 key, u32 value) { without_gil([&] { t.remove(key, value); }); }, "key"_a,
+            "value"_a)
+        .def("clear", [](Table& t) { without_gil([&] { t.clear(); }); })
+        .def("values", [](Table& t, u64 key) { return without_gil([&] { return t.values(key); }); }, "key"_a);
+    py::class_<PyCommandSet>(m, "CommandSet", py::is_final(), "Commands of one queue, as they were described.")
+        .def(py::init(&make), "entry_bytes"_a, "opcode"_a, "rules"_a,
+             "tables"_a = std::vector<std::shared_ptr<Table>>())
+        .def_property_readonly("entry_bytes", [](const PyCommandSet& c) { return c.set.entry_bytes(); })
+        .def("run", &run, "translator"_a, "entries"_a)
+        .def("run_ring", &run_ring, "translator"_a, "base"_a, "entries_lg2"_a, "head"_a, "count"_a);
+}
+
+}  // namespace viommu
