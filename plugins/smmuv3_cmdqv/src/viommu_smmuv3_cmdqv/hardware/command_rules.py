@@ -2,66 +2,58 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
-import numpy as np
-
+from viommu_smmuv3_cmdqv.spec import command_meanings
+from viommu_smmuv3_cmdqv.spec.command_meanings import CommandAbilities
 from viommu_smmuv3_cmdqv.spec.commands import CommandOpcode, CompletionSignal, PageResponseCode
 from viommu_smmuv3_cmdqv.spec.registers import StallModel
+from viommu_smmuv3_cmdqv.translate import WORLD_TAGS
+from viommu_smmuv3_cmdqv.worlds import StreamWorld
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from numpy.typing import NDArray
-
+    from viommu.commands import Meanings
     from viommu_smmuv3_cmdqv.features import Features
+    from viommu_smmuv3_cmdqv.spec.commands import Command
 
-Columns: TypeAlias = "dict[str, NDArray[np.uint64]]"
-"""Commands of one opcode: a column for each field of their layout."""
-
-
-def _stage1(features: Features) -> bool:
-    return bool(features.idr0.S1P)
+LARGEST_WILDCARD = 4
+"""CR0.VMW: log2 of the VMIDs in a group; larger values are reserved and act as 0."""
+EL2_TAGS = (WORLD_TAGS[StreamWorld.NS_EL2], WORLD_TAGS[StreamWorld.NS_EL2_E2H])
 
 
-def _stage2(features: Features) -> bool:
-    return bool(features.idr0.S2P)
+def abilities(features: Features) -> CommandAbilities:
+    """What the commands that are about caches depend on."""
+    idr0, wildcard = features.idr0, features.cr0.VMW
+    return CommandAbilities(
+        stage1=bool(idr0.S1P),
+        stage2=bool(idr0.S2P),
+        el2=bool(idr0.HYP and idr0.S1P),
+        wide_vmids=bool(idr0.VMID16),
+        wide_asids=bool(idr0.ASID16),
+        ranges=bool(features.idr3.RIL),
+        wildcard_lg2=wildcard if wildcard <= LARGEST_WILDCARD else 0,
+        el2_tags=EL2_TAGS,
+    )
 
 
-def _el2(features: Features) -> bool:
-    return bool(features.idr0.HYP and features.idr0.S1P)
+meanings: Callable[[CommandAbilities], Meanings] = lru_cache(maxsize=64)(command_meanings.meanings)
+"""What commands mean; the same description for the same abilities."""
 
 
 def _stalls(features: Features) -> bool:
     return features.idr0.STALL_MODEL != StallModel.NO_STALL
 
 
-def _never(_: Features) -> bool:
-    return False
-
-
 NEEDS: Mapping[CommandOpcode, Callable[[Features], bool]] = {
-    CommandOpcode.CFGI_CD: _stage1,
-    CommandOpcode.CFGI_CD_ALL: _stage1,
-    CommandOpcode.CFGI_VMS_PIDM: lambda features: bool(features.idr3.MPAM),
-    CommandOpcode.TLBI_NH_ALL: _stage1,
-    CommandOpcode.TLBI_NH_ASID: _stage1,
-    CommandOpcode.TLBI_NH_VA: _stage1,
-    CommandOpcode.TLBI_NH_VAA: _stage1,
-    CommandOpcode.TLBI_EL3_ALL: _never,
-    CommandOpcode.TLBI_EL3_VA: _never,
-    CommandOpcode.TLBI_EL2_ALL: _el2,
-    CommandOpcode.TLBI_EL2_ASID: _el2,
-    CommandOpcode.TLBI_EL2_VA: _el2,
-    CommandOpcode.TLBI_EL2_VAA: _el2,
-    CommandOpcode.TLBI_S12_VMALL: _stage2,
-    CommandOpcode.TLBI_S2_IPA: _stage2,
     CommandOpcode.ATC_INV: lambda features: bool(features.idr0.ATS),
     CommandOpcode.PRI_RESP: lambda features: bool(features.idr0.PRI),
     CommandOpcode.RESUME: _stalls,
     CommandOpcode.STALL_TERM: _stalls,
 }
-"""What the SMMU must have for a command to be one; the others need nothing."""
+"""What the SMMU must have for a command to be one. SYNC needs nothing; what is described says so itself."""
 
 LARGEST: Mapping[CommandOpcode, tuple[str, int]] = {
     CommandOpcode.PRI_RESP: ("Resp", PageResponseCode.SUCCESS),
@@ -70,13 +62,13 @@ LARGEST: Mapping[CommandOpcode, tuple[str, int]] = {
 """The field whose larger values are reserved, and illegal."""
 
 
-def legal(opcode: CommandOpcode, columns: Columns, features: Features) -> NDArray[np.bool_]:
-    """Which of some commands of one opcode may be executed."""
-    allowed: NDArray[np.bool_] = columns["SSec"] == 0
-    needed = NEEDS.get(opcode)
-    if needed is not None and not needed(features):
-        allowed[:] = False
-    if opcode in LARGEST:
-        name, largest = LARGEST[opcode]
-        allowed &= columns[name] <= np.uint64(largest)
-    return allowed
+def legal(opcode: CommandOpcode, command: Command, features: Features) -> bool:
+    """Whether a command that is executed here may be."""
+    if command.SSec or not NEEDS.get(opcode, _always)(features):
+        return False
+    name, largest = LARGEST.get(opcode, ("SSec", 0))
+    return bool(getattr(command, name) <= largest)
+
+
+def _always(_: Features) -> bool:
+    return True

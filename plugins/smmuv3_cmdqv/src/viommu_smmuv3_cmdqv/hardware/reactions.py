@@ -36,6 +36,7 @@ def _structures(smmu: Smmuv3, store: Store) -> None:
 def _reconfigure(smmu: Smmuv3, store: Store, *, forget: bool) -> None:
     """Take over what software wrote. Bypass is a Context like others, so it must be forgotten when it ends."""
     smmu.chip.refresh()
+    smmu.commands.reconfigured()
     if forget:
         smmu.chip.platform.caches.invalidate_contexts()
     if store.changed:
