@@ -7,6 +7,32 @@ from typing import TYPE_CHECKING
 from viommu.hookspecs import DriverInfo, hookimpl
 from viommu_smmuv3_cmdqv import explain
 from viommu_smmuv3_cmdqv.hardware import Smmuv3
+from viommu_smmuv3_cmdqv.host.guest_hooks import (
+    viommu_alloc_nested_on,
+    viommu_destroy,
+    viommu_init,
+    viommu_invalidate,
+    viommu_supports,
+    viommu_vdevice_destroy,
+    viommu_vdevice_init,
+)
+from viommu_smmuv3_cmdqv.host.hooks import (
+    viommu_alloc_paging,
+    viommu_attach,
+    viommu_detach,
+    viommu_device_facts,
+    viommu_free_domain,
+    viommu_hw_info,
+    viommu_interrupt,
+    viommu_page_response,
+    viommu_probe,
+    viommu_probe_device,
+    viommu_read_dirty,
+    viommu_release_device,
+    viommu_reserved_regions,
+    viommu_reset,
+    viommu_set_dirty_tracking,
+)
 from viommu_smmuv3_cmdqv.spec import LAYOUTS
 
 if TYPE_CHECKING:
@@ -16,6 +42,37 @@ if TYPE_CHECKING:
     from viommu.layout import Descriptor
     from viommu.memory import PhysicalMemory
     from viommu.platform import Platform
+
+__all__ = [
+    "viommu_alloc_nested_on",
+    "viommu_alloc_paging",
+    "viommu_attach",
+    "viommu_decode",
+    "viommu_destroy",
+    "viommu_detach",
+    "viommu_device_facts",
+    "viommu_driver_info",
+    "viommu_free_domain",
+    "viommu_hardware",
+    "viommu_hw_info",
+    "viommu_init",
+    "viommu_interrupt",
+    "viommu_invalidate",
+    "viommu_kinds",
+    "viommu_layouts",
+    "viommu_log_line",
+    "viommu_page_response",
+    "viommu_probe",
+    "viommu_probe_device",
+    "viommu_read_dirty",
+    "viommu_release_device",
+    "viommu_reserved_regions",
+    "viommu_reset",
+    "viommu_set_dirty_tracking",
+    "viommu_supports",
+    "viommu_vdevice_destroy",
+    "viommu_vdevice_init",
+]
 
 hookspec_version = 1
 
