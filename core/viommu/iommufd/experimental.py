@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from enum import IntEnum, IntFlag
 
-from viommu.iommufd.uapi_struct import UapiStruct, s32, u32, u64
+from viommu.iommufd.uapi_struct import UapiStruct, bytes16, bytes32, s32, u32, u64
 
 FIRST_IOCTL = 0x8000_3BC0
 """_IOC(_IOC_READ, ';', 0xC0, 0): no number of iommufd has a direction."""
@@ -18,9 +18,15 @@ FIRST_IOCTL = 0x8000_3BC0
 class ExperimentalIoctl(IntEnum):
     """Numbers of ioctls."""
 
-    VIOMMU_SET_STAGE2 = FIRST_IOCTL
-    VIOMMU_SET_FAULT = FIRST_IOCTL + 1
+    SET_STAGE2 = FIRST_IOCTL
+    SET_FAULT = FIRST_IOCTL + 1
     DEVICE_TLB_INVALIDATE = FIRST_IOCTL + 2
+
+
+class ExperimentalType(IntEnum):
+    """Types of vIOMMUs, HW_QUEUEs, VEVENTQs and driver data."""
+
+    VTD = 0x8000_0001
 
 
 class ViommuFlags(IntFlag):
@@ -100,3 +106,59 @@ class DeviceTlbRange(UapiStruct, name="viommu_device_tlb_range"):
     last: u64
     flags: u32
     pasid: u32
+
+
+# --- VT-d, which has no vIOMMU in mainline: all of it is of type ExperimentalType.VTD
+
+
+class ViommuVtd(UapiStruct, name="viommu_vtd"):
+    """Data of VIOMMU_ALLOC: where the registers of the software queue can be mapped."""
+
+    out_queue_mmap_offset: u64
+    out_queue_mmap_length: u64
+
+
+class HwptVtdGuest(UapiStruct, name="viommu_hwpt_vtd_guest"):
+    """Data of HWPT_ALLOC on a vIOMMU: iommu_hwpt_vtd_s1, and the DID by which the guest names the table."""
+
+    flags: u64
+    pgtbl_addr: u64
+    addr_width: u32
+    domain_id: u32
+
+
+class VtdDescriptor(UapiStruct, name="viommu_vtd_descriptor"):
+    """One entry of HWPT_INVALIDATE on a vIOMMU: a guest's descriptor, and what became of it.
+
+    ``error`` is 0, or the bit of FSTS that hardware would set (IQE 0x10, ICE 0x20, ITE 0x40); ``info`` is what IQERCD
+    would tell: IQEI, or the virtual source-id of the device that did not answer.
+    """
+
+    descriptor: bytes32
+    error: u32
+    info: u32
+
+
+class VeventVtd(UapiStruct, name="viommu_vevent_vtd"):
+    """One event: bits of FSTS and ICS that the guest's unit would set, and with PPF (1) the fault record.
+
+    The record is as hardware writes it, with the virtual source-id.
+    """
+
+    fsts: u32
+    ics: u32
+    record: bytes16
+
+
+STRUCTS = (
+    ViommuAllocVm,
+    SetStage2,
+    SetFault,
+    DeviceTlbInvalidate,
+    DeviceTlbRange,
+    ViommuVtd,
+    HwptVtdGuest,
+    VtdDescriptor,
+    VeventVtd,
+)
+"""All structures, in the order of ``viommu.h``."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import resource
@@ -10,14 +9,15 @@ import stat
 from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
-import numpy as np
 from attrs import define, field
 
+from viommu import _engine
 from viommu.addresses import PAGE_SIZE
 from viommu.iommufd.user_memory import Account, UserFile
+from viommu.own_memory import has_right
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from viommu.backing import View
     from viommu.iommufd.user_memory import PageRun
@@ -98,39 +98,24 @@ class LocalProcess:
     account: Account = field(factory=lambda: own_account())  # noqa: PLW0108 - defined below
     files: dict[int, UserFile] = field(factory=dict)
     alive: bool = True
-    _memory_fd: int = field(factory=lambda: os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC))
 
     def __attrs_post_init__(self) -> None:
         finalize(self, os.close, self._memory_fd)
 
     def read(self, address: int, length: int) -> bytes | None:
         """Copy from this process's memory, if it is there."""
-        if not 0 <= address <= USER_END - length:
-            return None
-        try:
-            data = os.pread(self._memory_fd, length, address)
-        except OSError:
-            return None
-        return data if len(data) == length else None
+        return _engine.read_own(address, length)
 
     def write(self, address: int, data: bytes) -> bool:
         """Copy to this process's memory, if it is there and writable."""
-        if not 0 <= address <= USER_END - len(data):
-            return False
-        source = ctypes.create_string_buffer(data, len(data)) if data else None
-        if source is None:
-            return True
-        ours, theirs = _Iovec(ctypes.addressof(source), len(data)), _Iovec(address, len(data))
-        done: int = _libc.process_vm_writev(os.getpid(), ctypes.byref(ours), 1, ctypes.byref(theirs), 1, 0)
-        return done == len(data)
+        return _engine.write_own(address, data)
 
     def pin(self, address: int, count: int, write: bool) -> Sequence[PageRun] | None:
         """Pin pages that are mapped with the right."""
         length = count * PAGE_SIZE
-        if not _is_mapped(address, address + length, write=write):
+        if not 0 <= address <= USER_END - length or not has_right(address, address + length, write=write):
             return None
-        pages = np.ctypeslib.as_array((ctypes.c_ubyte * length).from_address(address))
-        return _pinned(self.memory, self.memory.add_buffer(pages, writable=write))
+        return _pinned(self.memory, self.memory.add_own(address, length, writable=write))
 
     def file(self, fd: int) -> Any | None:  # noqa: ANN401 - whatever the fd refers to
         """Give what an fd refers to."""
@@ -165,14 +150,6 @@ class LocalProcess:
         return 0
 
 
-class _Iovec(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.process_vm_writev.restype = ctypes.c_ssize_t
-
-
 def own_account() -> Account:
     """Say what this process may: its memory lock limit and its capabilities."""
     limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
@@ -199,23 +176,3 @@ def _pinned(memory: PhysicalMemory, view: View) -> list[PageRun]:
         memory.pin(pa, length)
         runs.append(LocalRun(pinned, pa, length // PAGE_SIZE))
     return runs
-
-
-def _is_mapped(start: int, end: int, *, write: bool) -> bool:
-    """Say whether [start, end) is mapped in this process, with the right, without a hole."""
-    for first, last, rights in _mappings():
-        if first <= start < last:
-            if rights[0] != "r" or (write and rights[1] != "w"):
-                return False
-            start = last
-            if start >= end:
-                return True
-    return False
-
-
-def _mappings() -> Iterator[tuple[int, int, str]]:
-    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:  # noqa: PTH123
-        for line in maps:
-            span, rights, _ = line.split(maxsplit=2)
-            first, _, last = span.partition("-")
-            yield int(first, 16), int(last, 16), rights

@@ -6,7 +6,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from viommu.errors import BadValue
-from viommu.iommufd import uapi
+from viommu.iommufd import experimental, uapi
 from viommu.iommufd.uapi_struct import UapiStruct
 
 if TYPE_CHECKING:
@@ -66,11 +66,13 @@ HWPT_TYPES: dict[type[UapiStruct], int] = {
     uapi.HwptVtdS1: HwptDataType.VTD_S1,
     uapi.HwptArmSmmuv3: HwptDataType.ARM_SMMUV3,
     uapi.HwptAmdGuest: HwptDataType.AMD_GUEST,
+    experimental.HwptVtdGuest: experimental.ExperimentalType.VTD,
 }
 
 INVALIDATE_TYPES: dict[type[UapiStruct], int] = {
     uapi.HwptVtdS1Invalidate: InvalidateDataType.VTD_S1,
     uapi.ViommuArmSmmuv3Invalidate: InvalidateDataType.VIOMMU_ARM_SMMUV3,
+    experimental.VtdDescriptor: experimental.ExperimentalType.VTD,
 }
 
 

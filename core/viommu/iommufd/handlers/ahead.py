@@ -45,7 +45,7 @@ def rows(policy: Policy) -> dict[int, AnyIoctl]:
 
 
 def set_stage2(call: Call[SetStage2]) -> None:
-    """VIOMMU_SET_STAGE2: once, on a vIOMMU that was made without."""
+    """SET_STAGE2: once, on a vIOMMU that was made without."""
     cmd = call.cmd
     refuse_flags(cmd)
     viommu = call.context.table.find(cmd.viommu_id, Viommu, "viommu_id")
@@ -53,7 +53,7 @@ def set_stage2(call: Call[SetStage2]) -> None:
 
 
 def set_fault(call: Call[SetFault]) -> None:
-    """VIOMMU_SET_FAULT: once."""
+    """SET_FAULT: once."""
     cmd = call.cmd
     refuse_flags(cmd)
     viommu = call.context.table.find(cmd.viommu_id, Viommu, "viommu_id")
@@ -115,12 +115,12 @@ def _request(viommu: Viommu, entry: DeviceTlbRange) -> DeviceTlbRequest:
 
 
 def _new(number: ExperimentalIoctl, struct: type[UapiStruct], handler: Callable[[Any], None]) -> AnyIoctl:
-    return Ioctl(number.name, number, struct, handler, replies=False)
+    return Ioctl(f"VIOMMU_{number.name}", number, struct, handler, replies=False)
 
 
 NEW = (
-    _new(ExperimentalIoctl.VIOMMU_SET_STAGE2, SetStage2, set_stage2),
-    _new(ExperimentalIoctl.VIOMMU_SET_FAULT, SetFault, set_fault),
+    _new(ExperimentalIoctl.SET_STAGE2, SetStage2, set_stage2),
+    _new(ExperimentalIoctl.SET_FAULT, SetFault, set_fault),
     _new(ExperimentalIoctl.DEVICE_TLB_INVALIDATE, DeviceTlbInvalidate, device_tlb_invalidate),
 )
 LONGER_ALLOC: AnyIoctl = Ioctl("IOMMU_VIOMMU_ALLOC", VIOMMU_ALLOC, ViommuAllocVm, viommus.alloc)
