@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from viommu.errors import ViommuError
     from viommu.explain import Explanation
     from viommu.faults import Access, Fault, FaultClass, FaultKind, Refusal, Report, Stage
+    from viommu.headers import get_include
     from viommu.hookspecs import HOOKSPEC_VERSION, DriverInfo, HardwareModel, Registers, hookimpl
     from viommu.machine import BusAbort, Machine
     from viommu.memory import PhysicalMemory
+    from viommu.policies import Policy
     from viommu.translation import Translation, Translations
 
 _HOMES = {
@@ -35,6 +37,7 @@ _HOMES = {
     "Iotlb": "_engine",
     "Machine": "machine",
     "PhysicalMemory": "memory",
+    "Policy": "policies",
     "Refusal": "faults",
     "Registers": "hookspecs",
     "Report": "faults",
@@ -44,6 +47,7 @@ _HOMES = {
     "ViommuError": "errors",
     "bind": "drivers",
     "discover": "drivers",
+    "get_include": "headers",
     "hookimpl": "hookspecs",
 }
 
@@ -61,6 +65,7 @@ __all__ = [
     "Iotlb",
     "Machine",
     "PhysicalMemory",
+    "Policy",
     "Refusal",
     "Registers",
     "Report",
@@ -70,6 +75,7 @@ __all__ = [
     "ViommuError",
     "bind",
     "discover",
+    "get_include",
     "hookimpl",
 ]
 
