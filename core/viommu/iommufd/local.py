@@ -7,7 +7,6 @@ import os
 import resource
 import stat
 from typing import TYPE_CHECKING, Any
-from weakref import finalize
 
 from attrs import define, field
 
@@ -98,9 +97,6 @@ class LocalProcess:
     account: Account = field(factory=lambda: own_account())  # noqa: PLW0108 - defined below
     files: dict[int, UserFile] = field(factory=dict)
     alive: bool = True
-
-    def __attrs_post_init__(self) -> None:
-        finalize(self, os.close, self._memory_fd)
 
     def read(self, address: int, length: int) -> bytes | None:
         """Copy from this process's memory, if it is there."""
