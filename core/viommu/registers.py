@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from attrs import define, field, frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from viommu.hookspecs import Registers
     from viommu.layout import Descriptor
@@ -79,6 +79,11 @@ class RegisterFile:
 
     declared: Mapping[str, Register]
     _values: dict[str, int] = field(init=False, factory=dict)
+    _places: Mapping[tuple[int, int], tuple[tuple[str, Register], ...]] = field(init=False, repr=False)
+    """By offset and size of an access: the registers that it reaches, lowest offset first."""
+
+    def __attrs_post_init__(self) -> None:
+        self._places = _places(self.declared)
 
     @classmethod
     def of(cls, declared: Mapping[str, Register], initial: Registers) -> RegisterFile:
@@ -115,11 +120,8 @@ class RegisterFile:
             return []
         return [self._store(name, register, offset, size, value) for name, register in self._covered(offset, size)]
 
-    def _covered(self, offset: int, size: int) -> Iterator[tuple[str, Register]]:
-        last = offset + size - 1
-        for name, register in self.declared.items():
-            if register.offset <= last and register.last >= offset:
-                yield name, register
+    def _covered(self, offset: int, size: int) -> tuple[tuple[str, Register], ...]:
+        return self._places.get((offset, size), ())
 
     def _store(self, name: str, register: Register, offset: int, size: int, value: int) -> Store:
         shift = (offset - register.offset) * BYTE
@@ -131,6 +133,15 @@ class RegisterFile:
         after = register.stored(before, written)
         self[name] = after
         return Store(name, before, written, after)
+
+
+def _places(declared: Mapping[str, Register]) -> dict[tuple[int, int], tuple[tuple[str, Register], ...]]:
+    found: dict[tuple[int, int], tuple[tuple[str, Register], ...]] = {}
+    for name, register in sorted(declared.items(), key=lambda item: item[1].offset):
+        for size in ACCESS_SIZES:
+            for offset in range(register.offset - register.offset % size, register.last + 1, size):
+                found[offset, size] = (*found.get((offset, size), ()), (name, register))
+    return found
 
 
 def _allowed(offset: int, size: int) -> bool:
