@@ -4,6 +4,7 @@ PYTHON ?= python3
 WHEELS ?= dist
 BENCH_JSON ?=
 BENCH_ONLY ?=
+RISCV_REF ?=
 FUZZ_SECONDS ?= 60
 
 VENV := .venv
@@ -80,12 +81,17 @@ fuzz: setup
 	@$(asan_build)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(ASAN_ENGINE) $(PYTEST) -m long tests/fuzz
 
+# BENCH_JSON: where to write the rows. BENCH_ONLY: goals or groups that contain this. RISCV_REF: a checkout of
+# riscv-non-isa/riscv-iommu, whose reference model is then measured too. All is built twice: as it is shipped, and for
+# this machine alone.
 BENCH_OPTIONS = -DVIOMMU_BENCH=ON -DPython_EXECUTABLE=$(CURDIR)/$(VENV)/bin/python
 
-# BENCH_JSON: where to write the rows. BENCH_ONLY: goals or groups that contain this.
 bench: setup
-	@$(call cmake,bench,$(BENCH_OPTIONS))
-	@python -m tools.bench build/bench/bench $(if $(BENCH_JSON),--json $(BENCH_JSON)) --only "$(BENCH_ONLY)"
+	@pkg-config --exists glib-2.0 2>/dev/null || tools/prerequisites $(PYTHON) glib-2.0.pc=pkg-config,libglib2.0-dev || true
+	@$(call cmake,bench,$(BENCH_OPTIONS) -DVIOMMU_RISCV_REF=$(RISCV_REF))
+	@$(call cmake,bench-native,-DVIOMMU_BENCH=ON -DVIOMMU_ARCH=native)
+	@python -m tools.bench build/bench/bench --native build/bench-native/bench $(if $(BENCH_JSON),--json $(BENCH_JSON)) \
+		--only "$(BENCH_ONLY)"
 
 lint: setup
 	ruff check

@@ -8,9 +8,11 @@ namespace viommu::bench {
 inline constexpr IotlbGeometry small_iotlb{.entries = thousand};
 
 template <typename Tables> struct Cold {
-    Cold(std::size_t pages, auto first, auto second, std::size_t walk_cache_entries = 0)
-        : tables(pages), engine(tables.ram.memory, first(tables), second(tables), small_iotlb, walk_cache_entries) {
+    Cold(std::size_t pages, auto first, auto second, std::size_t walk_cache_entries = 0, const auto&... more)
+        : tables(pages, more...),
+          engine(tables.ram.memory, first(tables), second(tables), small_iotlb, walk_cache_entries) {
         engine.ask_for(shuffled(tables.iovas()));
+        engine.check(place_of);
         out.resize(engine.iovas().size());
     }
 

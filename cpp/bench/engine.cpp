@@ -1,7 +1,10 @@
 // The engine's paths beside loops that do their memory work alone.
 #include "cold.hpp"
+#include "formats.hpp"
 #include "hits.hpp"
 #include "invalidations.hpp"
+#include "room.hpp"
+#include "threads.hpp"
 
 int main(int count, char** arguments) {
     using namespace viommu::bench;
@@ -12,6 +15,9 @@ int main(int count, char** arguments) {
         groups.add("cold, " + counted(pages) + " pages", [=] { return cold(pages); });
     for (const std::size_t pages : {some, million})
         groups.add("nested, " + counted(pages) + " pages", [=] { return nested(pages); });
+    groups.add("formats, 16k pages", [] { return formats(some); });
+    groups.add("threads", threads);
+    groups.add("room", room);
     groups.add("invalidations", [] { return invalidations({64, thousand, million}); });
     return groups.main(count, arguments);
 }

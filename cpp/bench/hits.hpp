@@ -14,6 +14,7 @@ struct Hits {
           bare(2 * pages),
           out(std::max(pages, rows_of_a_batch)) {
         engine.ask_for(shuffled(engine.cached(tables.iovas())));
+        engine.check(place_of);
         for (const u64 iova : tables.iovas()) bare.insert(iova >> 12, iova);
     }
 

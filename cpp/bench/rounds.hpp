@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <functional>
 #include <map>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -30,24 +31,22 @@ inline volatile u64 sink;
 
 struct Path {
     std::string name;
-    std::function<std::size_t()> run;        // gives how many operations it did
-    std::function<void()> prepare = [] {};   // not measured
-    std::function<double()> elsewhere = {};  // CPU time of other threads so far, where `run` starts any
-    bool of_another_unit = false;            // `run` gives the figure itself: bytes, say
+    std::function<std::size_t()> run = {};  // gives how many operations it did
+    std::function<void()> prepare = [] {};  // not measured
+    std::function<double()> figure = {};    // instead of `run`: what was measured otherwise, bytes, say
 };
 
 using Paths = std::vector<Path>;
 
 // Each run is preceded by one that is not measured: the path before it had the caches to itself.
-inline double measured(Path& path) {
+inline double measured(const Path& path) {
+    if (path.figure) return path.figure();
     path.prepare();
-    if (path.of_another_unit) return static_cast<double>(path.run());
     path.run();
     path.prepare();
-    const auto now = [&] { return cpu_ns() + (path.elsewhere ? path.elsewhere() : 0.0); };
-    const double before = now();
+    const double before = cpu_ns();
     const std::size_t operations = path.run();
-    return (now() - before) / static_cast<double>(operations);
+    return (cpu_ns() - before) / static_cast<double>(operations);
 }
 
 class Groups {
@@ -66,11 +65,11 @@ public:
     }
 
 private:
-    static int serve(Paths paths) {
+    static int serve(const Paths& paths) {
         for (int c; (c = std::getchar()) != EOF;) {
             if (c != '\n') continue;
             const char* separator = "{";
-            for (Path& path : paths) {
+            for (const Path& path : paths) {
                 std::printf("%s\"%s\": %.4f", separator, path.name.c_str(), measured(path));
                 separator = ", ";
             }

@@ -13,6 +13,7 @@ using test::Layout;
 inline constexpr u64 ram_start = u64{1} << 40;
 // Ranges begin at multiples of what one entry of the top level covers (and no two in one).
 inline constexpr u64 range = u64{1} << 39;
+inline constexpr u64 ipa_start = 2 * range;      // where pages lie in a guest's memory
 inline constexpr u64 data_start = u64{1} << 43;  // where pages lie; nobody reads them
 
 class TableRam {
@@ -24,9 +25,9 @@ public:
     }
     TableRam(const TableRam&) = delete;
 
-    u64 take(std::size_t pages) {
-        const u64 at = next_;
-        next_ += pages * 4096;
+    u64 take(std::size_t pages, std::size_t aligned_to = 1) {
+        const u64 alignment = aligned_to * 4096, at = (next_ + alignment - 1) / alignment * alignment;
+        next_ = at + pages * 4096;
         if (next_ > ram_start + words_.size() * 8)
             throw std::logic_error("the benchmark's tables outgrow their memory");
         return at;
@@ -45,8 +46,8 @@ private:
 // Four levels of 4 KiB. Tables behind a stage 2 have addresses of their own: where they lie plus `shift`.
 class ManyPages {
 public:
-    ManyPages(TableRam& ram, const Layout& layout, u64 shift = 0)
-        : ram_(ram), layout_(layout), shift_(shift), root_(ram.take(1)) {}
+    ManyPages(TableRam& ram, const Layout& layout, u64 shift = 0, std::size_t pages_of_root = 1)
+        : ram_(ram), layout_(layout), shift_(shift), root_(ram.take(pages_of_root, pages_of_root)) {}
 
     // Tables that `map` makes for so many pages.
     static std::size_t tables_for(std::size_t pages) {

@@ -53,12 +53,13 @@ class Bench:
     here: dict[str, Callable[[], list[Path]]]
     rounds: int
 
-    def group(self, name: str) -> dict[str, Measured]:
-        """Measure one group wherever it has paths."""
+    def group(self, name: str, peers: set[str]) -> dict[str, Measured]:
+        """Measure one group wherever it has paths; the native programs where a peer is one of theirs."""
+        native = self.native if any(peer.startswith(NATIVE) for peer in peers) else {}
         with ExitStack() as running:
             sources: list[Source] = [
                 running.enter_context(Program(file, name, prefix))
-                for programs, prefix in ((self.programs, ""), (self.native, NATIVE))
+                for programs, prefix in ((self.programs, ""), (native, NATIVE))
                 for file, groups_of_it in programs.items()
                 if name in groups_of_it
             ]
@@ -88,8 +89,9 @@ def main(arguments: list[str]) -> None:
     rows: list[Row] = []
     for group in dict.fromkeys(goal.group for goal in wanted):
         console.print(f"measuring: {group}", style="dim")
-        found = bench.group(group)
-        rows += [Row.of(goal, found, {}) for goal in wanted if goal.group == group]
+        of_group = [goal for goal in wanted if goal.group == group]
+        found = bench.group(group, {peer for goal in of_group for limit in goal.limits for peer in limit.peers})
+        rows += [Row.of(goal, found, {}) for goal in of_group]
     Console(width=None if sys.stdout.isatty() else 160).print(table_of(rows))
     if asked.json:
         asked.json.write_text(json.dumps({"rows": [row.as_json() for row in rows]}, indent=1) + "\n")

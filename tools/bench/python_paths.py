@@ -10,7 +10,7 @@ import numpy as np
 
 from tools.bench import tables
 from tools.bench.paths import Path
-from tools.bench.tables import DATA, PAGE, RAM, RANGE, Tables
+from tools.bench.tables import DATA, IPA, PAGE, RAM, RANGE, Tables
 from tools.bench.toy import machine
 from viommu import Iotlb
 from viommu.faults import Access
@@ -191,8 +191,8 @@ class Nested:
         made.words = np.concatenate([made.words, second_tables.words])
         self.first, self.second = made.take(1), made.take(1)
         made.map(self.second, 0, RAM, made.words.nbytes // PAGE)
-        made.map(self.second, RANGE, DATA, pages)
-        made.map(self.first, RANGE, RANGE, pages, shift=-RAM)
+        made.map(self.second, IPA, DATA, pages)
+        made.map(self.first, RANGE, IPA, pages, shift=-RAM)
         self.words = made.words
         self.iovas = tables.shuffled(RANGE, pages, BATCH, MILLION)
         right = self.iovas - np.uint64(RANGE) + np.uint64(DATA)

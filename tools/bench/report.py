@@ -69,8 +69,8 @@ class Row:
         }
 
 
-def _bound(limit: Limit, bound: float) -> str:
-    return f"{'>=' if limit.at_least else '<='} {bound:g}"
+def _bound(limit: Limit, bound: float | None) -> str:
+    return "" if bound is None else f"{'>=' if limit.at_least else '<='} {bound:g}"
 
 
 def _said(limit: Limit, value: float | None) -> str:
@@ -94,6 +94,8 @@ def table_of(rows: Iterable[Row]) -> Table:
             "\n".join(_said(limit, value) for limit, value in zip(limits, row.values, strict=True)),
             "\n".join(_bound(limit, limit.must) for limit in limits),
             "\n".join(_bound(limit, limit.aim) for limit in limits),
-            "\n".join(WORDS[held] for held in row.held("must")),
+            "\n".join(
+                "" if limit.must is None else WORDS[held] for limit, held in zip(limits, row.held("must"), strict=True)
+            ),
         )
     return table

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 RANGE = 1 << 39
 """Ranges of pages begin at its multiples: what one entry of the top level covers."""
-RAM, DATA = 1 << 40, 1 << 43
+IPA, RAM, DATA = 2 * RANGE, 1 << 40, 1 << 43
+"""Where pages lie in a guest's memory, and where tables and pages lie in the machine's."""
 FRAME = np.uint64(0x000F_FFFF_FFFF_F000)
 INDEX, OFFSET = np.uint64(0x1FF), np.uint64(0xFFF)
 WORD = np.uint64(3)
