@@ -25,7 +25,8 @@ public:
     void release() { claimed_ = false; }
 
     // Brings `look_up` up to date for a tag and the global one beside it (or the same).
-    [[gnu::always_inline]] void prepare(LookUp& look_up, TagId tag, TagId global_tag, const Tags& tags) const {
+    [[gnu::always_inline]] void prepare(LookUp& look_up, TagId tag, TagId global_tag, const Tags& tags) {
+        settle();
         if (sets_.prepared(look_up, tags)) [[likely]]
             return;
         look_up.tag = tag;
@@ -34,7 +35,6 @@ public:
         look_up.global_stale = tags.stale(global_tag);
         sets_.prepare(look_up, tags);
     }
-    bool prepared(const LookUp& look_up, const Tags& tags) const { return sets_.prepared(look_up, tags); }
 
     // The page that holds `input`, of whatever size, the smallest first.
     [[gnu::always_inline]] bool find(const LookUp& look_up, u64 input, IotlbHit& hit) {
@@ -58,6 +58,7 @@ public:
 
     // Puts `entry` in; true where a live entry had to leave for it. `look_up` is one that missed it.
     bool insert(const IotlbEntry& entry, const LookUp& look_up, const Tags& tags) {
+        settle();
         if (!unbounded()) return sets_.insert(entry, look_up, tags);
         pages_.insert(entry, tags);
         return false;
@@ -71,6 +72,7 @@ public:
             sets_.drop_range(tag, start, last, tags);
     }
     template <typename Matches> void drop_if(Matches&& matches) {
+        settle();
         pages_.drop_if(matches);
         sets_.drop_if(matches);
     }
@@ -79,9 +81,13 @@ public:
     void forget_sizes() { pages_.forget_sizes(); }
 
     // The entries that would still hit.
-    std::vector<IotlbEntry> live(const Tags& tags) { return unbounded() ? pages_.live(tags) : sets_.live(tags); }
+    std::vector<IotlbEntry> live(const Tags& tags) {
+        settle();
+        return unbounded() ? pages_.live(tags) : sets_.live(tags);
+    }
     // Whether this very page would still hit.
-    bool has(const IotlbEntry& entry, const Tags& tags) const {
+    bool has(const IotlbEntry& entry, const Tags& tags) {
+        settle();
         return unbounded() ? pages_.has(entry, tags) : sets_.has(entry, tags);
     }
     // As if new: the same inputs lead to the same evictions again.
@@ -91,6 +97,12 @@ public:
     }
 
 private:
+    // Invalidations by page are put off until somebody looks.
+    void settle() {
+        if (!sets_.settled()) [[unlikely]]
+            sets_.settle();
+    }
+
     IotlbGeometry geometry_;
     std::atomic<bool> claimed_ = false;
     IotlbSets sets_;

@@ -186,7 +186,16 @@ public:
         return evicted;
     }
 
-    // Empties every page of `tag` that overlaps [start, last].
+    // Makes good what `drop_range` has put off; to be called before anything else, and cheap.
+    void settle() {
+        const unsigned count = std::exchange(drop_count_, 0);
+        for (unsigned i = 0; i < count; ++i) static_cast<void>(*static_cast<const volatile u64*>(drops_[i].set));
+        for (unsigned i = 0; i < count; ++i)
+            if (const u64 found = matches(drops_[i].set, drops_[i].key)) drops_[i].set[std::countr_zero(found)] = empty;
+    }
+    bool settled() const { return !drop_count_; }
+
+    // Empties every page of `tag` that overlaps [start, last], by the next `settle`.
     void drop_range(TagId tag, u64 start, u64 last, const Tags& tags) {
         lanes_.of(tag, tags.stale(tag), [&](LaneId id, const Lanes::Lane& lane) {
             const u64 first_page = start >> lane.lg2, pages = (last >> lane.lg2) - first_page;
@@ -197,7 +206,7 @@ public:
                 });
                 return false;
             }
-            for (u64 i = 0; i <= pages; ++i) drop_page(id, lane, first_page + i);
+            for (u64 i = 0; i <= pages; ++i) drop_page(probe_of(id, lane), first_page + i);
             return false;
         });
     }
@@ -229,6 +238,7 @@ public:
 
     // As if new: the same inputs lead to the same evictions again.
     void clear() {
+        drop_count_ = 0;
         words_ = ZeroedWords(geometry_.entries * 2);
         ipa_frames_ = {};
         lanes_.clear();
@@ -469,11 +479,11 @@ private:
         return random_ ^= random_ << 17;
     }
 
-    void drop_page(LaneId id, const Lanes::Lane& lane, u64 page) {
-        if (page >> page_bits != lane.high) return;
-        const LookUp::Probe probe = probe_of(id, lane);
-        u64* const set = set_of(page, probe.salt);
-        if (const u64 found = matches(set, key_of(probe, page))) set[std::countr_zero(found)] = empty;
+    // Pages are dropped many at once, before anybody looks: reads of their sets overlap then.
+    void drop_page(const LookUp::Probe& probe, u64 page) {
+        if (page >> page_bits != probe.high) return;
+        drops_[drop_count_++] = {set_of(page, probe.salt), key_of(probe, page)};
+        if (drop_count_ == drops_.size()) settle();
     }
     template <typename Goes> void drop_slots(Goes&& goes) {
         for_each_slot([&](u64* set, unsigned way) {
@@ -487,7 +497,14 @@ private:
                 if (set[way]) each(set, way);
     }
 
+    struct Drop {
+        u64* set;
+        u64 key;
+    };
+
     IotlbGeometry geometry_;
+    std::array<Drop, 64> drops_;
+    unsigned drop_count_ = 0;
     std::size_t set_mask_ = 0;
     ZeroedWords words_, ipa_frames_;
     Lanes lanes_;

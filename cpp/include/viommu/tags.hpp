@@ -6,7 +6,7 @@
 #pragma once
 
 #include <algorithm>
-#include <optional>
+#include <array>
 #include <unordered_map>
 #include <vector>
 
@@ -16,6 +16,7 @@
 namespace viommu {
 
 using TagId = u32;
+inline constexpr TagId no_tag = ~TagId{0};
 
 class Tags {
 public:
@@ -37,9 +38,16 @@ public:
         if (fresh) spaces_.push_back({stage2_tag, stage1_tag, group_of(stage2_tag)});
         return at->second;
     }
-    std::optional<TagId> find(u32 stage2_tag, u64 stage1_tag) const {
-        const auto at = ids_.find({stage2_tag, stage1_tag});
-        return at == ids_.end() ? std::nullopt : std::optional(at->second);
+    // `no_tag` where nothing was ever kept under it.
+    TagId find(u32 stage2_tag, u64 stage1_tag) const {
+        const Key key{stage2_tag, stage1_tag};
+        Recent& recent = recent_[KeyHash{}(key) % recent_.size()];
+        if (!recent.known || !(recent.key == key)) {
+            const auto at = ids_.find(key);
+            if (at == ids_.end()) return no_tag;
+            recent = {key, at->second, true};
+        }
+        return recent.id;
     }
     const Space& space(TagId id) const { return spaces_[id]; }
     std::size_t size() const { return spaces_.size(); }
@@ -63,6 +71,7 @@ public:
     // Forgets every tag. Time goes on, so that no old entry revives.
     void clear() {
         invalidate_all();
+        recent_.fill({});
         ids_.clear();
         group_ids_.clear();
         spaces_.clear();
@@ -89,8 +98,16 @@ private:
         return at->second;
     }
 
+    // What was asked for lately, found without a walk through the map.
+    struct Recent {
+        Key key{};
+        TagId id = 0;
+        bool known = false;
+    };
+
     u64 now_ = 1;
     u64 all_stale_ = 0;
+    mutable std::array<Recent, 64> recent_{};
     std::unordered_map<Key, TagId, KeyHash> ids_;
     std::unordered_map<u32, u32> group_ids_;
     std::vector<Space> spaces_;

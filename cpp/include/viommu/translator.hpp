@@ -141,49 +141,64 @@ public:
         return true;
     }
 
-    void invalidate_all() {
-        invalidation([this] {
-            tags_.invalidate_all();
-            if (iotlb_) iotlb_->forget_sizes();
-        });
-    }
-    void invalidate_stage2_tag(u32 tag, bool stage1_only) {
-        invalidation([&] { tags_.invalidate_stage2(tag, stage1_only); });
-    }
+    // The engine lock, held over a run of invalidations.
+    class Invalidations {
+    public:
+        explicit Invalidations(Translator& t) : lock_(t.mutex_), t_(t) { t.hot_ = {}; }
+
+        void all() {
+            t_.invalidation([this] {
+                t_.tags_.invalidate_all();
+                if (t_.iotlb_) t_.iotlb_->forget_sizes();
+            });
+        }
+        void stage2_tag(u32 tag, bool stage1_only) {
+            t_.invalidation([&] { t_.tags_.invalidate_stage2(tag, stage1_only); });
+        }
+        void stage1_tag(u32 stage2_tag, u32 stage1_tag) {
+            t_.invalidation([&] {
+                const TagId id = t_.tags_.find(stage2_tag, stage1_tag);
+                if (id != no_tag) t_.tags_.invalidate(id);
+            });
+        }
+        void range(u32 stage2_tag, std::optional<u32> stage1_tag, u64 start, u64 last, bool leaf_only) {
+            t_.invalidation([&] { t_.drop_range(stage2_tag, stage1_tag, start, last, leaf_only); });
+        }
+        void stage2_range(u32 stage2_tag, u64 start, u64 last, bool leaf_only) {
+            t_.invalidation([&] { t_.drop_stage2_range(stage2_tag, start, last, leaf_only); });
+        }
+        void context(ContextKey key) {
+            ++t_.counters_.invalidations;
+            t_.contexts_.drop(key);
+        }
+        void requester(u32 requester) {
+            ++t_.counters_.invalidations;
+            t_.contexts_.drop_requester(requester);
+        }
+        void contexts() {
+            ++t_.counters_.invalidations;
+            t_.contexts_.drop_all();
+        }
+
+    private:
+        std::unique_lock<EngineMutex> lock_;
+        Translator& t_;
+    };
+
+    void invalidate_all() { Invalidations(*this).all(); }
+    void invalidate_stage2_tag(u32 tag, bool stage1_only) { Invalidations(*this).stage2_tag(tag, stage1_only); }
     void invalidate_stage1_tag(u32 stage2_tag, u32 stage1_tag) {
-        invalidation([&] {
-            if (const auto id = tags_.find(stage2_tag, stage1_tag)) tags_.invalidate(*id);
-        });
+        Invalidations(*this).stage1_tag(stage2_tag, stage1_tag);
     }
     void invalidate_range(u32 stage2_tag, std::optional<u32> stage1_tag, u64 start, u64 last, bool leaf_only) {
-        invalidation([&] { drop_range(stage2_tag, stage1_tag, start, last, leaf_only); });
+        Invalidations(*this).range(stage2_tag, stage1_tag, start, last, leaf_only);
     }
     void invalidate_stage2_range(u32 stage2_tag, u64 start, u64 last, bool leaf_only) {
-        invalidation([&] {
-            const auto alone = tags_.find(stage2_tag, Tags::none);
-            if (!alone) return;
-            if (!leaf_only) walk_cache_.drop_range(start, last, [&](TagId id) { return id == *alone; });
-            if (iotlb_) iotlb_->drop_range(*alone, start, last, tags_);
-        });
+        Invalidations(*this).stage2_range(stage2_tag, start, last, leaf_only);
     }
-    void invalidate_context(ContextKey key) {
-        std::scoped_lock lock(mutex_);
-        hot_ = {};
-        ++counters_.invalidations;
-        contexts_.drop(key);
-    }
-    void invalidate_requester(u32 requester) {
-        std::scoped_lock lock(mutex_);
-        hot_ = {};
-        ++counters_.invalidations;
-        contexts_.drop_requester(requester);
-    }
-    void invalidate_contexts() {
-        std::scoped_lock lock(mutex_);
-        hot_ = {};
-        ++counters_.invalidations;
-        contexts_.drop_all();
-    }
+    void invalidate_context(ContextKey key) { Invalidations(*this).context(key); }
+    void invalidate_requester(u32 requester) { Invalidations(*this).requester(requester); }
+    void invalidate_contexts() { Invalidations(*this).contexts(); }
 
     bool sanitizes() const { return sanitizer_ != nullptr; }
     // The sanitizer's time: translations so far.
@@ -382,8 +397,6 @@ private:
 
     // One invalidation of translations. Under the sanitizer, what it removed is counted: was it needed?
     template <typename Drop> void invalidation(Drop&& drop) {
-        std::scoped_lock lock(mutex_);
-        hot_ = {};
         ++counters_.invalidations;
         if (!sanitizer_ || !iotlb_) return drop();
         const std::vector<IotlbEntry> before = iotlb_->live(tags_);
@@ -399,18 +412,24 @@ private:
     }
 
     void drop_range(u32 stage2_tag, std::optional<u32> stage1_tag, u64 start, u64 last, bool leaf_only) {
-        const auto global = tags_.find(stage2_tag, Tags::global);
-        const auto own = stage1_tag ? tags_.find(stage2_tag, *stage1_tag) : std::nullopt;
+        const TagId global = tags_.find(stage2_tag, Tags::global);
+        const TagId own = stage1_tag ? tags_.find(stage2_tag, *stage1_tag) : no_tag;
         const auto belongs = [&](TagId id) {
             const Tags::Space& space = tags_.space(id);
             if (space.stage2_tag != stage2_tag || space.stage1_tag == Tags::none) return false;
             return !stage1_tag || id == own || id == global;
         };
-        if (!leaf_only) walk_cache_.drop_range(start, last, belongs);
+        if (!leaf_only && walk_cache_.enabled()) walk_cache_.drop_range(start, last, belongs);
         if (!iotlb_) return;
         if (!stage1_tag) return drop_overlapping(start, last, belongs);
-        if (own) iotlb_->drop_range(*own, start, last, tags_);
-        if (global) iotlb_->drop_range(*global, start, last, tags_);
+        if (own != no_tag) iotlb_->drop_range(own, start, last, tags_);
+        if (global != no_tag) iotlb_->drop_range(global, start, last, tags_);
+    }
+    void drop_stage2_range(u32 stage2_tag, u64 start, u64 last, bool leaf_only) {
+        const TagId alone = tags_.find(stage2_tag, Tags::none);
+        if (alone == no_tag) return;
+        if (!leaf_only) walk_cache_.drop_range(start, last, [&](TagId id) { return id == alone; });
+        if (iotlb_) iotlb_->drop_range(alone, start, last, tags_);
     }
     template <typename Belongs> void drop_overlapping(u64 start, u64 last, Belongs&& belongs) {
         iotlb_->drop_if([&](const IotlbEntry& e) { return e.start() <= last && e.last() >= start && belongs(e.tag); });
