@@ -150,7 +150,7 @@ class Iommu:
     def _recorded(self, outcome: Outcome) -> Outcome:
         """Have the hardware write a fault down; one that stalls is held."""
         if isinstance(outcome, Fault) and self.hardware.live is not None:
-            self._stalls.hold(outcome, self.hardware.record(outcome))
+            self._stalls.record(outcome, self.hardware.record)
         return outcome
 
     # --- registers

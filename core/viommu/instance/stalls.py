@@ -26,14 +26,30 @@ class Stalls:
     """Sends the access again; it may stall again, under another tag."""
     waiting: dict[tuple[int, int], Fault] = field(factory=dict)
     resumed: deque[tuple[Fault, Outcome]] = field(factory=lambda: deque(maxlen=MOST_STALLED))
+    _answers: dict[int, list[StallResolution]] = field(factory=dict, init=False)
+    """What software has answered while a fault was written down: an interrupt's handler may be that quick."""
 
-    def hold(self, fault: Fault, report: Report) -> None:
-        """Let the access wait, if the hardware says that it stalls."""
-        if report.stall_tag is not None and len(self.waiting) < MOST_STALLED:
-            self.waiting[fault.requester, report.stall_tag] = fault
+    def record(self, fault: Fault, write: Callable[[Fault], Report]) -> None:
+        """Have the hardware write a fault down, and let the access wait, if it stalls, until software answers."""
+        answers: list[StallResolution] = []
+        self._answers[id(answers)] = answers
+        try:
+            tag = write(fault).stall_tag
+            if tag is not None and len(self.waiting) < MOST_STALLED:
+                self.waiting[fault.requester, tag] = fault
+        finally:
+            del self._answers[id(answers)]
+        for answer in answers:
+            if tag is not None and _is_meant(answer, fault.requester, tag):
+                self._resolve(answer)
 
     def resolve(self, resolution: StallResolution) -> None:
         """Take the accesses that software means out of their wait."""
+        for answers in tuple(self._answers.values()):
+            answers.append(resolution)
+        self._resolve(resolution)
+
+    def _resolve(self, resolution: StallResolution) -> None:
         for key in [key for key in self.waiting if _is_meant(resolution, *key)]:
             fault = self.waiting.pop(key)
             self.resumed.append((fault, self.retry(fault) if resolution.retry else fault))
