@@ -86,7 +86,7 @@ def test_faults_of_a_guests_configuration_are_the_guests(
     endpoint(guest).translate(IOVA, Access.READ, pasid)
     ((_, _, raw),) = events.read()
     record = RECORDS[event].decode(raw)
-    assert record.ID == event
+    assert EventId(record.ID) is event
     assert record.SID == VSID
 
 
@@ -202,7 +202,7 @@ class Listener:
 
 
 def nested_listener(**features: bool | int) -> Listener:
-    listener = Listener.make(**features)
+    listener = Listener.make(None, **features)
     guest = listener.guest
     guest.put(guest.cd, guest.descriptor(guest.root, S=1))
     flags = uapi.HwptFlags.FAULT_ID_VALID
