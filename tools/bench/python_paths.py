@@ -36,8 +36,9 @@ class Mapped:
         self.root = made.take(1)
         made.map(self.root, RANGE, DATA, pages)
         self.words = made.words
-        context = Context(stage1=tables.x86(self.root))
-        self.machine = machine(made.memory(), context, Iotlb(entries=iotlb_entries))
+        self.memory = made.memory()
+        self.context = Context(stage1=tables.x86(self.root))
+        self.machine = machine(self.memory, self.context, Iotlb(entries=iotlb_entries))
         self.iovas = tables.shuffled(RANGE, pages, BATCH, MILLION)
         self.requesters = np.full(len(self.iovas), REQUESTER, np.uint32)
         self.accesses = np.full(len(self.iovas), READ, np.uint8)
