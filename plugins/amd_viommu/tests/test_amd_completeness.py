@@ -17,13 +17,11 @@ from viommu_amd_viommu.spec.registers import EFR
 
 HARDWARE = Path(viommu_amd_viommu.__file__).parent / "hardware"
 
-NEVER_LEGAL = {Opcode.INSERT_GUEST_EVENT, Opcode.RESET_VMMIO}
-"""Commands about guests' IOMMUs, which this hardware does not host: they are refused, as such hardware does."""
+NEVER_LEGAL = {Opcode.INSERT_GUEST_EVENT}
+"""Which event it inserts is not known."""
 
 NEVER_LOGGED = {
     EventCode.EVENT_COUNTER_ZERO: "there are no performance counters",
-    EventCode.GUEST_EVENT_FAULT: "no guest's IOMMU is hosted",
-    EventCode.VIOMMU_HW_ERROR: "no guest's IOMMU is hosted",
     EventCode.RMP_FAULT: "SEV-SNP is not modelled",
     EventCode.RMP_HW_ERROR: "SEV-SNP is not modelled",
 }
@@ -35,7 +33,7 @@ ONLY_STORED = {
     **dict.fromkeys(("DSFX", "DSCX", "DSSX"), "there are no device-specific features"),
     **dict.fromkeys(("MSIVECTOR1", "MSIMAP"), "no GA log interrupt is sent; the mapping is fixed"),
     "PERFOPT": "nothing to optimize",
-    "VIOMMUSTATUS": "no guest's IOMMU is hosted",
+    "VIOMMUSTATUS": "its bits are not known",
     "COUNTERCFG": "there are no performance counters",
 }
 """Registers that nothing reacts to or reads, with the reason."""
@@ -46,7 +44,7 @@ ENTRIES_OF_NOBODY = {"GALogEntry": "interrupts are not remapped"}
 def strings_of_the_hardware() -> set[str]:
     """Every string in the hardware's code, but for the register map's own."""
     found: set[str] = set()
-    for path in HARDWARE.glob("*.py"):
+    for path in HARDWARE.rglob("*.py"):
         if path.name != "register_map.py":
             tree = ast.parse(path.read_text())
             found |= {
@@ -58,7 +56,7 @@ def strings_of_the_hardware() -> set[str]:
 def names_of_the_hardware() -> set[str]:
     """Every name and attribute in the hardware's code."""
     found: set[str] = set()
-    for path in HARDWARE.glob("*.py"):
+    for path in HARDWARE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Name):
                 found.add(node.id)

@@ -33,9 +33,9 @@ NEEDS: Mapping[int, Callable[[EFR], int]] = {
     Opcode.COMPLETE_PPR_REQUEST: lambda features: features.PPR,
     Opcode.INVALIDATE_IOMMU_ALL: lambda features: features.IA,
     Opcode.INSERT_GUEST_EVENT: lambda _: 0,
-    Opcode.RESET_VMMIO: lambda _: 0,
+    Opcode.RESET_VMMIO: lambda features: features.vIOMMU,
 }
-"""Opcodes that are illegal without a feature. Those of guests' IOMMUs always are: this hardware hosts none."""
+"""Opcodes that are illegal without a feature. INSERT_GUEST_EVENT always is: which event it inserts is not known."""
 
 SIZED = (InvalidateIommuPages, InvalidateIotlbPages, PrefetchIommuPages)
 """Commands about a range of addresses, with S and Address."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from viommu_amd_viommu.hardware.command_legality import Columns
     from viommu_amd_viommu.hardware.device_state import DeviceState
     from viommu_amd_viommu.hardware.events import Events
+    from viommu_amd_viommu.hardware.guests.guests import Guests
     from viommu_amd_viommu.spec.events import EventEntry
 
 LAST_ADDRESS = (1 << 64) - 1
@@ -62,6 +63,7 @@ class Commands:
     platform: Platform
     events: Events
     devices: DeviceState
+    guests: Guests
 
     def execute(self, opcode: int, rows: NDArray[np.uint8], addresses: list[int]) -> Iterator[Progress]:
         """Do commands of one opcode in order, telling after each; nothing comes after a Halt.
@@ -153,6 +155,12 @@ class Commands:
             self.devices.forget_all()
             yield None
 
+    def reset_vmmio(self, columns: Columns, _: list[int]) -> Iterator[Progress]:
+        """Clear the VF page of a guest. What All and vCMD choose of it is not known: all of it is cleared."""
+        for (guest,) in _rows(columns, "GuestID"):
+            self.guests.reset(guest)
+            yield None
+
     def _drop_host(self, domain: int, start: int, last: int, *, leaf_only: bool) -> None:
         """Guest-tagged translations hold no guest-physical address to compare: those of the domain go together."""
         if (start, last) == (0, LAST_ADDRESS):
@@ -196,5 +204,6 @@ EFFECTS: Mapping[int, Callable[[Commands, Columns, list[int]], Iterator[Progress
     Opcode.PREFETCH_IOMMU_PAGES: Commands.prefetch_iommu_pages,
     Opcode.COMPLETE_PPR_REQUEST: Commands.complete_ppr_request,
     Opcode.INVALIDATE_IOMMU_ALL: Commands.invalidate_iommu_all,
+    Opcode.RESET_VMMIO: Commands.reset_vmmio,
 }
 """The opcodes that are ever legal here."""

@@ -33,9 +33,9 @@ _FEATURES: tuple[tuple[tuple[FieldSpec, ...], Callable[[EFR, EFR2], int]], ...] 
     ((Control.TMPMEn,), lambda _, efr2: efr2.TMPM),
     ((Control.GCR3TRPMode,), lambda _, efr2: efr2.GCR3TRPMode),
     ((Control.SNPAVICEn,), lambda _, efr2: efr2.SNPAVIC),
-    ((Control.vCmdEn, Control.vIommuEn, Control.GstBufferTRPMode), lambda _, __: 0),
+    ((Control.vCmdEn, Control.vIommuEn, Control.GstBufferTRPMode), lambda efr, _: efr.vIOMMU),
 )
-"""Fields that stick where hardware has their feature. This hardware hosts no guests' IOMMUs."""
+"""Fields that stick where hardware has their feature."""
 
 RUNS: Mapping[int, int] = {
     Control.CmdBufEn.mask: Status.CmdBufRun.mask,

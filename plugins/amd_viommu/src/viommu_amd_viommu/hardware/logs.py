@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from attrs import define, frozen
 
@@ -11,12 +11,18 @@ from viommu_amd_viommu.spec.registers import BufferBase, Control, DualLog, Statu
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from viommu.memory import PhysicalMemory
     from viommu.registers import RegisterFile
 
 ENTRY_BYTES = 16
 LEAST_LENGTH = 8
 """Lengths below are reserved, and taken for it."""
+
+
+class LogMemory(Protocol):
+    """Memory that logs are written to: the machine's, or a guest's by the addresses that the guest knows."""
+
+    def write(self, address: int, data: bytes, /) -> bool:
+        """Store bytes; False where they could not be."""
 
 
 @frozen
@@ -100,7 +106,7 @@ class RecordLog:
 
     pair: LogPair
     file: RegisterFile
-    memory: PhysicalMemory
+    memory: LogMemory
 
     def append(self, record: bytes) -> bool:
         """Write an entry; False where none can be. The caller updates the interrupts.

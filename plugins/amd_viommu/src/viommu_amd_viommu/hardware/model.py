@@ -18,6 +18,8 @@ from viommu_amd_viommu.hardware.commands import Commands
 from viommu_amd_viommu.hardware.decision import Decision
 from viommu_amd_viommu.hardware.device_state import DeviceState
 from viommu_amd_viommu.hardware.events import Events
+from viommu_amd_viommu.hardware.guests.guests import Guests, show_apertures
+from viommu_amd_viommu.hardware.guests.inferred import VF_MMIO
 from viommu_amd_viommu.hardware.interrupts import Interrupts
 from viommu_amd_viommu.hardware.page_requests import PageRequests
 from viommu_amd_viommu.hardware.refusals import NOT_PRESENT, device_table_error, illegal_entry, invalid_request
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from viommu.stale import StaleUse
     from viommu_amd_viommu.hardware.refusals import EventRefusal
     from viommu_amd_viommu.hardware.reporting import Incident
+    from viommu_amd_viommu.spec.events import AnyEvent
 
 EXCLUSION_REGISTERS = ("EXCLBASE", "EXCLLIMIT")
 
@@ -54,6 +57,7 @@ class AmdIommu:
     devices: DeviceState = field(init=False)
     commands: CommandBuffer = field(init=False)
     page_requests: PageRequests = field(init=False)
+    guests: Guests = field(init=False)
 
     @classmethod
     def of(cls, memory: PhysicalMemory, registers: Registers, platform: Platform) -> AmdIommu:
@@ -66,7 +70,9 @@ class AmdIommu:
         events = Events.of(file, memory, platform, interrupts)
         made = cls(memory, file, settings, platform, interrupts, events)
         made.devices = DeviceState(made._domain)
-        executor = Commands(file, memory, platform, events, made.devices)
+        made.guests = Guests(memory, platform, events, lambda: made.settings, made._entry_for_itself)
+        show_apertures(file, settings.features)
+        executor = Commands(file, memory, platform, events, made.devices, made.guests)
         made.commands = CommandBuffer(file, memory, platform, executor, events)
         made.page_requests = PageRequests.of(file, memory, platform, events)
         return made
@@ -80,6 +86,7 @@ class AmdIommu:
         entry = self._device_entry(requester, log)
         if isinstance(entry, Refusal):
             return entry
+        self.guests.seen(requester, entry)
         if entry.GV:
             self.devices.joined(requester, entry.DomainID)
         return Decision(self.memory, settings, entry, pasid, log).outcome()
@@ -94,15 +101,20 @@ class AmdIommu:
         if reporting.suppressed(incident) or self._said_already(fault, incident):
             return reporting.silent(incident)
         event = reporting.event_of(fault, incident)
-        self.events.tell(event)
+        self._tell(fault.requester, event)
         return reporting.told(event)
 
     def read(self, offset: int, size: int) -> int:
         """Read a register."""
+        if offset >= VF_MMIO:
+            return self.guests.read(offset, size)
         return self.file.read(offset, size)
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Write a register; what that starts is done on return."""
+        if offset >= VF_MMIO:
+            self.guests.write(offset, size, value)
+            return
         for store in self.file.write(offset, size, value):
             self._react(store)
 
@@ -128,7 +140,7 @@ class AmdIommu:
         incident = evolve(reporting.incident_of(fault), translation_request=True)
         if incident.code is EventCode.IO_PAGE_FAULT:
             return Completion.NO_ACCESS
-        self.events.tell(reporting.event_of(fault, incident))
+        self._tell(fault.requester, reporting.event_of(fault, incident))
         if incident.code is EventCode.INVALID_DEVICE_REQUEST:
             return Completion.UNSUPPORTED_REQUEST
         return Completion.COMPLETER_ABORT
@@ -145,6 +157,10 @@ class AmdIommu:
         if isinstance(entry, Refusal):
             fault = refused(request.requester, request.pasid, request.iova, request.access, entry)
             self.page_requests.refuse(request, reporting.event_of(fault, reporting.incident_of(fault)))
+            return
+        guest = self.guests.of_entry(entry)
+        if guest is not None and guest.takes_requests:
+            guest.take_request(request, entry)
         else:
             self.page_requests.take(request, entry)
 
@@ -173,6 +189,15 @@ class AmdIommu:
         self.platform.observe("amd.control", {"before": store.before, "after": after})
         self.interrupts.update()
         self.commands.run()
+        self.guests.run()
+
+    def _tell(self, device: int, event: AnyEvent) -> None:
+        """Log an event of a device: for the guest that has it, where hardware runs the guest's IOMMU."""
+        owner = self.guests.owner(device)
+        if owner is not None and owner[0].wants(event):
+            owner[0].tell(event, owner[1])
+        else:
+            self.events.tell(event)
 
     def _said_already(self, fault: Fault, incident: Incident) -> bool:
         if incident.code is not EventCode.IO_PAGE_FAULT:
@@ -182,6 +207,10 @@ class AmdIommu:
     def _domain(self, requester: int) -> int | None:
         entry = self._device_entry(requester, Silence())
         return entry.DomainID if isinstance(entry, DTE) and entry.V and entry.TV else None
+
+    def _entry_for_itself(self, device: int) -> DTE | None:
+        entry = self._device_entry(device, Silence())
+        return entry if isinstance(entry, DTE) else None
 
     def _device_entry(self, requester: int, log: ConfigurationLog) -> DTE | EventRefusal:
         address = self.settings.device_entry_address(requester)

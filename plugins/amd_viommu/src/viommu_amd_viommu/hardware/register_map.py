@@ -52,6 +52,11 @@ _PROTECTED = {
     "VIOMMUSTATUS": (READ_ONLY, 0),
     "EFR2": (READ_ONLY, 0),
     "STATUS": (READ_ONLY, STATUS_CLEARS),
+    "VSCHDR": (READ_ONLY, 0),
+    "VFBARLO": (READ_ONLY, 0),
+    "VFBARHI": (READ_ONLY, 0),
+    "VFCTLBARLO": (READ_ONLY, 0),
+    "VFCTLBARHI": (READ_ONLY, 0),
     "COUNTERCFG": (READ_ONLY, 0),
 }
 """What software may set, and what a 1 clears, where that is not all that the layout names."""

@@ -1,0 +1,64 @@
+"""Memory as the IOMMU itself reaches it: by the tables of some DeviceID's entry, walked anew at each access."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import define
+
+from viommu.faults import Access, FaultKind
+from viommu.formats import Context, walk
+from viommu_amd_viommu import translate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from viommu.memory import PhysicalMemory
+    from viommu_amd_viommu.hardware.settings import Settings
+    from viommu_amd_viommu.spec.device_table import DTE
+
+PAGE = 4096
+
+
+@define(eq=False)
+class TranslatedMemory:
+    """Memory behind a device table entry. ``entry`` reads it; None where there is none."""
+
+    memory: PhysicalMemory
+    entry: Callable[[], DTE | None]
+    settings: Callable[[], Settings]
+
+    def read(self, address: int, length: int) -> bytes | None:
+        """Give bytes; None where some of them are not there."""
+        parts = [self.memory.read(pa, size) for pa, _, size in self._pieces(address, length, Access.READ)]
+        whole = b"".join(part for part in parts if part is not None)
+        return whole if len(whole) == length else None
+
+    def write(self, address: int, data: bytes) -> bool:
+        """Store bytes; False where some of them could not be."""
+        pieces = list(self._pieces(address, len(data), Access.WRITE))
+        if sum(size for _, _, size in pieces) < len(data):
+            return False
+        return all(self.memory.write(pa, data[at : at + size]) for pa, at, size in pieces)
+
+    def _pieces(self, address: int, length: int, access: Access) -> Iterator[tuple[int, int, int]]:
+        """Cut a range where pages end: (physical address, offset, bytes) of each piece, up to one that is refused."""
+        context = self._context()
+        at = 0
+        while at < length and context is not None:
+            result = walk(self.memory.engine, context, address + at, access)
+            if FaultKind(result.kind) is not FaultKind.NONE:
+                return
+            size = min(length - at, PAGE - (address + at) % PAGE)
+            yield result.pa, at, size
+            at += size
+
+    def _context(self) -> Context | None:
+        entry = self.entry()
+        if entry is None or not (entry.V and entry.TV and entry.Mode):
+            return None
+        return Context(
+            stage2=translate.host_tables(entry, self.settings()),
+            stage2_tag=entry.DomainID,
+            rights=translate.root_rights(entry),
+        )

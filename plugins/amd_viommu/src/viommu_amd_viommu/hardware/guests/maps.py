@@ -1,0 +1,84 @@
+"""The maps from a guest's ids to the host's: tables in the IOMMU's private address space, and what is cached of them.
+
+Software changes an entry by a strobe of VF control MMIO, never in memory. Hardware that has seen every strobe need not
+read its tables; it keeps them for software that reads.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from attrs import define, field
+
+from viommu.commands import CommandTable
+from viommu_amd_viommu.hardware.guests.inferred import NO_DEVICE
+from viommu_amd_viommu.spec.guest_maps import (
+    DEVICE_MAP_SIZE,
+    DEVICE_MAPS,
+    DOMAIN_MAP_SIZE,
+    DOMAIN_MAPS,
+    DeviceMapEntry,
+    DomainMapEntry,
+)
+
+if TYPE_CHECKING:
+    from viommu_amd_viommu.hardware.guests.addresses import TranslatedMemory
+
+
+@define(eq=False)
+class IdMaps:
+    """The maps of one guest, in ``memory`` (private). ``devices`` and ``domains``: from the guest's ids to the host's.
+
+    ``domain_table`` and ``device_table`` are the same for the engine; ``every_device`` has the host's DeviceIDs of all.
+    """
+
+    memory: TranslatedMemory
+    guest: int
+    devices: dict[int, int] = field(factory=dict)
+    domains: dict[int, int] = field(factory=dict)
+    host_domains: Counter[int] = field(factory=Counter)
+    domain_table: CommandTable = field(factory=CommandTable)
+    device_table: CommandTable = field(factory=CommandTable)
+    every_device: CommandTable = field(factory=CommandTable)
+
+    def map_device(self, guest_id: int, host_id: int, *, valid: bool) -> bool:
+        """Let a guest's DeviceID stand for the host's; False where the map is not in memory."""
+        old = self.devices.pop(guest_id, None)
+        if old is not None:
+            self.device_table.remove(guest_id, old)
+            if old not in self.devices.values():
+                self.every_device.remove(0, old)
+        entry = DeviceMapEntry(Valid=valid, HostDeviceID=host_id)
+        if not self.memory.write(_place(DEVICE_MAPS, DEVICE_MAP_SIZE, self.guest, guest_id, entry), entry.encode()):
+            return False
+        if valid and host_id != NO_DEVICE:
+            self.devices[guest_id] = host_id
+            self.device_table.add(guest_id, host_id)
+            self.every_device.add(0, host_id)
+        return True
+
+    def map_domain(self, guest_id: int, host_id: int, *, valid: bool) -> bool:
+        """Let a guest's DomainID stand for the host's; False where the map is not in memory."""
+        old = self.domains.pop(guest_id, None)
+        if old is not None:
+            self.domain_table.remove(guest_id, old)
+            self.host_domains[old] -= 1
+            if not self.host_domains[old]:
+                del self.host_domains[old]
+        entry = DomainMapEntry(Valid=valid, HostDomainID=host_id)
+        if not self.memory.write(_place(DOMAIN_MAPS, DOMAIN_MAP_SIZE, self.guest, guest_id, entry), entry.encode()):
+            return False
+        if valid:
+            self.domains[guest_id] = host_id
+            self.domain_table.add(guest_id, host_id)
+            self.host_domains[host_id] += 1
+        return True
+
+    def guest_domain(self, host_id: int) -> int:
+        """Give a guest's DomainID of the host's; 0 where there is none."""
+        return next((guest for guest, host in self.domains.items() if host == host_id), 0)
+
+
+def _place(base: int, size: int, guest: int, number: int, entry: DeviceMapEntry | DomainMapEntry) -> int:
+    return base + guest * size + number * entry.size
