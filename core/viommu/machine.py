@@ -24,6 +24,7 @@ from viommu.policies import MAINLINE, Policy
 from viommu.ram import Ram
 from viommu.sizes import size_of
 from viommu.table_frames import TableFrames
+from viommu.uapi_profiles import NEWEST, Profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -55,7 +56,8 @@ class Machine(Iommu):
 
     ``on_interrupt`` is called for each interrupt (or is an eventfd, to which each adds one), ``observers`` for what
     happens on the control path (a name and its facts). ``sanitize``: hold every use of a cache against the tables
-    (`sanitizer`); slow. ``policy``: where the machine is to be ahead of mainline.
+    (`sanitizer`); slow. ``policy``: where the machine is to be ahead of mainline; ``uapi``: of which Linux release its
+    iommufd is (`viommu.uapi_profiles`).
 
     Raises UnknownDriver, BrokenDriver, BadRegister, DriverBug, BadValue or OutOfRange (a size).
     """
@@ -73,6 +75,7 @@ class Machine(Iommu):
         observers: Iterable[Observer] = (),
         sanitize: bool = False,
         policy: Policy = MAINLINE,
+        uapi: str = NEWEST,
     ) -> None:
         size = size_of(memory) if isinstance(memory, str | int) else None
         whole = memory if isinstance(memory, PhysicalMemory) else PhysicalMemory()
@@ -87,6 +90,7 @@ class Machine(Iommu):
             sanitize=sanitize,
         )
         self.policy = policy
+        self.profile = Profile(uapi)
         self.iommus: list[Iommu] = [self]
         self.endpoints: list[Endpoint] = []
         self._ram = None if size is None else Ram(whole, size)
@@ -216,13 +220,13 @@ class Machine(Iommu):
 
     def open_file(self, *, vfio: bool = False) -> IommuFd:
         """Open /dev/iommu (``vfio``: /dev/vfio/vfio), for ioctls by number and address; `process` may make them."""
-        file = IommuFd(vfio=vfio, policy=self.policy)
+        file = IommuFd(vfio=vfio, policy=self.policy, profile=self.profile)
         self._files.append(file)
         return file
 
     def open_iommufd(self) -> Iommufd:
         """Open /dev/iommu, for Python."""
-        made = Iommufd(IommuFd(policy=self.policy), self.process, self._open.remove)
+        made = Iommufd(IommuFd(policy=self.policy, profile=self.profile), self.process, self._open.remove)
         self._open.append(made)
         return made
 

@@ -8,6 +8,7 @@ from attrs import define
 
 from viommu import Machine
 from viommu.policies import MAINLINE, Policy
+from viommu.uapi_profiles import NEWEST
 
 if TYPE_CHECKING:
     from viommu.api.device import Device
@@ -35,8 +36,8 @@ class Setup:
     parent: Hwpt
 
     @classmethod
-    def make(cls, policy: Policy = MAINLINE, driver: BoundDriver | str = "selftest") -> Setup:
-        machine = Machine(driver, memory="4M", policy=policy)
+    def make(cls, policy: Policy = MAINLINE, driver: BoundDriver | str = "selftest", uapi_name: str = NEWEST) -> Setup:
+        machine = Machine(driver, memory="4M", policy=policy, uapi=uapi_name)
         iommu = machine.open_iommufd()
         device = iommu.bind(machine.add_device(3, pasid_bits=8))
         ioas = iommu.ioas_alloc()

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING
 
 from viommu.iommufd import vfio_compat
 from viommu.iommufd.dispatch import dispatch
-from viommu.iommufd.handlers import TABLE, ahead
-from viommu.iommufd.uapi import ViommuAlloc
+from viommu.iommufd.handlers import ROWS, ahead
+from viommu.iommufd.handlers.behind import table_of
 from viommu.kernel_errors import KernelError
 from viommu.objects.context import Accounting, Context
 from viommu.objects.mmap import RegisterMapping
 from viommu.policies import MAINLINE
+from viommu.uapi_profiles import CURRENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from viommu.iommufd.uapi_struct import UapiStruct
     from viommu.iommufd.user_memory import UserProcess
     from viommu.policies import Policy
+    from viommu.uapi_profiles import Profile
 
 POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM = 0x1, 0x4, 0x40, 0x100
 ALWAYS_READY = POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM
@@ -47,13 +49,14 @@ class IommuFd:
         vfio: bool = False,
         explain: Callable[[KernelError], None] | None = None,
         policy: Policy = MAINLINE,
+        profile: Profile = CURRENT,
     ) -> None:
         """Open it. ``ioctls`` are rows that a driver adds to the table, as a test kernel does.
 
-        ``policy``: which experimental calls there are, the machine's.
+        ``policy``: which experimental calls there are, the machine's; ``profile``: of which release the uAPI is.
         """
-        self.context = Context(Accounting.MM if vfio else Accounting.USER, policy)
-        self._table = TABLE | {row.number & 0xFF: row for row in ioctls}
+        self.context = Context(Accounting.MM if vfio else Accounting.USER, policy, profile)
+        self._table = table_of(profile) | {row.number & 0xFF: row for row in ioctls}
         self._last = max(self._table)
         self._table |= ahead.rows(policy)
         self.explain = explain
@@ -64,11 +67,9 @@ class IommuFd:
 
     def number_of(self, struct: type[UapiStruct]) -> int:
         """Say which ioctl takes a structure, whether this file knows the ioctl or not. Raises TypeError."""
-        for row in (*self._table.values(), *ahead.EVERY):
+        for row in (*self._table.values(), *ROWS, *ahead.EVERY):
             if row.struct is struct:
                 return row.number
-        if struct is ViommuAlloc:  # under a policy its longer form has its place
-            return ahead.VIOMMU_ALLOC
         raise TypeError(f"no ioctl takes a {struct.__name__}")
 
     def ioctl(self, number: int, argument: int, process: UserProcess) -> int:

@@ -11,10 +11,12 @@ from attrs import define, field
 from viommu.objects.mmap import MmapOffsets
 from viommu.objects.table import ObjectTable
 from viommu.policies import MAINLINE
+from viommu.uapi_profiles import CURRENT
 
 if TYPE_CHECKING:
     from viommu.objects.ioas import Ioas
     from viommu.policies import Policy
+    from viommu.uapi_profiles import Profile
 
 
 class Accounting(IntEnum):
@@ -34,6 +36,7 @@ class Context:
 
     accounting: Accounting = Accounting.USER
     policy: Policy = MAINLINE
+    profile: Profile = CURRENT
     table: ObjectTable = field(factory=ObjectTable)
     offsets: MmapOffsets = field(factory=MmapOffsets)
     lock: RLock = field(factory=RLock, repr=False)

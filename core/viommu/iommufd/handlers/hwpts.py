@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from viommu.iommufd.handlers.checks import refuse_flags, refuse_reserved
 from viommu.iommufd.uapi import DirtyFlags, HwptFlags
+from viommu.iommufd.uapi_types import HwptDataType
 from viommu.kernel_errors import Invalid, NotThere, Overflow, Unsupported
 from viommu.objects.device import find_device
 from viommu.objects.dirty import read_dirty
@@ -15,6 +16,7 @@ from viommu.objects.intervals import U64_MAX
 from viommu.objects.ioas import Ioas
 from viommu.objects.viommu import Viommu
 from viommu.ops import DomainFlags, UserArray, UserData
+from viommu.uapi_profiles import Feature
 
 if TYPE_CHECKING:
     from viommu.iommufd import uapi
@@ -83,6 +85,14 @@ def invalidate(call: Call[uapi.HwptInvalidate]) -> None:
         call.respond()
 
 
+def _refuse_unknown(call: Call[uapi.HwptAlloc], known: HwptFlags) -> None:
+    """Refuse flags and, of kernels before 7.2, types that are not known. Raises Unsupported."""
+    cmd, profile = call.cmd, call.context.profile
+    refuse_flags(cmd, known & ~HwptFlags.PASID if profile.lacks(Feature.HWPT_ALLOC_PASID) else known)
+    if cmd.data_type == HwptDataType.AMD_GUEST and profile.lacks(Feature.HWPT_DATA_AMD):
+        raise Unsupported(cmd.kernel_name, "data_type", cmd.data_type, "of a type that the driver knows")
+
+
 def _below(call: Call[uapi.HwptAlloc]) -> Object:
     """Find what the HWPT is to stand on; an id that is absent is EINVAL here."""
     try:
@@ -93,10 +103,11 @@ def _below(call: Call[uapi.HwptAlloc]) -> Object:
 
 def _paging(call: Call[uapi.HwptAlloc], ioas: Ioas, device: Device, data: UserData | None) -> Hwpt:
     flags = HwptFlags(call.cmd.flags)
-    refuse_flags(call.cmd, PAGING_FLAGS)
+    _refuse_unknown(call, PAGING_FLAGS)
     if HwptFlags.DIRTY_TRACKING in flags and not device.physical.facts.dirty_tracking:
         raise Unsupported(device.title, "flags", int(flags), "without DIRTY_TRACKING, which the device lacks")
-    if HwptFlags.FAULT_ID_VALID in flags and HwptFlags.NEST_PARENT in flags:
+    with_fault = HwptFlags.FAULT_ID_VALID in flags and not call.context.profile.lacks(Feature.NO_FAULT_OF_PARENT)
+    if with_fault and HwptFlags.NEST_PARENT in flags:
         raise Unsupported(call.cmd.kernel_name, "flags", int(flags), "NEST_PARENT or FAULT_ID_VALID, not both")
     hwpt = PagingHwpt.alloc(call.context, ioas, device.physical, _domain_flags(flags), data)
     ioas.hold()
@@ -107,7 +118,7 @@ def _paging(call: Call[uapi.HwptAlloc], ioas: Ioas, device: Device, data: UserDa
 
 def _nested(call: Call[uapi.HwptAlloc], parent: PagingHwpt, device: Device, data: UserData | None) -> Hwpt:
     flags = HwptFlags(call.cmd.flags)
-    refuse_flags(call.cmd, NESTED_FLAGS)
+    _refuse_unknown(call, NESTED_FLAGS)
     if data is None:
         raise Unsupported(call.cmd.kernel_name, "data_type", 0, "the type of a guest's table")
     if not device.physical.iommu.driver.implements("viommu_alloc_nested"):
@@ -120,7 +131,7 @@ def _nested_on(call: Call[uapi.HwptAlloc], viommu: Viommu, device: Device, data:
     flags = HwptFlags(call.cmd.flags)
     if device.physical.iommu is not viommu.iommu:
         raise Invalid(device.title, "IOMMU", bound=f"that of {viommu.title}")
-    refuse_flags(call.cmd, NESTED_FLAGS)
+    _refuse_unknown(call, NESTED_FLAGS)
     if data is None:
         raise Unsupported(call.cmd.kernel_name, "data_type", 0, "the type of a guest's table")
     if not viommu.iommu.driver.implements("viommu_alloc_nested_on"):

@@ -11,6 +11,7 @@ from viommu.objects.intervals import U64_MAX, Disjoint, Range
 from viommu.objects.ioas import Ioas
 from viommu.objects.pages import DmaBuf, DmaBufPages, move_all
 from viommu.ops import Prot, may_write
+from viommu.uapi_profiles import Feature
 
 if TYPE_CHECKING:
     from viommu.iommufd import uapi
@@ -83,6 +84,8 @@ def map_file(call: Call[uapi.IoasMapFile]) -> None:
         raise BadFile(cmd.kernel_name, "fd", cmd.fd, "open")
     iova = _fixed(cmd.flags, cmd.iova)
     if isinstance(file, DmaBuf):
+        if call.context.profile.lacks(Feature.MAP_DMA_BUF):
+            raise Invalid(cmd.kernel_name, "fd", cmd.fd, "a memfd or a file of a memory file system")
         cmd.iova = _map_dma_buf(call, ioas, file, prot, iova)
     else:
         cmd.iova = ioas.map_file(call.process, file, cmd.start, cmd.length, prot, iova)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from viommu.iommufd.experimental import HwQueueFlags, ViommuAllocVm, ViommuFlags
 from viommu.iommufd.handlers.checks import refuse_flags, refuse_zero
+from viommu.iommufd.uapi_types import ViommuType
 from viommu.kernel_errors import BadFile, Invalid, Overflow, Unsupported, WrongFile
 from viommu.objects.device import find_device
 from viommu.objects.hw_queue import HwQueue
@@ -15,6 +16,7 @@ from viommu.objects.vdevice import Vdevice
 from viommu.objects.viommu import Viommu, check_parent
 from viommu.objects.vm import VirtualMachine
 from viommu.ops import UserData
+from viommu.uapi_profiles import Feature
 
 if TYPE_CHECKING:
     from viommu.iommufd import uapi
@@ -29,7 +31,8 @@ def alloc(call: Call[uapi.ViommuAlloc]) -> None:
     refuse_zero(cmd, "type")
     device = find_device(call.context, cmd.dev_id).physical
     iommu = device.iommu
-    if not iommu.driver.ask("viommu_supports", device=device, viommu_type=cmd.type):
+    later = cmd.type == ViommuType.TEGRA241_CMDQV and call.context.profile.lacks(Feature.VIOMMU_TEGRA241)
+    if later or not iommu.driver.ask("viommu_supports", device=device, viommu_type=cmd.type):
         raise Unsupported(cmd.kernel_name, "type", cmd.type, "a type of the device's driver")
     parent = _parent(call, iommu)
     viommu = call.create(Viommu(context=call.context, type=cmd.type, iommu=iommu, stage2=parent, vm=_vm(call)))
