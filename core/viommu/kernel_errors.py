@@ -11,6 +11,10 @@ from typing import ClassVar
 from viommu.errors import ViommuError, shown
 
 
+NAMES = {errno.EOPNOTSUPP: "EOPNOTSUPP", errno.EDEADLK: "EDEADLK", errno.EAGAIN: "EAGAIN"}
+"""Names of errnos that have two, as the kernel's sources write them."""
+
+
 class KernelError(ViommuError, OSError):
     """A call is refused; ``code`` is the errno.
 
@@ -29,7 +33,8 @@ class KernelError(ViommuError, OSError):
         self.what, self.field, self.value, self.bound = what, field, value, bound
 
     def __str__(self) -> str:
-        name = errno.errorcode.get(self.errno or self.code, str(self.errno))
+        code = self.errno or self.code
+        name = NAMES.get(code) or errno.errorcode.get(code, str(code))
         subject = " ".join(part for part in (self.what, self.field) if part)
         value = "" if self.value is None else f" {shown(self.value)}"
         bound = f": {self.bound}" if self.bound else ""

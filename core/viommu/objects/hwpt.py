@@ -174,7 +174,8 @@ class NestedHwpt(Hwpt):
 
     @classmethod
     def alloc_on_viommu(cls, context: Context, viommu: Viommu, flags: DomainFlags, data: UserData) -> NestedHwpt:
-        """Make a nested domain on a vIOMMU. Raises as the driver does."""
+        """Make a nested domain on a vIOMMU. Raises Invalid where it is empty, or as the driver does."""
+        parent = viommu.parent
         viommu.hold()
         try:
             domain: NestedDomain = viommu.iommu.driver.call(
@@ -188,7 +189,7 @@ class NestedHwpt(Hwpt):
             iommu=viommu.iommu,
             pasid_compat=DomainFlags.PASID in flags,
             domain=domain,
-            parent=viommu.parent,
+            parent=parent,
             viommu=viommu,
         )
 
