@@ -17,6 +17,7 @@ from viommu_vtd.host.unit import PAGE_REQUEST_PAGES_LG2
 from viommu_vtd.spec.queue_registers import PQH, PQT, PRS
 
 if TYPE_CHECKING:
+    from tests.plugins.vtd.program import Buffer
     from viommu.devices import Device as Endpoint
     from viommu.iommufd.user_memory import UserFile
     from viommu.objects.device import Device
@@ -38,6 +39,8 @@ class Listener:
     endpoint: Endpoint
     fault_id: int
     file: UserFile
+    inbox: Buffer
+    outbox: Buffer
 
     @classmethod
     def make(cls) -> Listener:
@@ -46,7 +49,16 @@ class Listener:
         guest = Guest.make(program, device, uapi.HwptFlags.PASID)
         made = program.must(uapi.FaultAlloc.of())
         file = program.process.files[made.out_fault_fd]
-        return cls(program, device, guest, program.host.machine.device(RID), made.out_fault_id, file)
+        return cls(
+            program,
+            device,
+            guest,
+            program.host.machine.device(RID),
+            made.out_fault_id,
+            file,
+            program.buffer(),
+            program.buffer(),
+        )
 
     def attach(self, pasid: int = 0) -> int:
         """Attach a nested HWPT whose page requests come here."""
@@ -57,13 +69,15 @@ class Listener:
         return hwpt
 
     def read(self, count: int = 16) -> list[uapi.HwptPgfault]:
-        out = self.program.buffer(count * RECORD.size)
+        if self.inbox.length < count * RECORD.size:
+            self.inbox = self.program.buffer(count * RECORD.size)
+        out = self.inbox
         got = self.file.read(self.program.process, out.address, count * RECORD.size)
         assert got >= 0
         return [uapi.HwptPgfault.decode(out.pages[at : at + RECORD.size]) for at in range(0, got, RECORD.size)]
 
     def answer(self, cookie: int, code: int = 0) -> None:
-        out = self.program.buffer()
+        out = self.outbox
         out.pages[:8] = struct.pack("<II", cookie, code)
         assert self.file.write(self.program.process, out.address, 8) == 8
 

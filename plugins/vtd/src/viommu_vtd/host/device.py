@@ -48,9 +48,10 @@ class HostDevice:
         """Let the unit know it, blocked. Raises NoMemory."""
         unit = self.unit
         with unit.lock:
+            at = unit.root.context(self.source)
             if unit.able.scalable:
                 self.tables = PasidTables(unit.memory, unit.frames, self.pasids)
-                self._install_context(self.tables)
+                self._install_context(at, self.tables)
             unit.devices[self.source] = self
 
     def release(self) -> None:
@@ -59,7 +60,7 @@ class HostDevice:
         with unit.lock:
             del unit.devices[self.source]
             if self.tables is not None:
-                remove(unit.memory, unit.root.context(self.source), ScalableContextEntry.size)
+                remove(unit.memory, self.context_entry(), ScalableContextEntry.size)
                 unit.submit([requests.context_of_device(0, self.source), *self.forget_device_tlb()])
                 self.tables.free()
                 self.tables = None
@@ -83,10 +84,10 @@ class HostDevice:
             ]
         )
 
-    def _install_context(self, tables: PasidTables) -> None:
+    def _install_context(self, at: int, tables: PasidTables) -> None:
         context = entries.scalable_context(
             tables, ats=self.ats, pasids=bool(self.pasids), page_requests=self.page_requests
         )
-        install(self.unit.memory, self.context_entry(), context)
+        install(self.unit.memory, at, context)
         if self.unit.able.caching_mode:
             self.unit.submit([requests.context_of_device(0, self.source), *self.forget_device_tlb()])

@@ -123,7 +123,7 @@ class InvalidationQueue:
     def _wait(self, *, drain: bool) -> InvalidationWait:
         can_drain = drain and self.registers.ecap.PDS
         return InvalidationWait(
-            Type=InvalidationType.WAIT, SW=1, FN=1, PD=int(bool(can_drain)), STDATA=DONE, STADDR=self.status
+            Type=InvalidationType.WAIT, SW=1, PD=int(bool(can_drain)), STDATA=DONE, STADDR=self.status
         )
 
     def _write(self, entries: Sequence[bytes]) -> None:
@@ -151,7 +151,7 @@ class InvalidationQueue:
         """Put wait descriptors in the place of the refused one and of all after it: nothing of these is done."""
         size = 1 << PAGE_LG2 + self.pages_lg2
         index = (self.registers.read(IQH).QH - first) % size // self._size
-        filler = _encoded(InvalidationWait(Type=InvalidationType.WAIT, FN=1), self._size)
+        filler = _encoded(InvalidationWait(Type=InvalidationType.WAIT), self._size)
         tail, self._tail = self._tail, (first + index * self._size) % size
         self._write([filler] * (count + 1 - index))
         self._tail = tail

@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from viommu_vtd.host.table import TableMaker
     from viommu_vtd.spec.faults import FRCD
 
-QUEUE_PAGES_LG2 = 1
-"""256 descriptors of 256 bits, or 512 of 128."""
-
 PAGE_REQUEST_PAGES_LG2 = 4
 """2048 page requests."""
 
@@ -81,8 +78,9 @@ class Unit:
         """
         registers = UnitRegisters(port)
         able = Abilities(registers.cap, registers.ecap)
-        base = frames.allocate(1 << QUEUE_PAGES_LG2)
-        queue = InvalidationQueue(registers, memory, base, QUEUE_PAGES_LG2, frames.allocate())
+        pages_lg2 = 1 if able.scalable else 0  # 256 descriptors, of 256 bits or of 128
+        base = frames.allocate(1 << pages_lg2)
+        queue = InvalidationQueue(registers, memory, base, pages_lg2, frames.allocate())
         asks = able.scalable and registers.ecap.PRS
         unit = cls(
             name,
@@ -123,7 +121,7 @@ class Unit:
             self.registers.write_event(f"{event}CTL", 1 << 31)
         self.registers.command(QIE=0)
         self.root.free()
-        self.frames.free(self.queue.base, 1 << QUEUE_PAGES_LG2)
+        self.frames.free(self.queue.base, 1 << self.queue.pages_lg2)
         self.frames.free(self.queue.status)
         if self.page_requests:
             self.registers.write(PQA())
