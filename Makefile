@@ -21,7 +21,7 @@ PACKAGE_FOLDERS := $(shell find core/viommu -type d -not -name __pycache__)
 CPP_FILES = $(shell find cpp -name '*.hpp' -o -name '*.cpp')
 PYTEST ?= pytest
 
-.PHONY: setup demo test test-cpp test-py test-long fuzz bench lint format sanitize wheels clean
+.PHONY: setup demo test test-cpp test-py test-long instructions fuzz bench lint format sanitize wheels clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.plugins
@@ -66,7 +66,15 @@ test-py: setup
 # Minutes to hours: VIOMMU_LONG_EXAMPLES is how many examples each property is tried with.
 test-long: setup
 	$(PYTEST) -m long --hypothesis-profile=long
+	$(MAKE) instructions
 	$(MAKE) fuzz
+
+# Instructions of the hot paths against a baseline. After a change that is meant to be:
+# python -m tools.bench.instructions build/bench/bench/engine cpp/bench/instructions.json --update
+instructions: setup
+	@tools/prerequisites $(PYTHON) valgrind=valgrind || true
+	@$(call cmake,bench,$(BENCH_OPTIONS))
+	python -m tools.bench.instructions build/bench/bench/engine cpp/bench/instructions.json
 
 # libFuzzer comes with clang. Each target has FUZZ_SECONDS, and keeps its corpus in build/corpus; so has each vendor's
 # hardware model, under sanitizers.

@@ -3,12 +3,14 @@
 //
 // A program has groups of paths that are compared with each other. Without arguments it lists its groups, one a line.
 // With a group's name it answers each line on its standard input with one round: a line of JSON, the nanoseconds of one
-// operation of each path. So whoever asks (tools/bench) interleaves rounds of several programs.
+// operation of each path. So whoever asks (tools/bench) interleaves rounds of several programs. With a group, a path
+// and a number it runs that path so often and prints how many operations that were: for tools that count instructions.
 #pragma once
 
 #include <time.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <functional>
 #include <map>
 #include <stdexcept>
@@ -58,8 +60,10 @@ public:
             for (const auto& [name, make] : groups_) std::printf("%s\n", name.c_str());
             return 0;
         }
-        for (const auto& [name, make] : groups_)
-            if (name == arguments[1]) return serve(make());
+        for (const auto& [name, make] : groups_) {
+            if (name != arguments[1]) continue;
+            return count == 4 ? repeat(make(), arguments[2], std::atoi(arguments[3])) : serve(make());
+        }
         std::fprintf(stderr, "%s has no group \"%s\"; without arguments it lists them\n", arguments[0], arguments[1]);
         return 2;
     }
@@ -77,6 +81,19 @@ private:
             std::fflush(stdout);
         }
         return 0;
+    }
+
+    static int repeat(const Paths& paths, const std::string& name, int times) {
+        std::size_t operations = 0;
+        for (const Path& path : paths) {
+            if (path.name != name) continue;
+            for (int time = 0; time < times; ++time) {
+                path.prepare();
+                operations += path.run();
+            }
+        }
+        std::printf("%zu\n", operations);
+        return operations ? 0 : 2;
     }
 
     std::vector<std::pair<std::string, std::function<Paths()>>> groups_;

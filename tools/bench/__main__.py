@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 from attrs import frozen
 from rich.console import Console
 
-from tools.bench import goals, machine_paths
+from tools.bench import goals, instructions, machine_paths
 from tools.bench.paths import Here, Measured, Path, Program, Source, groups_of, measure
 from tools.bench.python_paths import groups
 from tools.bench.report import Row, table_of
@@ -42,6 +42,17 @@ def fastcall_of(folder: File) -> Callable[[int, int, int], None] | None:
         spec.loader.exec_module(module)
         return cast("Callable[[int, int, int], None]", module.nothing)
     return None
+
+
+def figures_of(goal: goals.Goal, programs: list[File]) -> dict[str, float]:
+    """Count what no clock tells."""
+    if not any(limit.figure == "instructions" for limit in goal.limits):
+        return {}
+    for program in programs:
+        counted = instructions.count(program, goal.group, goal.path)
+        if counted is not None:
+            return {"instructions": counted}
+    return {}
 
 
 @frozen
@@ -91,7 +102,7 @@ def main(arguments: list[str]) -> None:
         console.print(f"measuring: {group}", style="dim")
         of_group = [goal for goal in wanted if goal.group == group]
         found = bench.group(group, {peer for goal in of_group for limit in goal.limits for peer in limit.peers})
-        rows += [Row.of(goal, found, {}) for goal in of_group]
+        rows += [Row.of(goal, found, figures_of(goal, list(bench.programs))) for goal in of_group]
     Console(width=None if sys.stdout.isatty() else 160).print(table_of(rows))
     if asked.json:
         asked.json.write_text(json.dumps({"rows": [row.as_json() for row in rows]}, indent=1) + "\n")
