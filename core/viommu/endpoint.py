@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
+from viommu.errors import BadValue
 from viommu.faults import Access
 from viommu.kernel_errors import Busy
 from viommu.objects.physical import Group, PhysicalDevice
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from viommu.instance.iommu import Iommu
     from viommu.objects.physical import PhysicalIommu
     from viommu.ops import DeviceFeatures
-    from viommu.translation import Outcome
+    from viommu.platform import Completion
+    from viommu.translation import Outcome, Translation
+
+    AtsOutcome = Translation | Fault | Completion
 
 
 @define(eq=False, repr=False)
@@ -78,6 +82,23 @@ class Endpoint:
     def dma_write(self, iova: int, data: Buffer, pasid: int | None = None) -> Fault | BusAbort | None:
         """Write memory; None where all of it was written. Raises as `translate`."""
         return self.iommu.dma_write(self.requester, iova, data, pasid)
+
+    @property
+    def with_ats(self) -> Device:
+        """The device's own TLB and page requests. Raises BadValue where it was added without ``ats``."""
+        if self.ats is None:
+            raise BadValue("device", self.physical.name, "one with ats=True, which alone has a TLB and asks for pages")
+        return self.ats
+
+    def translate_by_ats(self, iova: int, access: Access = Access.READ, pasid: int | None = None) -> AtsOutcome:
+        """Send one access by the device's own TLB, which asks for what it lacks. Raises as `translate`, BadValue."""
+        return self.with_ats.translate(iova, access, pasid)
+
+    def request_page(
+        self, iova: int, access: Access = Access.READ, pasid: int | None = None, *, group: int = 0, last: bool = True
+    ) -> None:
+        """Ask for a page; ``with_ats.responses`` receives the answer to the group. Raises as `translate`, BadValue."""
+        self.with_ats.request_page(iova, access, pasid, group=group, last=last)
 
     def reset(self) -> None:
         """Reset the function: its own TLB is empty, attachments stay."""

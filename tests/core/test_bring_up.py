@@ -15,7 +15,7 @@ from viommu import Fault, Machine, Translation, hookimpl
 from viommu.drivers import bind_plugin
 from viommu.errors import BadValue, OutOfRange
 from viommu.kernel_errors import Busy, KernelError, NoDevice
-from viommu.platform import TlbBroadcast
+from viommu.platform import Completion, TlbBroadcast
 from viommu.policies import MAINLINE, Policy
 
 if TYPE_CHECKING:
@@ -101,6 +101,15 @@ def test_devices_come_and_go() -> None:
     assert again.ats is None
     assert toy.told[-3:] == [("reset", 3), ("released", 3), ("device", 3)]
     assert machine.endpoints == [again]
+
+
+def test_a_device_without_ats_asks_for_no_pages() -> None:
+    machine, _ = hosted()
+    plain, able = machine.add_device(3), machine.add_device(4, ats=True)
+    with pytest.raises(BadValue, match="ats=True"):
+        plain.request_page(0x1000)
+    able.request_page(0x1000)
+    assert able.translate_by_ats(0x1000) is Completion.UNSUPPORTED_REQUEST
 
 
 def test_a_device_that_its_driver_refuses_was_never_there() -> None:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/sanitizer.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/sanitizer.md", "docs/iommufd.md"])
 def test_a_program_on_a_page_prints_what_the_page_says(page: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = (ROOT / page).read_text()
     (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)

@@ -111,6 +111,12 @@ class Device(Handle):
         """Send one access (`viommu.endpoint.Endpoint.translate`)."""
         return self.endpoint.translate(iova, access, pasid)
 
+    def request_page(
+        self, iova: int, access: Access = Access.READ, pasid: int | None = None, *, group: int = 0, last: bool = True
+    ) -> None:
+        """Ask for a page, as PRI has it (`viommu.endpoint.Endpoint.request_page`)."""
+        self.endpoint.request_page(iova, access, pasid, group=group, last=last)
+
     def dma_read(self, iova: int, length: int, pasid: int | None = None) -> bytes | Fault | BusAbort:
         """Read memory as the device does. What tables refuse is a value, as hardware tells no program of it."""
         return self.endpoint.dma_read(iova, length, pasid)
