@@ -32,6 +32,7 @@ RID = 0x0108
 FIXED = uapi.MapFlags.FIXED_IOVA | uapi.MapFlags.READABLE
 FIXED_RW = FIXED | uapi.MapFlags.WRITEABLE
 AHEAD = Policy(invalidate_by_viommu=True)
+HARDWARE = Policy(invalidate_by_viommu=True, iova_queues=True, late_stage2=True)
 
 
 @define(eq=False)
@@ -68,7 +69,7 @@ class Program:
         watcher, machine.memory.watcher = machine.memory.watcher, None
         machine.host()
         machine.memory.watcher = watcher
-        return cls(machine, LocalProcess(machine.memory), IommuFd(explain=refusals.append), refusals)
+        return cls(machine, LocalProcess(machine.memory), IommuFd(explain=refusals.append, policy=policy), refusals)
 
     @property
     def unit(self) -> Unit:

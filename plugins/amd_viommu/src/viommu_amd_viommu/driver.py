@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from viommu.hookspecs import Decoded, HardwareModel, Registers
     from viommu.layout import Descriptor
     from viommu.memory import PhysicalMemory
+    from viommu.objects.hw_queue import HwQueue
     from viommu.objects.physical import PhysicalDevice, PhysicalIommu
+    from viommu.objects.vdevice import Vdevice
     from viommu.objects.viommu import Viommu
     from viommu.ops import (
         DeviceFacts,
@@ -63,6 +65,7 @@ _INFO = DriverInfo(
         "interrupts by MSI and by the XT registers",
         "a host driver: paging domains of both kinds, dirty tracking, page requests, hw_info",
         "ahead of mainline: nested domains, PASIDs, invalidation by vIOMMU, events to a guest",
+        "hardware vIOMMUs: guests own command buffer, event log and PPR log",
     ),
     specification="AMD 48882",
 )
@@ -175,15 +178,39 @@ def viommu_supports(device: PhysicalDevice, viommu_type: int) -> bool:  # noqa: 
 
 
 @hookimpl
-def viommu_init(viommu: Viommu, parent: PagingDomain, data: UserData | None) -> None:
+def viommu_init(viommu: Viommu, parent: PagingDomain | None, data: UserData | None) -> None:
     """Make a vIOMMU."""
     viommus.make(viommu.iommu.data, viommu, parent, data)
+
+
+@hookimpl
+def viommu_set_stage2(viommu: Viommu, parent: PagingDomain) -> None:
+    """Let an empty vIOMMU stand on its parent."""
+    viommus.stand_on(viommu.data, parent)
+
+
+@hookimpl
+def viommu_destroy(viommu: Viommu) -> None:
+    """Take a vIOMMU down."""
+    viommus.destroy(viommu.data)
 
 
 @hookimpl
 def viommu_alloc_nested_on(viommu: Viommu, flags: DomainFlags, data: UserData) -> NestedDomain:
     """Make a nested domain of a guest's DTE."""
     return viommus.alloc_nested(viommu.data, flags, data)
+
+
+@hookimpl
+def viommu_vdevice_init(vdevice: Vdevice) -> None:
+    """Let a guest know a device."""
+    viommus.connect(vdevice.viommu.data, _device(vdevice.device.physical), vdevice.virt_id)
+
+
+@hookimpl
+def viommu_vdevice_destroy(vdevice: Vdevice) -> None:
+    """Let a guest know a device no more."""
+    viommus.disconnect(vdevice.viommu.data, vdevice.virt_id)
 
 
 # --- attach
@@ -205,6 +232,33 @@ def viommu_detach(device: PhysicalDevice, pasid: int) -> None:
 def viommu_reset(device: PhysicalDevice) -> None:
     """Forget what the device's TLB knew."""
     probing.was_reset(_device(device))
+
+
+# --- vqueue
+
+
+@hookimpl
+def viommu_supports_hw_queue(viommu: Viommu, queue_type: int) -> bool:
+    """Command buffer, event log, PPR log, where hardware runs the guest's IOMMU."""
+    return viommus.has_queue(viommu.data, queue_type)
+
+
+@hookimpl
+def viommu_hw_queue_init(queue: HwQueue, index: int, base_pa: int) -> None:  # noqa: ARG001
+    """Refuse: hardware knows guests' queues by guests' addresses alone."""
+    raise Unsupported(queue.title, "flags", 0, "IOVA: hardware translates a guest's queues itself")
+
+
+@hookimpl
+def viommu_hw_queue_init_iova(queue: HwQueue, index: int) -> None:  # noqa: ARG001
+    """Give the guest a queue."""
+    viommus.add_queue(queue.viommu.data, queue)
+
+
+@hookimpl
+def viommu_hw_queue_destroy(queue: HwQueue) -> None:
+    """Take a queue away."""
+    viommus.remove_queue(queue.viommu.data, queue)
 
 
 # --- invalidate, fault, dirty

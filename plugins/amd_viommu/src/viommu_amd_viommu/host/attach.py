@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from viommu.kernel_errors import Invalid, Unsupported
+from viommu.kernel_errors import Invalid, NotThere, Unsupported
 from viommu_amd_viommu.host import tags
 from viommu_amd_viommu.host.device import NO_PASID
 from viommu_amd_viommu.host.nested import NestedDomain
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def attach(device: HostDevice, pasid: int, domain: Domain) -> None:
-    """Let a domain govern a device's PASID. Raises Invalid, Unsupported, NoSpace, NoMemory.
+    """Let a domain govern a device's PASID. Raises Invalid, Unsupported, NotThere, NoSpace, NoMemory.
 
     What governed it does so until hardware has read the new entry; where this raises, it still does.
     """
@@ -52,7 +52,7 @@ def block(device: HostDevice, pasid: int) -> None:
 
 
 def check(device: HostDevice, pasid: int, domain: Domain) -> None:
-    """Refuse what does not fit. Raises Invalid, Unsupported."""
+    """Refuse what does not fit. Raises Invalid, Unsupported, NotThere."""
     what = f"device {device.id:#06x}"
     if pasid != NO_PASID and not device.unit.profile.pasid_domains:
         raise Unsupported(what, "PASID", pasid, "none: Linux 7.2 attaches nothing but SVA to AMD's PASIDs")
@@ -64,6 +64,8 @@ def check(device: HostDevice, pasid: int, domain: Domain) -> None:
         raise Invalid(what, "PASIDs", bound="none attached beside host tables or a guest's")
     if isinstance(domain, HostTables):
         _check_host_tables(device, domain)
+    if isinstance(domain, NestedDomain) and domain.guest.slice and domain.guest.virtual_id(device) is None:
+        raise NotThere(what, "vDEVICE", bound="one on the vIOMMU of the nested domain: hardware tells by its id")
 
 
 def _check_host_tables(device: HostDevice, domain: HostTables) -> None:

@@ -33,6 +33,14 @@ class GuestRoots:
     page_requests: bool = False
 
 
+@frozen
+class HardwareGuest:
+    """A guest whose IOMMU hardware runs: its GuestID, and the DeviceID by which it knows the device."""
+
+    guest: int
+    device: int
+
+
 def blocked() -> DTE:
     """DMA is refused. V stays set at all times: V=0 would let everything pass."""
     return DTE(V=1)
@@ -64,7 +72,10 @@ def guest_translated(domain: int, roots: GuestRoots, *, ats: bool) -> DTE:
     )
 
 
-def nested(domain: int, stage: HostStage, guest: DTE, *, ats: bool) -> DTE:
+def nested(domain: int, stage: HostStage, guest: DTE, *, ats: bool, hardware: HardwareGuest | None = None) -> DTE:
     """A guest's tables on host tables; GV is set whatever the guest's entry says."""
     given = {spec.name: getattr(guest, spec.name) for spec in FROM_GUEST}
-    return host_translated(domain, stage, ats=ats).replace(GV=1, **given)
+    entry = host_translated(domain, stage, ats=ats).replace(GV=1, **given)
+    if hardware is None:
+        return entry
+    return entry.replace(vImuEn=1, GuestID=hardware.guest, GuestDeviceID=hardware.device)

@@ -37,6 +37,10 @@ class GuestDomains:
             del self._known[guest_id]
             self.ids.give_back(member.domain)
 
+    def is_last(self, guest_id: int) -> bool:
+        """Say whether one more `give_back` frees the host's id."""
+        return self._known[guest_id].users == 1
+
     def host_id(self, guest_id: int) -> int:
         """Give the host's id of one that is in use."""
         return self._known[guest_id].domain

@@ -45,12 +45,13 @@ class NestedDomain(Domain):
 
     def entry(self, device: HostDevice) -> DTE:
         """Give a device's entry."""
-        return entries.nested(self.id_in(device.unit), self.guest.parent.stage, self.dte, ats=device.ats)
+        stage, hardware = self.guest.parent.stage, self.guest.hardware_guest(device)
+        return entries.nested(self.id_in(device.unit), stage, self.dte, ats=device.ats, hardware=hardware)
 
     def free(self) -> None:
         """Leave the vIOMMU and the parent."""
         self.guest.parent.nested.remove(self)
-        self.guest.domains.give_back(self.dte.DomainID)
+        self.guest.give_back_domain(self.dte.DomainID)
 
 
 def copy(data: UserData) -> DTE:
@@ -79,7 +80,7 @@ def make(guest: GuestIommu, data: UserData) -> NestedDomain:
     """Make one. Raises Unsupported, Invalid, BadAddress, NoSpace. Flags are not looked at, as Linux does not."""
     dte = copy(data)
     check(guest.unit.able, dte)
-    guest.domains.take(dte.DomainID)
+    guest.take_domain(dte.DomainID)
     made = NestedDomain(guest=guest, dte=dte)
     guest.parent.nested.append(made)
     return made

@@ -18,6 +18,7 @@ from viommu_amd_viommu.host.ranges import Pages
 if TYPE_CHECKING:
     from viommu.ops import Prot, UserData
     from viommu_amd_viommu.host.abilities import Abilities
+    from viommu_amd_viommu.host.guest_slice import GuestSlice
     from viommu_amd_viommu.host.unit import Unit
 
 NO_FLAGS = DomainFlags(0)
@@ -68,6 +69,8 @@ class HostTables(PagingDomain):
     tracking: bool = False
     nested: list[Domain] = field(factory=list)
     """Guests' tables that stand on it."""
+    slices: list[GuestSlice] = field(factory=list)
+    """Guests whose memory it is, where hardware runs their IOMMUs."""
 
     @property
     def stage(self) -> HostStage:
@@ -83,6 +86,8 @@ class HostTables(PagingDomain):
         for domain in (self, *self.nested):
             for device, _ in domain.devices:
                 device.update_entry()
+        for guest in self.slices:
+            guest.update_entry()
         tags.drop(self.tags)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from viommu.kernel_errors import Busy
 from viommu_amd_viommu.host import tags
 from viommu_amd_viommu.host.device import HostDevice
 
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def add(unit: Unit, physical: PhysicalDevice) -> HostDevice:
-    """Let an IOMMU know a device, blocked. What it has counts where the IOMMU has it too."""
+    """Let an IOMMU know a device, blocked. What it has counts where the IOMMU has it too. Raises Busy."""
+    if unit.hardware is not None and unit.hardware.has_taken(physical.requester):
+        raise Busy(unit.name, "DeviceID", physical.requester, "no DeviceID that the IOMMU uses itself")
     has, able = physical.features, unit.able
     pasids = min(1 << has.pasid_bits, able.most_pasids) if has.pasid_bits else 0
     device = HostDevice(

@@ -13,6 +13,7 @@ from viommu_amd_viommu.spec.commands import (
     InvalidateIommuPages,
     InvalidateIotlbPages,
     Opcode,
+    ResetVmmio,
 )
 
 if TYPE_CHECKING:
@@ -69,6 +70,11 @@ def device_tlb(device: int, pasid: int | None, pages: Pages = EVERYTHING) -> Inv
         S=pages.sized,
         Address=pages.address,
     )
+
+
+def reset_guest(guest: int) -> ResetVmmio:
+    """Clear the registers of a guest's IOMMU."""
+    return ResetVmmio(Opcode=Opcode.RESET_VMMIO, GuestID=guest, All=1, vCMD=1)
 
 
 def page_response(device: int, pasid: int | None, tag: int, status: int) -> CompletePprRequest:

@@ -13,6 +13,7 @@ from viommu_amd_viommu.host.abilities import Abilities
 from viommu_amd_viommu.host.command_queue import CommandQueue
 from viommu_amd_viommu.host.device_table import DeviceTable
 from viommu_amd_viommu.host.domain_ids import DomainIds
+from viommu_amd_viommu.host.hardware_guests import HardwareGuests
 from viommu_amd_viommu.host.logs import HostLog
 from viommu_amd_viommu.host.profile import Profile
 from viommu_amd_viommu.host.registers import HostRegisters
@@ -53,6 +54,8 @@ class Unit:
     ids: DomainIds = field(factory=DomainIds)
     devices: dict[int, HostDevice] = field(factory=dict)
     lock: RLock = field(factory=RLock)
+    hardware: HardwareGuests | None = None
+    """What runs guests' IOMMUs, where there is such hardware and the machine wants it."""
     events: deque[AnyEvent] = field(factory=lambda: deque(maxlen=MOST_EVENTS))
     """Events as a kernel's log keeps them; the oldest go first."""
 
@@ -95,6 +98,8 @@ class Unit:
         self.event_log.enable()
         if able.page_requests:
             self.request_log.enable()
+        if self.profile.hardware:
+            self.hardware = HardwareGuests.found(self)
 
     def execute(self, commands: Sequence[AnyCommand]) -> None:
         """Have the host's own commands executed; one that is refused is a bug of ours."""

@@ -6,21 +6,58 @@ from typing import TYPE_CHECKING
 
 from viommu.kernel_errors import Invalid, Unsupported
 from viommu_amd_viommu.host import nested
+from viommu_amd_viommu.host.extensions import HARDWARE_VIOMMU, QueueType, ViommuAmd
 from viommu_amd_viommu.host.guest_iommu import GuestIommu
+from viommu_amd_viommu.host.guest_pages import GuestPage
+from viommu_amd_viommu.host.guest_queues import GuestQueues
+from viommu_amd_viommu.host.guest_slice import GuestSlice
 from viommu_amd_viommu.host.paging import HostTables
+from viommu_amd_viommu.host.ranges import PAGE
 
 if TYPE_CHECKING:
+    from viommu.objects.hw_queue import HwQueue
     from viommu.objects.viommu import Viommu
     from viommu.ops import DomainFlags, PagingDomain, UserData
+    from viommu_amd_viommu.host.device import HostDevice
+    from viommu_amd_viommu.host.hardware_guests import HardwareGuests
     from viommu_amd_viommu.host.nested import NestedDomain
     from viommu_amd_viommu.host.unit import Unit
 
+LAST_DEVICE_ID = 0xFFFF
 
-def make(unit: Unit, viommu: Viommu, parent: PagingDomain, data: UserData | None) -> None:  # noqa: ARG001
-    """Make a vIOMMU. Raises Invalid. Linux 7.2 takes any type, and looks at no data."""
+
+def make(unit: Unit, viommu: Viommu, parent: PagingDomain | None, data: UserData | None) -> None:
+    """Make a vIOMMU. Linux 7.2 takes any type, and looks at no data.
+
+    Raises Invalid (parent, data), BadAddress, NoSpace, NoMemory.
+    """
+    guest = GuestIommu(unit, viommu)
+    try:
+        if unit.hardware is not None and viommu.type == HARDWARE_VIOMMU:
+            _take_slice(guest, unit.hardware)
+        if parent is not None:
+            stand_on(guest, parent)
+        if guest.queues is not None and data is not None:
+            _show_registers(guest, guest.queues, data)
+    except BaseException:
+        destroy(guest)
+        raise
+    viommu.data = guest
+
+
+def stand_on(guest: GuestIommu, parent: PagingDomain) -> None:
+    """Let a vIOMMU stand on its parent. Raises Invalid, NoSpace."""
     if not isinstance(parent, HostTables) or not parent.nest_parent:
         raise Invalid("AMD vIOMMU", "parent", bound="host tables, allocated with NEST_PARENT")
-    viommu.data = GuestIommu(unit, viommu, parent)
+    guest.stand_on(parent)
+
+
+def destroy(guest: GuestIommu) -> None:
+    """Take a vIOMMU down; nothing stands on it."""
+    for region in guest.regions:
+        guest.viommu.withdraw_registers(region)
+    if guest.slice is not None:
+        guest.slice.tear_down()
 
 
 def alloc_nested(guest: GuestIommu, flags: DomainFlags, data: UserData) -> NestedDomain:  # noqa: ARG001
@@ -28,3 +65,58 @@ def alloc_nested(guest: GuestIommu, flags: DomainFlags, data: UserData) -> Neste
     if not guest.unit.profile.nested:
         raise Unsupported("AMD vIOMMU", "nested domain", bound="none: Linux 7.2 has not connected them")
     return nested.make(guest, data)
+
+
+def check_device(guest: GuestIommu, virtual_id: int) -> None:
+    """Refuse what hardware cannot know a device by. Raises Invalid."""
+    if guest.slice is not None and virtual_id > LAST_DEVICE_ID:
+        raise Invalid("AMD vDEVICE", "virt_id", virtual_id, f"a DeviceID, at most {LAST_DEVICE_ID:#x}")
+
+
+def connect(guest: GuestIommu, device: HostDevice, virtual_id: int) -> None:
+    """Let hardware know a device by the guest's DeviceID. Raises Invalid."""
+    check_device(guest, virtual_id)
+    if guest.slice is not None:
+        guest.slice.map_device(virtual_id, device.id)
+
+
+def disconnect(guest: GuestIommu, virtual_id: int) -> None:
+    """Let hardware know it no more. What is attached still translates; its events are the host's now."""
+    if guest.slice is not None:
+        guest.slice.unmap_device(virtual_id)
+
+
+def has_queue(guest: GuestIommu, queue_type: int) -> bool:
+    """Say whether hardware has queues of a type for the guest."""
+    return guest.queues is not None and queue_type in tuple(QueueType)
+
+
+def add_queue(guest: GuestIommu, queue: HwQueue) -> None:
+    """Let hardware use a queue. Raises Invalid, Exists."""
+    if guest.queues is not None:
+        guest.queues.add(queue)
+
+
+def remove_queue(guest: GuestIommu, queue: HwQueue) -> None:
+    """Let hardware use a queue no more."""
+    if guest.queues is not None:
+        guest.queues.remove(queue)
+
+
+def _take_slice(guest: GuestIommu, hardware: HardwareGuests) -> None:
+    guest.slice = GuestSlice.bring_up(hardware)
+    guest.queues = GuestQueues(guest.slice)
+
+
+def _show_registers(guest: GuestIommu, queues: GuestQueues, data: UserData) -> None:
+    """Offer both pages, and tell where they are."""
+    hardware, number = queues.slice.hardware, queues.slice.id
+    page = GuestPage(guest.unit.registers.mmio, hardware.page(number))
+    guest.regions.append(guest.viommu.offer_registers(page, PAGE))
+    guest.regions.append(guest.viommu.offer_registers(queues, PAGE))
+    offsets = [region.offset for region in guest.regions]
+    data.reply(
+        HARDWARE_VIOMMU,
+        ViommuAmd.least,
+        ViommuAmd.of(out_vfmmio_mmap_offset=offsets[0], out_control_mmap_offset=offsets[1]).encode(),
+    )

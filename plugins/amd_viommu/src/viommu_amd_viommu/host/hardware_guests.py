@@ -1,0 +1,87 @@
+"""Hardware that runs guests' IOMMUs, as the host finds it, switches it on and shares it out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import define, field
+
+from viommu.kernel_errors import NoSpace
+from viommu_amd_viommu.host.private_space import PrivateSpace
+from viommu_amd_viommu.spec.guest_maps import OWN_DEVICE_ID
+from viommu_amd_viommu.spec.guest_registers import VF_CONTROL, VF_PAGE, VSC_ID, VscBarHigh, VscBarLow, VscHeader
+
+if TYPE_CHECKING:
+    from viommu_amd_viommu.host.registers import HostRegisters
+    from viommu_amd_viommu.host.unit import Unit
+
+FIRST_GUEST, LAST_GUEST = 1, 0x7FFF
+"""GuestIDs for guests: 0 is none, and bit 15 is for secure ones."""
+
+LAST_DEVICE = 0xFFFF
+
+
+@define(eq=False)
+class HardwareGuests:
+    """Shares out GuestIDs, and DeviceIDs that no device has: each stands for a guest's own view of its memory."""
+
+    unit: Unit
+    pages: int
+    """Offset of VF MMIO."""
+    controls: int
+    """Offset of VF control MMIO."""
+    space: PrivateSpace = field(init=False)
+    guests: set[int] = field(factory=set)
+    translating: set[int] = field(factory=set)
+    """DeviceIDs in use for guests' memory."""
+
+    def __attrs_post_init__(self) -> None:
+        self.space = PrivateSpace(self.unit)
+
+    @classmethod
+    def found(cls, unit: Unit) -> HardwareGuests | None:
+        """Find the apertures, and switch all of it on; None where hardware lacks something."""
+        registers = unit.registers
+        pages, controls = _bar(registers, "VFBAR"), _bar(registers, "VFCTLBAR")
+        if registers.decoded("VSCHDR", VscHeader).Id != VSC_ID or pages is None or controls is None:
+            return None
+        if not registers.switch(GstBufferTRPMode=1).GstBufferTRPMode:
+            return None
+        made = cls(unit, pages, controls)
+        registers.switch(vCmdEn=1)
+        registers.switch(vIommuEn=1)
+        return made
+
+    def page(self, guest: int) -> int:
+        """Give the offset of a guest's VF page."""
+        return self.pages + guest * VF_PAGE
+
+    def control(self, guest: int, register: int) -> int:
+        """Give the offset of a VF control register of a guest."""
+        return self.controls + guest * VF_CONTROL + register
+
+    def take_guest(self) -> int:
+        """Take the lowest free GuestID. Raises NoSpace."""
+        free = next((number for number in range(FIRST_GUEST, LAST_GUEST + 1) if number not in self.guests), None)
+        if free is None:
+            raise NoSpace(self.unit.name, "GuestID", LAST_GUEST, "one that is free: all are in use")
+        self.guests.add(free)
+        return free
+
+    def take_device(self) -> int:
+        """Take the highest DeviceID that no device has. Raises NoSpace."""
+        for number in range(LAST_DEVICE, 0, -1):
+            if not self.has_taken(number) and number not in self.unit.devices:
+                self.translating.add(number)
+                return number
+        raise NoSpace(self.unit.name, "DeviceID", LAST_DEVICE, "one that no device has")
+
+    def has_taken(self, device: int) -> bool:
+        """Say whether a DeviceID is no device's to have."""
+        return device == OWN_DEVICE_ID or device in self.translating
+
+
+def _bar(registers: HostRegisters, name: str) -> int | None:
+    """Read a BAR; firmware must have enabled it."""
+    low, high = registers.decoded(f"{name}LO", VscBarLow), registers.decoded(f"{name}HI", VscBarHigh)
+    return high.Address << 32 | low.Address if low.Enable else None
