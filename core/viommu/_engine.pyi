@@ -53,6 +53,8 @@ class Memory:
         Raises ValueError where the region overlaps another, is misaligned, empty, or wraps, or where the
         buffer is read-only and ``writable`` is asked for.
         """
+    def map_address(self, start: int, address: int, length: int, *, writable: bool = True) -> None:
+        """Make memory at an address of this process appear at ``start``; who calls keeps it there. As `map` else."""
     def map_callback(
         self,
         start: int,
@@ -673,3 +675,16 @@ class TableWriter:
         """(physical address, log2 of the leaf's bytes, the entry)."""
     def free(self) -> None:
         """Give all frames back; the table is of no use any more."""
+
+def read_own(address: int, length: int) -> bytes | None:
+    """Copy from memory of this process as a system call does: None where any of it cannot be read."""
+
+def write_own(address: int, data: Buffer) -> bool:
+    """Copy to memory of this process as a system call does; False where any of it cannot be written."""
+
+def own_mapping(address: int) -> tuple[int, int, int, int, int, int] | None:
+    """What is mapped at an address of this process: start, end, flags, offset, device, inode.
+
+    Flags: 1 readable, 2 writable, 4 executable, 8 shared. ``device`` is major << 32 | minor. None: nothing is mapped.
+    Raises OSError (ENOTTY) before Linux 6.11.
+    """

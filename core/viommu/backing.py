@@ -5,20 +5,23 @@ from __future__ import annotations
 import mmap
 import os
 import stat
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from attrs import Factory, define, field, frozen
+from attrs import define, field, frozen
 
 from viommu.addresses import PAGE_SIZE, Pa
 from viommu.errors import BadValue, Misaligned, OutOfRange
+from viommu.own_memory import SHARED, mapping_at
+from viommu.pin_counts import PinCounts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
     from typing_extensions import Buffer
+
+    from viommu.own_memory import Mapping
 
 BufferLike: TypeAlias = "Buffer | NDArray[Any]"
 """Anything contiguous that lends its bytes."""
@@ -68,8 +71,7 @@ class Backing:
     """Where the run begins in its source: a file offset or an address."""
     writable: bool
     views: int = 0
-    pin_counts: NDArray[np.uint32] | None = None
-    pinned_pages: int = 0
+    pins: PinCounts = field(factory=PinCounts)
 
     @property
     def end(self) -> int:
@@ -84,24 +86,17 @@ class Backing:
     @property
     def in_use(self) -> bool:
         """Whether a view or a pin still holds it."""
-        return bool(self.views or self.pinned_pages)
+        return bool(self.views or self.pins.total)
 
     def page_id(self, pa: int) -> PageId:
         """Identify the page that holds ``pa``."""
         position = self.position + (pa - self.start)
         return PageId(self.source, position & -PAGE_SIZE)
 
-    def pages(self, start: int, end: int) -> slice:
-        """Give the indices into ``pin_counts`` of the pages that [start, end) touches."""
+    def pages(self, start: int, end: int) -> tuple[int, int]:
+        """Give the pages that [start, end) touches, as ``pins`` counts them: the first, and the one after the last."""
         base = self.start // PAGE_SIZE
-        return slice(start // PAGE_SIZE - base, (end - 1) // PAGE_SIZE - base + 1)
-
-    def counts(self) -> NDArray[np.uint32]:
-        """Give how often each page is pinned; the array is made at the first need."""
-        if self.pin_counts is None:
-            whole = self.pages(self.start, self.end)
-            self.pin_counts = np.zeros(whole.stop - whole.start, np.uint32)
-        return self.pin_counts
+        return start // PAGE_SIZE - base, (end - 1) // PAGE_SIZE - base + 1
 
 
 @frozen(eq=False)
@@ -120,17 +115,16 @@ class View:
     segments: tuple[Segment, ...]
     length: int
     released: bool = field(default=False, init=False)
-    _starts: list[int] = field(
-        init=False,
-        default=Factory(lambda self: np.cumsum([0, *(s.length for s in self.segments)])[:-1].tolist(), takes_self=True),
-    )
 
     def pa(self, offset: int = 0) -> Pa:
         """Give the physical address of the byte at ``offset``. Raises OutOfRange."""
         if not 0 <= offset < self.length:
             raise OutOfRange("offset in a view", offset, self.length - 1)
-        index = int(np.searchsorted(self._starts, offset, side="right")) - 1
-        return Pa(self.segments[index].pa + offset - self._starts[index])
+        for segment in self.segments:
+            if offset < segment.length:
+                return Pa(segment.pa + offset)
+            offset -= segment.length
+        raise AssertionError("segments are shorter than the view")
 
     def runs(self) -> Iterator[tuple[Pa, int]]:
         """Give (physical address, length) of each contiguous stretch, in order."""
@@ -163,9 +157,21 @@ def window_of_buffer(buffer: BufferLike, *, writable: bool) -> Window:
     for what, value in (("buffer address", address), ("buffer length", data.size)):
         if value % WORD:
             raise Misaligned(what, value, WORD)
-    shared = None if (address | data.size) % PAGE_SIZE else _shared_mapping(address, address + data.size)
-    source, position = shared or (OWN_MEMORY, address)
+    source, position = source_at(address, data.size)
     return Window(source, position, data)
+
+
+def source_at(address: int, length: int, mapping: Mapping | None = None) -> tuple[Source, int]:
+    """Say which stretch of which source an address of this process means: a file, where all is one shared mapping.
+
+    ``mapping``: what is known to lie there.
+    """
+    if (address | length) % PAGE_SIZE:
+        return OWN_MEMORY, address
+    found = mapping or mapping_at(address)
+    if found is not None and found.flags & SHARED and found.inode and address + length <= found.end:
+        return FileSource(found.device, found.inode), found.offset + address - found.start
+    return OWN_MEMORY, address
 
 
 def window_of_file(fd: int, offset: int, length: int | None, *, writable: bool) -> Window:
@@ -192,21 +198,3 @@ def _as_bytes(buffer: BufferLike) -> NDArray[np.uint8]:
     if not view.c_contiguous or not view.nbytes:
         raise BadValue("buffer", f"{view.shape} with strides {view.strides}", "contiguous, or it is empty")
     return np.frombuffer(view.cast("B"), np.uint8)
-
-
-def _shared_mapping(start: int, end: int) -> tuple[Source, int] | None:
-    """Find the file behind [start, end) of this process, if all of that is one shared mapping."""
-    try:
-        lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        span, rights, offset, device, inode, *_ = line.split(maxsplit=5)
-        first, _, last = span.partition("-")
-        if int(first, 16) <= start and end <= int(last, 16):
-            if rights[3] != "s" or inode == "0":
-                return None
-            major, _, minor = device.partition(":")
-            source = FileSource(os.makedev(int(major, 16), int(minor, 16)), int(inode))
-            return source, int(offset, 16) + start - int(first, 16)
-    return None

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import mmap
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
+from operator import attrgetter
 from threading import RLock
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from viommu import _engine
 from viommu.addresses import PAGE_SIZE, Pa, align_down
@@ -18,6 +17,7 @@ from viommu.backing import (
     Backing,
     Segment,
     View,
+    source_at,
     window_of_buffer,
     window_of_file,
 )
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from viommu.backing import BufferLike, PageId, Source, Window
+    from viommu.own_memory import Mapping
 
 FIRST_RUN = 1 << 32
 """Where allocation begins: above the holes, MMIO and interrupt ranges that machines keep below 4 GiB."""
@@ -79,6 +80,20 @@ class PhysicalMemory:
         Raises BadValue, Misaligned (address and length are multiples of 8).
         """
         return self._add_window(window_of_buffer(buffer, writable=writable), writable)
+
+    def add_own(self, address: int, length: int, *, writable: bool = True, mapping: Mapping | None = None) -> View:
+        """Back by what lies at an address of this process; who calls keeps it there.
+
+        ``mapping``: what is known to lie at the address. Raises BadValue, Misaligned.
+        """
+        if (address | length) % PAGE_SIZE:
+            raise Misaligned("address and length in this process", address | length, PAGE_SIZE)
+        source, position = source_at(address, length, mapping)
+
+        def mapped(pa: int, start: int, end: int) -> None:
+            self._engine.map_address(pa, address + start - position, end - start, writable=writable)
+
+        return self._add(source, position, length, mapped, writable=writable)
 
     def add_file(self, fd: int, offset: int = 0, length: int | None = None, *, writable: bool = True) -> View:
         """Back by a stretch of a memfd or regular file (``length`` None: to its end), mapped shared.
@@ -143,29 +158,32 @@ class PhysicalMemory:
         """Hold the pages that the range touches, once more. Raises NotBacked, and then nothing is pinned."""
         with self._lock:
             for backing, start, end in self._pieces(pa, length):
-                counts = backing.counts()[backing.pages(start, end)]
-                backing.pinned_pages += int((counts == 0).sum())
-                counts += 1
+                backing.pins.add(*backing.pages(start, end))
+
+    def pin_view(self, view: View) -> None:
+        """Hold all pages of a view once more."""
+        with self._lock:
+            for segment in view.segments:
+                segment.backing.pins.add(*segment.backing.pages(segment.pa, segment.pa + segment.length))
 
     def unpin(self, pa: int, length: int = PAGE_SIZE) -> None:
         """Undo one `pin` of the range. Raises NotBacked or NotPinned, and then nothing is unpinned."""
         with self._lock:
             pieces = self._pieces(pa, length)
             for backing, start, end in pieces:
-                unpinned = np.flatnonzero(backing.counts()[backing.pages(start, end)] == 0)
-                if unpinned.size:
-                    raise NotPinned((start & -PAGE_SIZE) + int(unpinned[0]) * PAGE_SIZE)
+                first, last = backing.pages(start, end)
+                unpinned = backing.pins.unpinned(first, last)
+                if unpinned is not None:
+                    raise NotPinned((start & -PAGE_SIZE) + (unpinned - first) * PAGE_SIZE)
             for backing, start, end in pieces:
-                counts = backing.counts()[backing.pages(start, end)]
-                counts -= 1
-                backing.pinned_pages -= int((counts == 0).sum())
+                backing.pins.remove(*backing.pages(start, end))
                 self._settle(backing)
 
     def pins(self, pa: int) -> int:
         """Count the pins of the page that holds ``pa``. Raises NotBacked."""
         with self._lock:
             backing = self._backing_at(pa)
-            return int(backing.counts()[backing.pages(pa, pa + 1)][0])
+            return backing.pins[backing.pages(pa, pa + 1)[0]]
 
     def page_id(self, pa: int) -> PageId:
         """Say which page holds ``pa``: (device, inode, offset) or (address space, address). Raises NotBacked."""
@@ -210,7 +228,8 @@ class PhysicalMemory:
     def _add(self, source: Source, position: int, length: int, mapper: Mapper, *, writable: bool) -> View:
         with self._lock:
             pieces = list(self._split(source, position, position + length))
-            _refuse_odd_cuts(pieces)
+            if len(pieces) > 1:
+                _refuse_odd_cuts(pieces)
             if writable and any(backing and not backing.writable for backing, _, _ in pieces):
                 raise BadValue("view", "writable", "allowed: its pages are backed read-only; release that view first")
             segments: list[Segment] = []
@@ -226,8 +245,13 @@ class PhysicalMemory:
 
     def _split(self, source: Source, start: int, end: int) -> Iterator[tuple[Backing | None, int, int]]:
         """Cut the stretch into pieces: those that are backed, and, with None, those that are not yet."""
-        for backing in self._by_source.get(source, ()):
-            if backing.position_end <= start or backing.position >= end:
+        known = self._by_source.get(source)
+        if not known:
+            yield None, start, end
+            return
+        first = max(bisect_right(known, start, key=_position) - 1, 0)
+        for backing in known[first : bisect_left(known, end, first, key=_position)]:
+            if backing.position_end <= start:
                 continue
             if start < backing.position:
                 yield None, start, backing.position
@@ -247,11 +271,14 @@ class PhysicalMemory:
         backing = Backing(pa, end - start, source, start, writable)
         self._publish(backing)
         known = self._by_source.setdefault(source, [])
-        known.insert(bisect_right(known, start, key=lambda b: b.position), backing)
+        known.insert(bisect_right(known, start, key=_position), backing)
         return backing
 
     def _publish(self, backing: Backing) -> None:
-        self._backings.insert(bisect_right(self._backings, backing.start, key=lambda b: b.start), backing)
+        if not self._backings or self._backings[-1].start < backing.start:  # addresses are mostly given in order
+            self._backings.append(backing)
+            return
+        self._backings.insert(bisect_right(self._backings, backing.start, key=_start), backing)
 
     def _settle(self, backing: Backing) -> None:
         """Forget what nobody holds."""
@@ -260,19 +287,20 @@ class PhysicalMemory:
             self._forget_identity(backing)
         if not backing.in_use:
             self._forget_identity(backing)
-            self._backings.remove(backing)
+            del self._backings[bisect_left(self._backings, backing.start, key=_start)]
             self._engine.unmap(backing.start, backing.length)
             self._frames.free(backing.start)
 
     def _forget_identity(self, backing: Backing) -> None:
         known = self._by_source.get(backing.source, [])
-        if backing in known:
-            known.remove(backing)
+        index = bisect_left(known, backing.position, key=_position)
+        if known[index : index + 1] == [backing]:
+            del known[index]
         if not known:
             self._by_source.pop(backing.source, None)
 
     def _backing_at(self, pa: int) -> Backing:
-        index = bisect_right(self._backings, pa, key=lambda b: b.start) - 1
+        index = bisect_right(self._backings, pa, key=_start) - 1
         if index < 0 or pa >= self._backings[index].end:
             raise NotBacked(pa, 1)
         return self._backings[index]
@@ -288,6 +316,10 @@ class PhysicalMemory:
             pieces.append((backing, start, min(end, backing.end)))
             start = backing.end
         return pieces
+
+
+_start = attrgetter("start")
+_position = attrgetter("position")
 
 
 def _refuse_odd_cuts(pieces: list[tuple[Backing | None, int, int]]) -> None:

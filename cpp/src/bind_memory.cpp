@@ -35,6 +35,13 @@ void map_buffer(Memory& memory, u64 start, const py::buffer& buffer, u64 offset,
     memory.add({start, start + (count - 1), host, writable, nullptr, std::move(owner)});
 }
 
+void map_address(Memory& memory, u64 start, u64 address, u64 length, bool writable) {
+    check_range(start, length);
+    if (address & 7) throw py::value_error("region memory is not aligned to 8 bytes in this process");
+    py::gil_scoped_release unlocked;
+    memory.add({start, start + (length - 1), reinterpret_cast<std::byte*>(address), writable, nullptr, nullptr});
+}
+
 // Calls Python from a walk; what it raises is an abort, told through sys.unraisablehook.
 template <typename Answer, typename... Args>
 std::optional<Answer> ask(const py::function& callback, const char* what, Args... args) {
@@ -96,6 +103,7 @@ void bind_memory(py::module_& m) {
         .def(py::init<>())
         .def("map", &map_buffer, "start"_a, "buffer"_a, py::kw_only(), "offset"_a = 0, "length"_a = py::none(),
              "writable"_a = true)
+        .def("map_address", &map_address, "start"_a, "address"_a, "length"_a, py::kw_only(), "writable"_a = true)
         .def("map_callback", &map_callback, "start"_a, "length"_a, "load"_a, "compare_exchange"_a)
         .def(
             "unmap",

@@ -103,11 +103,13 @@ def dispatch(
     if row is None and (low < FIRST or low > last):
         with context.lock:
             return compat(context, process, number, address)
-    size = _size_at(process, address)
     row = row or table.get(low)
+    raw = None if row is None else process.read(address, row.struct.total)
+    size = _size_at(process, address) if raw is None else int.from_bytes(raw[:4], "little")
     if row is None or row.number != number:
         raise NotAnIoctl("ioctl", "number", number, "no ioctl of /dev/iommu")
-    call: Call[Any] = Call(context, process, address, _copied_in(row, process, address, size), size)
+    cmd = row.struct.decode(raw) if raw is not None and size == len(raw) else _copied_in(row, process, address, size)
+    call: Call[Any] = Call(context, process, address, cmd, size)
     with context.lock:
         return _run(row, call)
 

@@ -13,7 +13,7 @@ from attrs import define, field
 from viommu import _engine
 from viommu.addresses import PAGE_SIZE
 from viommu.iommufd.user_memory import Account, UserFile
-from viommu.own_memory import has_right
+from viommu.own_memory import mapping_with_right
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,18 +100,21 @@ class LocalProcess:
 
     def read(self, address: int, length: int) -> bytes | None:
         """Copy from this process's memory, if it is there."""
-        return _engine.read_own(address, length)
+        return _engine.read_own(address, length) if 0 <= address < USER_END else None
 
     def write(self, address: int, data: bytes) -> bool:
         """Copy to this process's memory, if it is there and writable."""
-        return _engine.write_own(address, data)
+        return 0 <= address < USER_END and _engine.write_own(address, data)
 
     def pin(self, address: int, count: int, write: bool) -> Sequence[PageRun] | None:
         """Pin pages that are mapped with the right."""
         length = count * PAGE_SIZE
-        if not 0 <= address <= USER_END - length or not has_right(address, address + length, write=write):
+        if not 0 <= address <= USER_END - length:
             return None
-        return _pinned(self.memory, self.memory.add_own(address, length, writable=write))
+        mapping = mapping_with_right(address, address + length, write=write)
+        if mapping is None:
+            return None
+        return _pinned(self.memory, self.memory.add_own(address, length, writable=write, mapping=mapping))
 
     def file(self, fd: int) -> Any | None:  # noqa: ANN401 - whatever the fd refers to
         """Give what an fd refers to."""
@@ -166,9 +169,6 @@ def _own_capabilities() -> int:
 
 
 def _pinned(memory: PhysicalMemory, view: View) -> list[PageRun]:
+    memory.pin_view(view)
     pinned = PinnedView(memory, view, view.length // PAGE_SIZE)
-    runs: list[PageRun] = []
-    for pa, length in view.runs():
-        memory.pin(pa, length)
-        runs.append(LocalRun(pinned, pa, length // PAGE_SIZE))
-    return runs
+    return [LocalRun(pinned, pa, length // PAGE_SIZE) for pa, length in view.runs()]

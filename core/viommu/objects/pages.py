@@ -80,6 +80,9 @@ class Pages:
 
     def hold(self, first: int, last: int) -> None:
         """Want pages: pin those that nobody wanted. Raises BadAddress, NoMemory, Invalid; then nothing has changed."""
+        if not self._segments:
+            self._segments.append(self._pinned(first, last))
+            return
         new: list[Segment] = []
         try:
             for start, end in list(self._missing(first, last)):
@@ -103,8 +106,13 @@ class Pages:
                 self._segments.remove(segment)
                 self._unpin(segment)
 
-    def extents(self, first: int, last: int) -> Iterator[Extent]:
+    def extents(self, first: int, last: int) -> Iterable[Extent]:
         """Give pages that are pinned, in order."""
+        if len(self._segments) == 1 and (only := self._segments[0]).start == first and only.last == last:
+            return only.extents
+        return self._extents(first, last)
+
+    def _extents(self, first: int, last: int) -> Iterator[Extent]:
         for segment in self._segments:
             if segment.start > last:
                 return
@@ -271,11 +279,12 @@ class DmaBufPages(Pages):
     def let_go(self, first: int, last: int) -> None:
         """Nothing was pinned."""
 
-    def extents(self, first: int, last: int) -> Iterator[Extent]:
+    def extents(self, first: int, last: int) -> Iterable[Extent]:
         """Give pages, as long as the buffer is not revoked."""
         run = None if self.revoked or self.buffer is None else self.buffer.extent()
-        if run is not None:
-            yield Extent(run, self.file_offset // PAGE_SIZE + first, last - first + 1)
+        if run is None:
+            return ()
+        return (Extent(run, self.file_offset // PAGE_SIZE + first, last - first + 1),)
 
     def address(self, start_byte: int) -> int:
         """Say where a byte lies."""
