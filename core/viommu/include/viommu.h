@@ -21,6 +21,7 @@ extern "C" {
 
 /* Types of vIOMMUs, HW_QUEUEs, VEVENTQs and driver data. */
 #define VIOMMU_TYPE_VTD 0x80000001u
+#define VIOMMU_TYPE_AMD 0x80000002u
 
 /* Flags of VIOMMU_ALLOC beyond mainline's. */
 #define VIOMMU_VIOMMU_ALLOC_VM 0x80000000u
@@ -118,6 +119,27 @@ struct viommu_vevent_vtd {
 	__u32 fsts;
 	__u32 ics;
 	__u8 record[16];
+};
+
+/*
+ * Data of VIOMMU_ALLOC of a vIOMMU that hardware runs: where the guest's own page can be mapped, and the VMM's.
+ *
+ * The first belongs at 0x2000 of the guest's IOMMU. What the guest stores into Control, at 0x18 of its first page, the
+ * VMM stores at 0x18 of the second.
+ */
+struct viommu_amd {
+	__aligned_u64 out_vfmmio_mmap_offset;
+	__aligned_u64 out_control_mmap_offset;
+};
+
+/* One entry of HWPT_INVALIDATE on a vIOMMU: a command as a guest wrote it, DeviceIDs and DomainIDs its own. */
+struct viommu_amd_command {
+	__u8 command[16];
+};
+
+/* One event: an entry of the event log as hardware writes it, DeviceID and DomainID the guest's. */
+struct viommu_vevent_amd {
+	__u8 event[16];
 };
 
 #ifdef __cplusplus

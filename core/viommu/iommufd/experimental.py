@@ -27,6 +27,7 @@ class ExperimentalType(IntEnum):
     """Types of vIOMMUs, HW_QUEUEs, VEVENTQs and driver data."""
 
     VTD = 0x8000_0001
+    AMD = 0x8000_0002
 
 
 class ViommuFlags(IntFlag):
@@ -150,6 +151,32 @@ class VeventVtd(UapiStruct, name="viommu_vevent_vtd"):
     record: bytes16
 
 
+# --- AMD, whose vIOMMU mainline has not finished: arrays of commands and event queues are of type ExperimentalType.AMD
+
+
+class ViommuAmd(UapiStruct, name="viommu_amd", last="out_vfmmio_mmap_offset"):
+    """Data of VIOMMU_ALLOC of a vIOMMU that hardware runs: where the guest's own page can be mapped, and the VMM's.
+
+    The first belongs at 0x2000 of the guest's IOMMU. What the guest stores into Control, at 0x18 of its first page, the
+    VMM stores at 0x18 of the second.
+    """
+
+    out_vfmmio_mmap_offset: u64
+    out_control_mmap_offset: u64
+
+
+class AmdCommand(UapiStruct, name="viommu_amd_command"):
+    """One entry of HWPT_INVALIDATE on a vIOMMU: a command as a guest wrote it, DeviceIDs and DomainIDs its own."""
+
+    command: bytes16
+
+
+class VeventAmd(UapiStruct, name="viommu_vevent_amd"):
+    """One event: an entry of the event log as hardware writes it, DeviceID and DomainID the guest's."""
+
+    event: bytes16
+
+
 STRUCTS = (
     ViommuAllocVm,
     SetStage2,
@@ -160,5 +187,8 @@ STRUCTS = (
     HwptVtdGuest,
     VtdDescriptor,
     VeventVtd,
+    ViommuAmd,
+    AmdCommand,
+    VeventAmd,
 )
 """All structures, in the order of ``viommu.h``."""

@@ -10,6 +10,7 @@ from viommu_amd_viommu import explain
 from viommu_amd_viommu.hardware import AmdIommu, features
 from viommu_amd_viommu.host import (
     attach,
+    device_tlbs,
     dirty,
     hw_info,
     interrupts,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from viommu.objects.viommu import Viommu
     from viommu.ops import (
         DeviceFacts,
+        DeviceTlbRequest,
         DirtyBitmap,
         DomainFlags,
         HwInfo,
@@ -271,6 +273,12 @@ def viommu_invalidate(viommu: Viommu, requests: UserArray) -> bool:
         raise Unsupported(viommu.title, "invalidation", bound="none: Linux 7.2 has it not connected")
     invalidate.invalidate(viommu.data, requests)
     return True
+
+
+@hookimpl
+def viommu_invalidate_device_tlb(viommu: Viommu, requests: Sequence[DeviceTlbRequest]) -> int:
+    """Have devices drop translations that ATS gave them."""
+    return device_tlbs.invalidate(_unit_of(viommu), requests)
 
 
 @hookimpl

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from viommu_amd_viommu.host import guest_events
-from viommu_amd_viommu.spec.events import decode_event
+from viommu_amd_viommu.spec.events import IotlbInvTimeout, decode_event
 
 if TYPE_CHECKING:
     from viommu_amd_viommu.host.unit import Unit
@@ -15,4 +15,5 @@ def take(unit: Unit, raw: bytes) -> None:
     """Take one entry of the event log."""
     event = decode_event(raw)
     unit.events.append(event)
+    unit.time_outs += isinstance(event, IotlbInvTimeout)
     guest_events.tell(unit, event)

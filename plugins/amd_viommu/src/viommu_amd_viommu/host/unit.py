@@ -58,6 +58,8 @@ class Unit:
     """What runs guests' IOMMUs, where there is such hardware and the machine wants it."""
     events: deque[AnyEvent] = field(factory=lambda: deque(maxlen=MOST_EVENTS))
     """Events as a kernel's log keeps them; the oldest go first."""
+    time_outs: int = 0
+    """How many invalidations no device has answered."""
 
     @classmethod
     def bring_up(cls, name: str, memory: PhysicalMemory, frames: TableFrames, mmio: Mmio, policy: Policy) -> Unit:
