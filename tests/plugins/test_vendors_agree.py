@@ -106,13 +106,13 @@ def step(chance: random.Random, pasids: tuple[int | None, ...]) -> Step:
     pasid = chance.choice(pasids)
     if length >= LARGE // PAGE:
         page -= page % length
-    if kind < 5:
+    if kind < 6:
         offset, write = chance.choice([page, chance.randrange(3 * LARGE // PAGE)]), chance.random() < 0.7
         return lambda bench: bench.map(space, page, length, offset, write=write)
     if kind < 8:
-        return lambda bench: bench.unmap(space, page, length * 32)  # whole areas alone go
+        return lambda bench: bench.unmap(space, page, length * 8)  # whole areas alone go
     if kind < 10:
-        target, replace = chance.choice([None, 0, 1, 1]), chance.random() < 0.5
+        target, replace = chance.choice([None, 0, 0, 1, 1, 1]), chance.random() < 0.8
         return lambda bench: bench.govern(pasid, target, replace=replace)
     pages = [chance.randrange(SPAN_PAGES) for _ in range(BATCH)]
     accesses = [chance.choice(ACCESSES) for _ in pages]
@@ -135,9 +135,9 @@ def compare(seed: int, steps: int, drivers: tuple[str, ...]) -> int:
 
 
 @pytest.mark.parametrize("drivers", [ALL, WITH_PASIDS], ids=["RID", "with PASIDs"])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [1, 3])
 def test_a_short_history_translates_the_same_on_every_vendor(seed: int, drivers: tuple[str, ...]) -> None:
-    assert compare(seed, 250, drivers) > 100
+    assert compare(seed, 400, drivers) > 100
 
 
 @pytest.mark.long
