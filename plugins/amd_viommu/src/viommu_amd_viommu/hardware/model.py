@@ -208,9 +208,9 @@ class AmdIommu:
         entry = self._device_entry(requester, Silence())
         return entry.DomainID if isinstance(entry, DTE) and entry.V and entry.TV else None
 
-    def _entry_for_itself(self, device: int) -> DTE | None:
-        entry = self._device_entry(device, Silence())
-        return entry if isinstance(entry, DTE) else None
+    def _entry_for_itself(self, device: int) -> bytes | None:
+        address = self.settings.device_entry_address(device)
+        return None if address is None else self.memory.read(address, DTE.size)
 
     def _device_entry(self, requester: int, log: ConfigurationLog) -> DTE | EventRefusal:
         address = self.settings.device_entry_address(requester)

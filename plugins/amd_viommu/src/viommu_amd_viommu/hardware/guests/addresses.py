@@ -9,29 +9,36 @@ from attrs import define
 from viommu.faults import Access, FaultKind
 from viommu.formats import Context, walk
 from viommu_amd_viommu import translate
+from viommu_amd_viommu.spec.device_table import DTE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from viommu.memory import PhysicalMemory
     from viommu_amd_viommu.hardware.settings import Settings
-    from viommu_amd_viommu.spec.device_table import DTE
 
-PAGE = 4096
+PAGE_LG2 = 12
 
 
 @define(eq=False)
 class TranslatedMemory:
-    """Memory behind a device table entry. ``entry`` reads it; None where there is none."""
+    """Memory behind a device table entry. ``entry`` reads its bytes; None where there is none."""
 
     memory: PhysicalMemory
-    entry: Callable[[], DTE | None]
+    entry: Callable[[], bytes | None]
     settings: Callable[[], Settings]
+    _decoded: tuple[bytes, Settings, Context | None] | None = None
+    """What the entry came to when it was read last."""
 
     def read(self, address: int, length: int) -> bytes | None:
         """Give bytes; None where some of them are not there."""
-        parts = [self.memory.read(pa, size) for pa, _, size in self._pieces(address, length, Access.READ)]
-        whole = b"".join(part for part in parts if part is not None)
+        parts: list[bytes] = []
+        for pa, _, size in self._pieces(address, length, Access.READ):
+            part = self.memory.read(pa, size)
+            if part is None:
+                return None
+            parts.append(part)
+        whole = parts[0] if len(parts) == 1 else b"".join(parts)
         return whole if len(whole) == length else None
 
     def write(self, address: int, data: bytes) -> bool:
@@ -49,16 +56,25 @@ class TranslatedMemory:
             result = walk(self.memory.engine, context, address + at, access)
             if FaultKind(result.kind) is not FaultKind.NONE:
                 return
-            size = min(length - at, PAGE - (address + at) % PAGE)
+            page = 1 << max(result.page_lg2, PAGE_LG2)
+            size = min(length - at, page - (address + at) % page)
             yield result.pa, at, size
             at += size
 
     def _context(self) -> Context | None:
-        entry = self.entry()
-        if entry is None or not (entry.V and entry.TV and entry.Mode):
+        raw, settings = self.entry(), self.settings()
+        if raw is None:
             return None
-        return Context(
-            stage2=translate.host_tables(entry, self.settings()),
-            stage2_tag=entry.DomainID,
-            rights=translate.root_rights(entry),
-        )
+        if self._decoded is None or self._decoded[0] != raw or self._decoded[1] is not settings:
+            self._decoded = raw, settings, _context(DTE.decode(raw), settings)
+        return self._decoded[2]
+
+
+def _context(entry: DTE, settings: Settings) -> Context | None:
+    if not (entry.V and entry.TV and entry.Mode):
+        return None
+    return Context(
+        stage2=translate.host_tables(entry, settings),
+        stage2_tag=entry.DomainID,
+        rights=translate.root_rights(entry),
+    )

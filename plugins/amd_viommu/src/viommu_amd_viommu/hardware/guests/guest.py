@@ -60,6 +60,8 @@ class Guest:
     page_requests: PageRequests
     controls: dict[int, int] = field(factory=dict)
     """VF control registers as they were written last, by offset."""
+    translating: int = 0
+    """The DeviceID whose entry leads from the guest's addresses to memory; 0: none."""
 
     @classmethod
     def of(

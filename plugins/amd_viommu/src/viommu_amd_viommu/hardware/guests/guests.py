@@ -59,7 +59,7 @@ def show_apertures(file: RegisterFile, features: EFR) -> None:
 class Guests:
     """The guests by GuestID; one exists from the first store to its VF control registers on.
 
-    ``entry`` reads a device table entry. VF MMIO is decoded, and entries with vImuEn mean something, while
+    ``entry`` reads the bytes of a device table entry. VF MMIO is decoded, and entries with vImuEn mean something, while
     Control.vIommuEn is set; command buffers run while Control.vCmdEn is.
     """
 
@@ -67,7 +67,7 @@ class Guests:
     platform: Platform
     events: Events
     settings: Callable[[], Settings]
-    entry: Callable[[int], DTE | None]
+    entry: Callable[[int], bytes | None]
     known: dict[int, Guest] = field(factory=dict)
     _owners: dict[int, tuple[int, int]] = field(factory=dict)
     """For a device whose entry was read with vImuEn: its GuestID, and its DeviceID there."""
@@ -137,6 +137,8 @@ class Guests:
                     number,
                     guest.maps.map_domain(register.GuestDomainID, register.HostDomainID, valid=bool(register.Valid)),
                 )
+            case GuestMiscControl():
+                guest.translating = register.TranslateDeviceID
             case GuestCommandControl():
                 guest.set_commands(register)
             case GuestEventControl():
@@ -161,9 +163,9 @@ class Guests:
             lambda: self.enabled and bool(self.settings().control.vCmdEn),
         )
 
-    def _translating_entry(self, number: int) -> DTE | None:
+    def _translating_entry(self, number: int) -> bytes | None:
         """Read the entry by which a guest's addresses are translated; without one it has no memory."""
-        device = GuestMiscControl.decode(self.known[number].controls.get(0x10, 0)).TranslateDeviceID
+        device = self.known[number].translating
         return self.entry(device) if device and self.settings().control.GstBufferTRPMode else None
 
     # --- whose devices are whose

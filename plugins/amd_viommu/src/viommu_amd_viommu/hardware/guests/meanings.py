@@ -21,14 +21,13 @@ from viommu.commands import (
 from viommu_amd_viommu.spec.commands import AnyCommand, InvalidateDevtabEntry, InvalidateIommuPages, Opcode
 
 if TYPE_CHECKING:
-    from viommu.commands import Condition
     from viommu_amd_viommu.hardware.guests.maps import IdMaps
 
 EVERY_DEVICE = 0
 """The key of `IdMaps.every_device` under which all of the guest's devices are."""
 
-LAST_SIZED = (1 << 64) - (1 << 12) - 1
-"""Above it the address of a sized command has no zero that could tell the size."""
+SIZELESS = ((1 << 64) - (1 << 12), (1 << 64) - 1)
+"""Addresses of a sized command in which no zero tells the size."""
 
 
 def of(maps: IdMaps) -> Meanings:
@@ -54,19 +53,19 @@ def _pages(maps: IdMaps) -> list[Case]:
     """
     layout = InvalidateIommuPages
     domain = Each(maps.domain_table, layout.DomainID)
-    known = Among(maps.domain_table, layout.DomainID)
     roots = Contexts(Each(maps.every_device, EVERY_DEVICE))
     by_range = InvalidateRange(
         domain, layout.PASID, Sized(layout.Address, layout.S), leaf_only=Number(layout.PDE, flip=1)
     )
     whole = Stage2Tag(domain, stage1_only=True)
-    found: list[Case] = []
-    for sized in (Is(layout.S, 0), Within(layout.Address, 0, LAST_SIZED)):
-        for guest, action in ((1, by_range), (0, whole)):
-            for directories in (0, 1):
-                when: tuple[Condition, ...] = (sized, Is(layout.GN, guest), Is(layout.PDE, directories), known)
-                found.append(Case((action, roots) if directories else (action,), when))
-    return found
+    return [
+        Case(None, (Is(layout.S, 1), Within(layout.Address, *SIZELESS))),
+        Case(None, (Among(maps.domain_table, layout.DomainID, present=False),)),
+        Case((by_range,), (Is(layout.GN, 1), Is(layout.PDE, 0))),
+        Case((by_range, roots), (Is(layout.GN, 1),)),
+        Case((whole,), (Is(layout.PDE, 0),)),
+        Case((whole, roots)),
+    ]
 
 
 def _entry(maps: IdMaps) -> Case:
