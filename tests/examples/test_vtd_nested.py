@@ -26,5 +26,5 @@ def test_a_guest_nests_on_vtd_as_mainline_has_it_and_beyond() -> None:
         "queue: b'third' status 2",
     ]
     assert told[-1].startswith("event: FRCD(")
-    assert "SID=0x10" in told[-1]
+    assert "SID=16" in told[-1]
     assert "FR=FaultReason.FS_NOT_PRESENT" in told[-1]
