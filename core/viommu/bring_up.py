@@ -80,6 +80,10 @@ def bring_up(iommu: Iommu, frames: TableFrames, policy: Policy) -> PhysicalIommu
     with line.turn:
         if driver.implements("viommu_interrupt"):
             iommu.handle_interrupts(line.raised)
-        driver.ask("viommu_probe", iommu=physical)
+        try:
+            driver.ask("viommu_probe", iommu=physical)
+        except BaseException:
+            iommu.handle_interrupts(None)
+            raise
     line.handle()
     return physical

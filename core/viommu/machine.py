@@ -136,8 +136,8 @@ class Machine(Iommu):
         observers: Iterable[Observer] = (),
     ) -> Iommu:
         """Add an IOMMU instance on the same memory; ``driver`` None: of the machine's own driver. Raises as Machine."""
-        if driver is None:
-            driver = self.driver
+        if driver is None or driver == self.driver.info.name:
+            driver = self.driver  # one driver: a domain of one of its IOMMUs may serve another
         elif isinstance(driver, str):
             driver = drivers.bind(driver)
         made = Iommu(
@@ -190,8 +190,14 @@ class Machine(Iommu):
         self.endpoints.remove(endpoint)
 
     def host(self, iommu: Iommu | None = None) -> PhysicalIommu:
-        """Give an IOMMU as its host driver has it, which is brought up if it is not yet. Raises KernelError."""
-        place = self.iommus.index(self if iommu is None else iommu)
+        """Give an IOMMU as its host driver has it, which is brought up if it is not yet.
+
+        Raises KernelError (what the driver refuses), BadValue (an IOMMU of another machine), DriverBug.
+        """
+        wanted = self if iommu is None else iommu
+        if wanted not in self.iommus:
+            raise BadValue("IOMMU", wanted.name, "one of this machine")
+        place = self.iommus.index(wanted)
         with self._lock:
             if place not in self._hosts:
                 self._hosts[place] = bring_up(self.iommus[place], self._frames, self.policy)

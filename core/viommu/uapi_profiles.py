@@ -56,9 +56,12 @@ ROWS = (
         "5be549351660, pull request iommufd 6.15",
     ),
     Row(Feature.HW_INFO_INPUT_TYPE, "6.17", "EOPNOTSUPP", "5ecdb2f25114, pull request iommufd 6.17"),
-    Row(Feature.HW_INFO_ATS, "7.2", "0", "a11661a58c06, which no kernel up to 6.19 has"),
+    Row(Feature.HW_INFO_ATS, "7.2", "0", "a11661a58c06, of the iommu tree; inferred to be later than 6.19"),
     Row(
-        Feature.HW_INFO_AMD, "7.2", "type 0, no data", "the driver's hw_info, posted as v5 for after 6.17 (2025-09-26)"
+        Feature.HW_INFO_AMD,
+        "7.2",
+        "type 0, no data",
+        "the driver's hw_info; inferred: posted on 2025-09-26, after 6.17",
     ),
     Row(
         Feature.VIOMMU_DATA,
@@ -71,11 +74,11 @@ ROWS = (
         Feature.HWPT_DATA_AMD,
         "7.2",
         "EOPNOTSUPP",
-        "nested domains of the AMD driver, posted as v4 after 6.17 (2025-10-21)",
+        "nested domains of the AMD driver; inferred: posted on 2025-10-21, after 6.17",
     ),
     Row(Feature.MAP_DMA_BUF, "6.19", "EINVAL", "44ebaa1744fd, pull request iommufd 6.19"),
 )
-"""Since ``7.2`` says: 7.2 has it, no profile before does."""
+"""``7.2`` says that 7.2 has it and no profile before it does, not that it was the first."""
 
 
 def _release(name: str) -> tuple[int, ...]:

@@ -205,7 +205,7 @@ def test_invalidations_say_how_many_were_done() -> None:
 def test_a_hardware_queue_lies_in_the_parent_s_memory() -> None:
     setup = Setup.make()
     viommu = setup.viommu()
-    queue = viommu.hw_queue_alloc(QUEUE, 0, APERTURE, 0x1000)
+    queue = viommu.hw_queue_alloc(QUEUE, 0, APERTURE, 0x10000)  # RAM of a machine is contiguous
     assert repr(queue) == f"<HwQueue {queue.id} 0 of type 0xdeadbeef on {viommu.label}>"
     with pytest.raises(Busy):
         setup.ioas.unmap(APERTURE, 0x10000)

@@ -125,7 +125,7 @@ def test_a_device_that_its_driver_refuses_was_never_there() -> None:
 
 def test_each_iommu_has_devices_of_its_own() -> None:
     machine, toy = hosted()
-    second = machine.add_iommu(name="second")
+    second = machine.add_iommu("toy", name="second")
     left, right = machine.add_device(3), machine.add_device(3, iommu=second)
 
     assert toy.told.count("probe") == 2
@@ -136,6 +136,8 @@ def test_each_iommu_has_devices_of_its_own() -> None:
     assert machine.memory.load(machine.host(second).data.pa(0xFF8)) == 0x7000
     assert repr(machine) == "<Machine with toy, second; 2 devices>"
     assert repr(right) == "<Endpoint 'device 0x3' behind second>"
+    with pytest.raises(BadValue, match="IOMMU 'toy' is not one of this machine"):
+        machine.add_device(5, iommu=hosted()[0])
 
 
 def test_devices_that_cannot_be_told_apart_share_a_group() -> None:
@@ -177,6 +179,8 @@ def test_what_a_probe_refuses_is_asked_again() -> None:
     machine.memory.add_ram = refuse  # type: ignore[method-assign, assignment]
     with pytest.raises(KernelError):
         add()
+    machine.write_register(RING, 1)
+    assert "rung 0" not in toy.told
     machine.memory.add_ram = original  # type: ignore[method-assign]
     add()
     assert toy.told.count("probe") == 2

@@ -58,5 +58,5 @@ def invalidate(target: Handle, requests: Entries, data_type: int | None) -> int:
     try:
         return target.iommufd.call(cmd).entry_num
     except KernelError as error:
-        error.done = cmd.entry_num
+        error.done = cmd.entry_num  # what the kernel wrote back
         raise

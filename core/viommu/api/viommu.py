@@ -14,7 +14,7 @@ from viommu.api.nested import NestedHwpt
 from viommu.iommufd import experimental, uapi
 from viommu.iommufd.experimental import DeviceTlbFlags, DeviceTlbRange, HwQueueFlags
 from viommu.iommufd.uapi import HwptFlags
-from viommu.kernel_errors import KernelError, refusal
+from viommu.kernel_errors import KernelError, NotAnIoctl, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -164,7 +164,7 @@ class Viommu(Handle):
         try:
             return self.iommufd.call(cmd).entry_num
         except KernelError as error:
-            error.done = cmd.entry_num
+            error.done = 0 if isinstance(error, NotAnIoctl) else cmd.entry_num
             raise
 
 

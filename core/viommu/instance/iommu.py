@@ -100,8 +100,8 @@ class Iommu:
         """Accesses that waited, and how they ended; the oldest go first."""
         return self._stalls.resumed
 
-    def handle_interrupts(self, handler: Callable[[Interrupt], None]) -> None:
-        """Let the host's driver handle interrupts, after ``on_interrupt`` was told."""
+    def handle_interrupts(self, handler: Callable[[Interrupt], None] | None) -> None:
+        """Let the host's driver handle interrupts, after ``on_interrupt`` was told; None: nobody of the host does."""
         self._board.handler = handler
 
     def check_requester(self, requester: int) -> None:
