@@ -14,6 +14,7 @@ is told each. A DriverBug does leave it: that is no answer of a kernel.
 from __future__ import annotations
 
 import errno
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from viommu.iommufd import vfio_compat
@@ -67,10 +68,14 @@ class IommuFd:
 
     def number_of(self, struct: type[UapiStruct]) -> int:
         """Say which ioctl takes a structure, whether this file knows the ioctl or not. Raises TypeError."""
-        for row in (*self._table.values(), *ROWS, *ahead.EVERY):
-            if row.struct is struct:
-                return row.number
-        raise TypeError(f"no ioctl takes a {struct.__name__}")
+        number = self._numbers.get(struct)
+        if number is None:
+            raise TypeError(f"no ioctl takes a {struct.__name__}")
+        return number
+
+    @cached_property
+    def _numbers(self) -> dict[type[UapiStruct], int]:
+        return {row.struct: row.number for row in (*ROWS, *ahead.EVERY, *self._table.values())}
 
     def ioctl(self, number: int, argument: int, process: UserProcess) -> int:
         """Make an ioctl: 0 or more, or a negative errno."""
