@@ -11,12 +11,14 @@ import pytest
 from tests.api.selftest_machine import APERTURE, DATA, EVENTS, NESTED, QUEUE, VIOMMU, Setup
 from viommu.api.viommu import DeviceTlbEntry
 from viommu.drivers import bind_plugin
+from viommu.failure import fail_nth
 from viommu.iommufd import experimental, uapi
 from viommu.kernel_errors import (
     BadFile,
     Busy,
     Exists,
     Invalid,
+    KernelError,
     NotAnIoctl,
     NotThere,
     TooBig,
@@ -322,3 +324,73 @@ def test_what_a_driver_cannot_do_stays_unsupported(policy: Policy, hook: str, ca
     setup = Setup.make(policy, bind_plugin(SimpleNamespace(**hooks, __name__="lacking")))
     with pytest.raises(Unsupported):
         call(setup)
+
+
+# --- failures leave nothing behind
+
+
+def _everything(setup: Setup) -> list[tuple[str, int]]:
+    return [(found.title, found.users) for found in setup.iommu.file.context.table]
+
+
+def _empty_viommu(setup: Setup) -> None:
+    setup.iommu.viommu_alloc(setup.device, VIOMMU)
+
+
+def _stage2(setup: Setup) -> None:
+    setup.iommu.call(experimental.SetStage2.of(viommu_id=LAST, hwpt_id=setup.parent.id))
+
+
+def _fault(setup: Setup) -> None:
+    setup.iommu.call(experimental.SetFault.of(viommu_id=LAST, fault_id=LAST + 1))
+
+
+def _queue(setup: Setup) -> None:
+    setup.iommu.call(
+        uapi.HwQueueAlloc.of(flags=1 << 31, viommu_id=LAST, type=QUEUE, nesting_parent_iova=0, length=4096)
+    )
+
+
+def _shared_vmid(setup: Setup) -> None:
+    fd = setup.machine.process.install(setup.machine.create_vm(9))
+    try:
+        setup.parent.viommu_alloc(setup.device, VIOMMU, kvm_fd=fd)
+    finally:
+        setup.machine.process.close(fd)
+
+
+LAST = 4
+"""The id of what is made first after `Setup`."""
+
+
+@pytest.mark.parametrize(
+    ("policy", "before", "call"),
+    [
+        (LATE, (), _empty_viommu),
+        (LATE, (_empty_viommu,), _stage2),
+        (REQUESTS, (Setup.viommu, lambda setup: setup.iommu.fault_alloc()), _fault),
+        (BY_IOVA, (Setup.viommu,), _queue),
+        (OF_KVM, (), _shared_vmid),
+    ],
+    ids=["empty vIOMMU", "stage 2", "FAULT", "queue by IOVA", "shared VMID"],
+)
+def test_a_call_that_fails_anywhere_leaves_nothing_behind(
+    policy: Policy, before: tuple[Callable[[Setup], object], ...], call: Callable[[Setup], None]
+) -> None:
+    setup = Setup.make(policy)
+    for step in before:
+        step(setup)
+    nth = 0
+    while True:
+        nth += 1
+        state = _everything(setup)
+        with fail_nth(nth) as injection:
+            try:
+                call(setup)
+            except KernelError:
+                assert injection.happened
+        if not injection.happened:
+            break
+        assert _everything(setup) == state
+    assert nth > 1
+    assert _everything(setup) != state
