@@ -7,10 +7,12 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from attrs import evolve
 
 from tests.api.selftest_machine import APERTURE, DATA, EVENTS, NESTED, QUEUE, VIOMMU, Setup
+from viommu import hookimpl
 from viommu.api.viommu import DeviceTlbEntry
-from viommu.drivers import bind_plugin
+from viommu.drivers import bind, bind_plugin
 from viommu.failure import fail_nth
 from viommu.iommufd import experimental, uapi
 from viommu.kernel_errors import (
@@ -27,12 +29,12 @@ from viommu.kernel_errors import (
 )
 from viommu.objects.fault import report_fault
 from viommu.objects.viommu import Viommu as ViommuObject
-from viommu.ops import PageFault
-from viommu.policies import Policy, VmidOwner
+from viommu.ops import DeviceFacts, PageFault
+from viommu.policies import MAINLINE, Policy, VmidOwner
 from viommu.selftest import driver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
 LATE = Policy(late_stage2=True)
 BY_IOVA = Policy(iova_queues=True)
@@ -260,6 +262,29 @@ def test_a_vdevice_finds_the_listener_whatever_is_attached() -> None:
     setup.device.attach(setup.parent)
     report_fault(setup.device.endpoint.physical, PageFault(0x2000, 1, pasid=3))
     assert [(request.addr, request.pasid) for request in faults.read()] == [(0x1000, None), (0x2000, 3)]
+
+
+class HostHasPasids:
+    """A wrapper that lets the mock look like hardware whose PASIDs the host manages."""
+
+    @hookimpl(wrapper=True)
+    def viommu_device_facts(self) -> Generator[None, DeviceFacts, DeviceFacts]:
+        return evolve((yield), user_pasid_table=False)
+
+
+@pytest.mark.parametrize("policy", [MAINLINE, Policy(fault_by_virtual_id=True)], ids=["mainline", "by virtual id"])
+def test_a_pasid_that_nobody_attached_is_the_guest_s_where_a_vdevice_says_so(policy: Policy) -> None:
+    setup = Setup.make(policy, bind("selftest", [HostHasPasids()]))
+    viommu, faults = setup.viommu(), setup.iommu.fault_alloc()
+    viommu.vdevice_alloc(setup.device, 7)
+    setup.device.attach(viommu.hwpt_alloc(setup.device, NESTED, data_type=DATA, fault=faults))
+    request = PageFault(0x1000, 1, pasid=3)
+    if policy == MAINLINE:
+        with pytest.raises(Invalid, match="page request"):
+            report_fault(setup.device.endpoint.physical, request)
+    else:
+        report_fault(setup.device.endpoint.physical, request)
+        assert [(found.addr, found.pasid) for found in faults.read()] == [(0x1000, 3)]
 
 
 # --- whose the VMID is
