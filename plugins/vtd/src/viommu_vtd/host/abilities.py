@@ -62,11 +62,6 @@ class Abilities:
         return bool(self.ecap.SMPWCS)
 
     @property
-    def caching_mode(self) -> bool:
-        """Whether what is not present may be cached: then also what becomes present must be invalidated."""
-        return bool(self.cap.CM)
-
-    @property
     def address_bits(self) -> int:
         """MGAW: the widest input address (bits)."""
         return self.cap.MGAW + 1

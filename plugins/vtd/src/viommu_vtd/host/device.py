@@ -89,5 +89,5 @@ class HostDevice:
             tables, ats=self.ats, pasids=bool(self.pasids), page_requests=self.page_requests
         )
         install(self.unit.memory, at, context)
-        if self.unit.able.caching_mode:
+        if self.unit.caching_mode:
             self.unit.submit([requests.context_of_device(0, self.source), *self.forget_device_tlb()])

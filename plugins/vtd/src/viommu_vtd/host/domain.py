@@ -98,15 +98,22 @@ class Domain:
             if not self.tags[tag]:
                 del self.tags[tag]
 
-    def drop(self, pages: Pages, *, leaf_only: bool = False, present: bool = False) -> None:
-        """Have all caches drop pages. ``present``: they have become so, which only a caching unit remembers otherwise.
+    def drop(self, pages: Pages, *, leaf_only: bool = False) -> None:
+        """Have all caches drop pages. IOTLBs come before device TLBs, which would fill from them again."""
+        self._drop(sorted(self.tags, key=lambda tag: tag.source is not None), pages, leaf_only=leaf_only)
 
-        IOTLBs come before device TLBs, which would fill from them again.
+    def appeared(self, pages: Pages) -> None:
+        """Tell units in caching mode of pages that are present now, of which they may remember that they were not.
+
+        First-stage tables need none of it.
         """
+        if not self.by_first_stage and self.tags:
+            told = [tag for tag in self.tags if tag.source is None and tag.unit.caching_mode]
+            self._drop(told, pages, leaf_only=False)
+
+    def _drop(self, tags: list[CacheTag], pages: Pages, *, leaf_only: bool) -> None:
         batches: dict[Unit, list[Descriptor]] = {}
-        for tag in sorted(self.tags, key=lambda tag: tag.source is not None):
-            if present and (tag.source is not None or self.by_first_stage or not tag.unit.able.caching_mode):
-                continue
+        for tag in tags:
             descriptor = tag.drop(pages, first_stage=self.by_first_stage, leaf_only=leaf_only)
             batches.setdefault(tag.unit, []).append(descriptor)
         for unit, descriptors in batches.items():

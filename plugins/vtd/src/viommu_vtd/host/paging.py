@@ -46,8 +46,7 @@ class PagingDomain(Domain):
         self.check_prot(prot)
         self.table.map(iova, pa, length, prot, largest, self.leaf_bits)
         self.mapped = True
-        if self.tags:
-            self.drop(Pages.around(iova, iova + length - 1), present=True)
+        self.appeared(Pages.around(iova, iova + length - 1))
 
     def unmap(self, iova: int, length: int) -> None:
         """Unmap a range, and let no cache remember it; only then may its tables be used for something else."""
@@ -173,7 +172,7 @@ class SecondStageDomain(PagingDomain):
             pasid_entries.set_up(device, pasid, entries.second_stage(device.unit.able, domain, self.stage))
             return
         install(device.unit.memory, device.context_entry(), entries.legacy_context(domain, self.stage, ats=device.ats))
-        if device.unit.able.caching_mode:
+        if device.unit.caching_mode:
             device.unit.submit([context_of_device(0, device.source), iotlb_of_domain(domain)])
 
     def set_tracking(self, enable: bool) -> None:

@@ -26,7 +26,7 @@ def set_up(device: HostDevice, pasid: int, entry: PasidTableEntry) -> None:
     if tables.read(pasid).P:
         raise Busy(f"device {device.source:#06x}", "PASID", pasid, "one whose entry is not present")
     install(device.unit.memory, tables.entry(pasid), entry)
-    if device.unit.able.caching_mode:
+    if device.unit.caching_mode:
         device.unit.submit(
             [
                 requests.pasid_entry(entry.DID, pasid),

@@ -59,8 +59,13 @@ class Unit:
     extensions: Extensions
     devices: dict[int, HostDevice] = field(factory=dict)
     lock: RLock = field(factory=RLock)
+    caching_mode: bool = field(init=False)
+    """What is not present may be cached (asked at each map, hence kept)."""
     faults: deque[FRCD] = field(factory=lambda: deque(maxlen=MOST_FAULTS))
     """Records of refused accesses, as a kernel's log keeps them; the oldest go first."""
+
+    def __attrs_post_init__(self) -> None:
+        self.caching_mode = bool(self.registers.cap.CM)
 
     @classmethod
     def bring_up(
