@@ -21,7 +21,7 @@ PACKAGE_FOLDERS := $(shell find core/viommu -type d -not -name __pycache__)
 CPP_FILES = $(shell find cpp -name '*.hpp' -o -name '*.cpp')
 PYTEST ?= pytest
 
-.PHONY: setup demo test test-cpp test-py test-long instructions fuzz bench lint format sanitize wheels clean
+.PHONY: setup demo test test-cpp test-py test-long instructions fuzz bench bench-plots lint format sanitize wheels clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.plugins
@@ -100,6 +100,12 @@ bench: setup
 	@$(call cmake,bench-native,-DVIOMMU_BENCH=ON -DVIOMMU_ARCH=native)
 	@python -m tools.bench build/bench/bench --native build/bench-native/bench $(if $(BENCH_JSON),--json $(BENCH_JSON)) \
 		--only "$(BENCH_ONLY)"
+
+# How cost grows with working set, fill, depth, threads, streams and batch size, drawn for docs/performance.md.
+bench-plots: setup
+	@$(VENV)/bin/python -m pip install -qq --group plots
+	@$(call cmake,bench,$(BENCH_OPTIONS))
+	python -m tools.bench.plots build/bench/bench/engine docs/plots
 
 lint: setup
 	ruff check

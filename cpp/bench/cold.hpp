@@ -12,7 +12,7 @@ template <typename Tables> struct Cold {
         : tables(pages, more...),
           engine(tables.ram.memory, first(tables), second(tables), small_iotlb, walk_cache_entries) {
         engine.ask_for(shuffled(tables.iovas()));
-        engine.check(place_of);
+        engine.check([this](u64 iova) { return tables.place(iova); });
         out.resize(engine.iovas().size());
     }
 

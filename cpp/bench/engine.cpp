@@ -4,6 +4,7 @@
 #include "hits.hpp"
 #include "invalidations.hpp"
 #include "room.hpp"
+#include "sweeps.hpp"
 #include "threads.hpp"
 
 int main(int count, char** arguments) {
@@ -19,5 +20,10 @@ int main(int count, char** arguments) {
     groups.add("threads", threads);
     groups.add("room", room);
     groups.add("invalidations", [] { return invalidations({64, thousand, million}); });
+    groups.add("over working set", over_working_set);
+    groups.add("over fill", over_fill);
+    groups.add("over depth", [] { return over_depth(some); });
+    groups.add("over threads", over_threads);
+    groups.add("over streams", over_streams);
     return groups.main(count, arguments);
 }

@@ -43,10 +43,15 @@ private:
     std::vector<std::unique_ptr<Batch>> batches_;
 };
 
-inline void add_threads(Paths& paths, const std::string& what, const auto& w, std::size_t times) {
+inline std::string in_words(const char* what, std::size_t threads) {
+    return std::string(what) + (threads == 1 ? ", one thread" : ", two threads");
+}
+
+inline void add_threads(Paths& paths, const char* what, const auto& w, std::size_t times,
+                        std::string (*name)(const char*, std::size_t) = in_words) {
     for (const std::size_t threads : {1, 2}) {
         const auto together = std::make_shared<Together>(w->engine, w->engine.iovas(), threads, times);
-        Path path{what + (threads == 1 ? ", one thread" : ", two threads")};
+        Path path{name(what, threads)};
         path.figure = [w, together] {
             together->run();
             return together->run();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <concepts>
 #include <memory>
 #include <optional>
 #include <random>
@@ -53,15 +54,19 @@ public:
           rights_(iovas.size()) {}
 
     std::size_t run(Translator& translator, const ResolvedContext& context) {
+        return run(translator, [&](ContextKey) { return context; });
+    }
+    template <std::invocable<ContextKey> Resolve> std::size_t run(Translator& translator, Resolve&& resolve) {
         Columns out{pa_.data(), kind_.data(), lg2_.data(), rights_.data(), {}};
         const Rows rows{requesters_.data(), nullptr, iovas_.data(), accesses_.data(), iovas_.size()};
-        BatchTranslation(translator, rows, out).run([&](ContextKey) { return context; });
+        BatchTranslation(translator, rows, out).run(resolve);
         if (!out.faults.empty()) throw std::logic_error("a page of the benchmark faults");
         sink = pa_[0];
         return iovas_.size();
     }
 
     std::span<const u64> pa() const { return pa_; }
+    std::span<u32> requesters() { return requesters_; }
 
 private:
     std::span<const u64> iovas_;
@@ -92,10 +97,10 @@ public:
 
     std::size_t batch() { return batch_->run(translator_, context_); }
     // Refuses to measure what is wrong.
-    void check(u64 (*right)(u64 iova)) {
+    void check(auto&& place) {
         batch();
         for (std::size_t row = 0; row < iovas_.size(); ++row)
-            if (batch_->pa()[row] != right(iovas_[row]))
+            if (batch_->pa()[row] != place(iovas_[row]))
                 throw std::logic_error("a page of the benchmark leads elsewhere");
     }
     std::size_t batch(Batch& other) { return other.run(translator_, context_); }
@@ -137,10 +142,11 @@ private:
 // Tables of one stage.
 struct SingleStage {
     explicit SingleStage(std::size_t count, const Layout& layout = test::layout::x86)
-        : ram(ManyPages::tables_for(count) + 1), tables(ram, layout), pages(count) {
+        : ram(ManyPages::tables_for(count) + 2), tables(ram, layout), pages(count) {
         tables.map(range, data_start, pages);
     }
     std::vector<u64> iovas() const { return pages_from(range, pages); }
+    u64 place(u64 iova) const { return place_of(iova); }
     BareTables bare() const { return {ram.words(), ram_start, tables.root()}; }
 
     TableRam ram;
@@ -156,6 +162,7 @@ struct TwoStages {
         first.map(range, ipa_start, pages);
     }
     std::vector<u64> iovas() const { return pages_from(range, pages); }
+    u64 place(u64 iova) const { return place_of(iova); }
     BareNested bare() const {
         return {{ram.words(), ram_start, first.root()}, {ram.words(), ram_start, second.root()}};
     }
