@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from attrs import frozen
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from viommu.hookspecs import DriverInfo
+
+_Kind = TypeVar("_Kind", np.uint8, np.uint32, np.uint64)
 
 IOVA_LAST = (1 << 64) - 1
 ACCESS_LAST = int(Access.READ | Access.WRITE | Access.EXECUTE | Access.PRIVILEGED)
@@ -82,15 +84,15 @@ def requests(
         _column("PASID", NO_PASID if pasid is None else pasid, bounds.pasid_last, also=NO_PASID),
     )
     try:
-        spread = np.broadcast_arrays(*(np.atleast_1d(column) for column in columns))
+        size = np.broadcast_shapes((1,), *(column.shape for column in columns))
     except ValueError:
         lengths = ", ".join(str(column.size) for column in columns)
         raise BadValue("columns of a batch", f"of {lengths} rows", "of one length") from None
     made = Requests(
-        np.ascontiguousarray(spread[0], np.uint32),
-        np.ascontiguousarray(spread[1], np.uint64),
-        np.ascontiguousarray(spread[2], np.uint8),
-        np.ascontiguousarray(spread[3], np.uint32),
+        _spread(columns[0], size, np.uint32),
+        _spread(columns[1], size, np.uint64),
+        _spread(columns[2], size, np.uint8),
+        _spread(columns[3], size, np.uint32),
     )
     idle = (made.access & RIGHTS) == 0
     if idle.any():
@@ -118,6 +120,8 @@ def _within(what: str, value: int, last: int) -> None:
 
 def _column(what: str, values: ArrayLike, last: int, also: int | None = None) -> NDArray[np.integer]:
     column = _whole_numbers(what, values)
+    if _certainly_within(column, last, also):
+        return column
     wrong = (column < 0) | (column > last)
     if also is not None:
         wrong &= column != also
@@ -125,6 +129,21 @@ def _column(what: str, values: ArrayLike, last: int, also: int | None = None) ->
         row = int(np.atleast_1d(wrong).argmax())
         raise OutOfRange(f"{what} in row {row}", int(np.atleast_1d(column)[row]), last)
     return column
+
+
+def _certainly_within(column: NDArray[np.integer], last: int, also: int | None) -> bool:
+    """Say in few passes over a column that it is right, as most are; which row is wrong is asked only of the others."""
+    if not column.size or (column.dtype.kind == "u" and np.iinfo(column.dtype).max <= last):
+        return True
+    least, most = int(column.min()), int(column.max())
+    return (least >= 0 and most <= last) or least == most == also
+
+
+def _spread(column: NDArray[np.integer], shape: tuple[int, ...], kind: type[_Kind]) -> NDArray[_Kind]:
+    """Give a column of a type and a length; a copy only where it is another."""
+    if column.shape == shape:
+        return np.ascontiguousarray(column, kind)
+    return np.full(shape, column, kind)
 
 
 def _whole_numbers(what: str, values: ArrayLike) -> NDArray[np.integer]:
