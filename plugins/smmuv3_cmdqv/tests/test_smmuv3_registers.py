@@ -20,7 +20,7 @@ def test_an_smmu_of_which_nothing_is_said_is_the_whole_model() -> None:
     idr0 = IDR0.decode(Machine("smmuv3_cmdqv").read_register(0))
 
     assert (idr0.S1P, idr0.S2P, idr0.ATS, idr0.PRI, idr0.MSI, idr0.SEV, idr0.CD2L) == (1,) * 7
-    assert (idr0.ATOS, idr0.VATOS, idr0.BTM, idr0.RME_IMPL) == (0,) * 4
+    assert (idr0.ATOS, idr0.VATOS, idr0.RME_IMPL) == (0,) * 3
 
 
 def test_hardware_never_claims_what_is_not_modelled() -> None:

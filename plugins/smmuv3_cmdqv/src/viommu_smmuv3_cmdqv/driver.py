@@ -10,9 +10,12 @@ from viommu_smmuv3_cmdqv.hardware import Smmuv3
 from viommu_smmuv3_cmdqv.host.guest_hooks import (
     viommu_alloc_nested_on,
     viommu_destroy,
+    viommu_hw_queue_destroy,
+    viommu_hw_queue_init,
     viommu_init,
     viommu_invalidate,
     viommu_supports,
+    viommu_supports_hw_queue,
     viommu_vdevice_destroy,
     viommu_vdevice_init,
 )
@@ -55,6 +58,8 @@ __all__ = [
     "viommu_free_domain",
     "viommu_hardware",
     "viommu_hw_info",
+    "viommu_hw_queue_destroy",
+    "viommu_hw_queue_init",
     "viommu_init",
     "viommu_interrupt",
     "viommu_invalidate",
@@ -70,6 +75,7 @@ __all__ = [
     "viommu_reset",
     "viommu_set_dirty_tracking",
     "viommu_supports",
+    "viommu_supports_hw_queue",
     "viommu_vdevice_destroy",
     "viommu_vdevice_init",
 ]

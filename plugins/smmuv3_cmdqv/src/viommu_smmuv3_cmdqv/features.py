@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from attrs import field, frozen
 
 from viommu.errors import BadRegister
+from viommu_smmuv3_cmdqv.spec.cmdqv_registers import CMDQV_PARAM
 from viommu_smmuv3_cmdqv.spec.registers import (
     CR0,
     CR2,
@@ -101,6 +102,11 @@ def read_features(registers: RegisterValues) -> Features:
     if (idr0.S1P or idr0.S2P) and not idr0.TTF & TableFormats.AARCH64:
         raise BadRegister("IDR0", int(idr0), f"TTF is {int(idr0.TTF)}, but only AArch64 tables (2 or 3) are modelled")
     return features
+
+
+def read_cmdqv(registers: RegisterValues) -> CMDQV_PARAM:
+    """Decode how much of a CMDQV there is; VER is 0 where there is none. Raises BadRegister."""
+    return _read(CMDQV_PARAM, registers)
 
 
 def _read(layout: type[Register], registers: RegisterValues) -> Register:

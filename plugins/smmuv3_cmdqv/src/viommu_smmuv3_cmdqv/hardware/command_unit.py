@@ -33,6 +33,11 @@ class CommandUnit:
     _unanswered: bool = False
     """A device did not answer an ATC_INV; the next SYNC tells."""
 
+    def inherit(self, other: CommandUnit) -> None:
+        """Take over what devices have not answered to another queue, which was switched off."""
+        self._unanswered = self._unanswered or other._unanswered
+        other._unanswered = False
+
     def forget_in_device(self, stream: int, substream: int | None, start: int, last: int, every: int) -> None:
         """Tell a device; that it does not answer shows at the next SYNC."""
         pasid = None if substream is None else Pasid(substream)

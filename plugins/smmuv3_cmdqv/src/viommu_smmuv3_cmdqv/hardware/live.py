@@ -8,8 +8,9 @@ from attrs import define, field
 
 from viommu.platform import RequestKind
 from viommu.registers import RegisterFile
-from viommu_smmuv3_cmdqv.features import read_features
-from viommu_smmuv3_cmdqv.hardware import ats, cures
+from viommu_smmuv3_cmdqv.features import read_cmdqv, read_features
+from viommu_smmuv3_cmdqv.hardware import ats, broadcast, cures
+from viommu_smmuv3_cmdqv.hardware.cmdqv import Cmdqv
 from viommu_smmuv3_cmdqv.hardware.command_queue import CommandQueue
 from viommu_smmuv3_cmdqv.hardware.command_unit import CommandUnit
 from viommu_smmuv3_cmdqv.hardware.event_queue import EventQueue
@@ -22,19 +23,20 @@ from viommu_smmuv3_cmdqv.hardware.silicon import Silicon
 from viommu_smmuv3_cmdqv.hardware.stalls import Stalls
 from viommu_smmuv3_cmdqv.identity import identified
 from viommu_smmuv3_cmdqv.recording import Recording
+from viommu_smmuv3_cmdqv.spec.cmdqv_registers import PLACE
 
 if TYPE_CHECKING:
     from viommu.faults import ConfigurationLog, Fault, Refusal, Report
     from viommu.formats import Context
     from viommu.hookspecs import Registers
     from viommu.memory import PhysicalMemory
-    from viommu.platform import Completion, PageRequest, Platform
+    from viommu.platform import Completion, PageRequest, Platform, TlbBroadcast
     from viommu.stale import StaleUse
 
 
 @define(eq=False)
 class Smmuv3:
-    """One SMMUv3, Non-secure state: a `viommu.hookspecs.LiveHardware`."""
+    """One SMMUv3, Non-secure state: a `viommu.hookspecs.ListeningHardware`."""
 
     chip: Silicon
     signals: Signals = field(init=False)
@@ -42,6 +44,8 @@ class Smmuv3:
     events: EventQueue = field(init=False)
     requests: RequestQueue = field(init=False)
     commands: CommandQueue = field(init=False)
+    cmdqv: Cmdqv | None = None
+    """More command queues, where the registers say that there are any."""
 
     def __attrs_post_init__(self) -> None:
         self.signals, self.stalls = Signals(self.chip), Stalls(self.chip)
@@ -54,7 +58,13 @@ class Smmuv3:
         """Make one whose registers are as given. Nothing happens yet. Raises BadRegister."""
         initial = identified(registers)
         read_features(initial)  # of values as they were given: a register file cuts what is too wide
-        return cls(Silicon(memory, platform, RegisterFile.of(DECLARED, initial)))
+        made = cls(Silicon(memory, platform, RegisterFile.of(DECLARED, initial)))
+        param = read_cmdqv(initial)
+        if param.VER:
+            made.cmdqv = Cmdqv.of(
+                made.chip, param, made.commands.unit, lambda: CommandUnit(made.chip, made.signals, made.stalls)
+            )
+        return made
 
     # Translation.
 
@@ -102,6 +112,10 @@ class Smmuv3:
         """Name the commands that would have prevented a stale use."""
         return cures.cure(use)
 
+    def broadcast(self, message: TlbBroadcast) -> None:
+        """Hear a CPU's TLB invalidation."""
+        broadcast.hear(self.chip, message)
+
     def page_request(self, request: PageRequest) -> None:
         """Queue a page request, or answer it."""
         self.requests.append(request)
@@ -110,10 +124,15 @@ class Smmuv3:
 
     def read(self, offset: int, size: int) -> int:
         """Read a register; what is none reads as zero, the Secure bank too."""
+        if self.cmdqv is not None and offset >= PLACE:
+            return self.cmdqv.read(offset - PLACE, size)
         return self.chip.registers.read(offset, size)
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Write a register. All of a wide store is in place before any of it has an effect."""
+        if self.cmdqv is not None and offset >= PLACE:
+            self.cmdqv.write(offset - PLACE, size, value)
+            return
         chip = self.chip
         stores = [accepted(store, chip.registers, chip.features) for store in chip.registers.write(offset, size, value)]
         for store in stores:

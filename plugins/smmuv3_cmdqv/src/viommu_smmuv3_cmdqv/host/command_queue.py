@@ -44,12 +44,14 @@ class CommandQueueRegisters(Protocol):
 class CommandQueue:
     """Submits commands, and waits for them.
 
-    ``turns`` is who may submit: interrupts come in the middle of things, and must not wait.
+    ``sync`` is the command that ends a batch. ``turns`` is who may submit: interrupts come in the middle of things,
+    and must not wait.
     """
 
     registers: CommandQueueRegisters
     memory: Memory
     ring: HostRing
+    sync: Command = field(factory=commands.sync)
     turns: Turns = field(factory=Turns)
     _prod: int = 0
     errors: dict[CommandError, int] = field(factory=dict)
@@ -81,7 +83,7 @@ class CommandQueue:
             self._submit_batch(wanted[start : start + BATCH], sync=True)
 
     def _submit_batch(self, wanted: Sequence[bytes], *, sync: bool) -> None:
-        self._write([*wanted, commands.sync().encode()] if sync else wanted)
+        self._write([*wanted, self.sync.encode()] if sync else wanted)
         self.registers.ring(self._prod)
         self._recover_all()
 
@@ -105,5 +107,5 @@ class CommandQueue:
         pointer, error = self.registers.consumed()
         self.errors[error] = self.errors.get(error, 0) + 1
         if error not in (CommandError.CERROR_ABT, CommandError.CERROR_ATC_INV_SYNC):
-            self.memory.write(self.ring.address(pointer), commands.sync().encode())
+            self.memory.write(self.ring.address(pointer), self.sync.encode())
         self.registers.acknowledge()

@@ -48,6 +48,11 @@ def sync() -> Command:
     return SYNC(Opcode=CommandOpcode.SYNC, CS=CompletionSignal.SEV, MSH=INNER_SHAREABLE, MSIAttr=WRITE_BACK)
 
 
+def silent_sync() -> Command:
+    """Wait for all before it, and tell nobody: what a VCMDQ is given."""
+    return SYNC(Opcode=CommandOpcode.SYNC, MSH=INNER_SHAREABLE, MSIAttr=WRITE_BACK)
+
+
 def forget_all_configuration() -> Command:
     """Forget every STE and CD."""
     return CFGI_STE_RANGE(Opcode=CommandOpcode.CFGI_STE_RANGE, Range=EVERY_STREAM)

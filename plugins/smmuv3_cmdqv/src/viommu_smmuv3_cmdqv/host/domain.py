@@ -85,8 +85,10 @@ class PagingDomain:
     def forget(self, start: int, length: int, page_lg2: int, *, leaf: bool) -> None:
         """Have every cache forget addresses: the IOTLB first, from which devices' TLBs would fill again."""
         span = Span(start, length, page_lg2, self.granule_lg2, leaf, self.smmu.able.ranges)
-        self.smmu.queue.submit([*span.commands(self.space), *self.forget_above()])
-        self.smmu.queue.submit(place.forget(start, start + length - 1) for place in self.places if place.master.ats_on)
+        self.smmu.invalidations.submit([*span.commands(self.space), *self.forget_above()])
+        self.smmu.invalidations.submit(
+            place.forget(start, start + length - 1) for place in self.places if place.master.ats_on
+        )
 
     def forget_above(self) -> Iterator[Command]:
         """Forget what stands on it: guests' stage 1."""
@@ -100,7 +102,7 @@ class PagingDomain:
         """Forget a place, once hardware has; with the last one its tag is nowhere any more."""
         self.places.remove(place)
         if not self.places:
-            self.smmu.queue.submit([self.space.everything()])
+            self.smmu.invalidations.submit([self.space.everything()])
 
     def free(self) -> None:
         """Give table and tag back; it is used nowhere."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from viommu.kernel_errors import KernelError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from viommu.platform import Interrupt
+    from viommu_smmuv3_cmdqv.host.cmdqv import HostCmdqv
     from viommu_smmuv3_cmdqv.host.master import Master
     from viommu_smmuv3_cmdqv.host.smmu import Smmu
 
@@ -51,6 +53,8 @@ def hear(smmu: Smmu, interrupt: Interrupt) -> None:
         _refuse_requests(smmu)
     elif interrupt.source == "GERROR":
         _acknowledge(smmu)
+    elif interrupt.source == "CMDQV" and smmu.cmdqv is not None:
+        _tell_guests(smmu, smmu.cmdqv)
 
 
 def respond(master: Master, fault: PageFault, *, success: bool) -> None:
@@ -131,3 +135,12 @@ def _acknowledge(smmu: Smmu) -> None:
     others = smmu.registers.active_errors().replace(CMDQ_ERR=0)
     if int(others):
         smmu.registers.acknowledge(GERROR.decode(int(others)))
+
+
+def _tell_guests(smmu: Smmu, block: HostCmdqv) -> None:
+    """Errors of guests' queues are theirs to acknowledge; a guest that does not listen is not told."""
+    for number, errors in block.hear():
+        guest = smmu.guests.get(number)
+        if guest is not None:
+            with suppress(KernelError):
+                guest.tell(errors)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from viommu.hookspecs import hookimpl
-from viommu.iommufd.uapi import HwInfoArmSmmuv3
+from viommu.iommufd.uapi import HwInfoArmSmmuv3, HwInfoTegra241Cmdqv
 from viommu.kernel_errors import Unsupported
 from viommu.ops import DeviceFacts, HwInfo, RegionKind, ReservedRegion
 from viommu_smmuv3_cmdqv.host import attach, dirty, events, making
@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from viommu.ops import DirtyBitmap, DomainFlags, PageFault, UserData
     from viommu.platform import Interrupt
     from viommu_smmuv3_cmdqv.host.abilities import Abilities
+    from viommu_smmuv3_cmdqv.host.cmdqv import HostCmdqv
     from viommu_smmuv3_cmdqv.host.domain import Domain, PagingDomain
 
 HW_INFO_TYPE = 2
 """IOMMU_HW_INFO_TYPE_ARM_SMMUV3"""
+CMDQV_INFO_TYPE = 3
+"""IOMMU_HW_INFO_TYPE_TEGRA241_CMDQV"""
 
 MESSAGES = ReservedRegion(0x0800_0000, 0x080F_FFFF, RegionKind.SOFTWARE_MSI)
 """Where the host maps the doorbell of interrupt messages."""
@@ -86,10 +89,13 @@ def viommu_reserved_regions(device: PhysicalDevice) -> Sequence[ReservedRegion]:
 
 @hookimpl
 def viommu_hw_info(device: PhysicalDevice, data_type: int) -> HwInfo:
-    """IDR0 to IDR5, IIDR and AIDR as they are."""
+    """IDR0 to IDR5, IIDR and AIDR as they are; what a CMDQV has for one guest, where that is asked for."""
+    smmu = master_of(device).smmu
+    if data_type == CMDQV_INFO_TYPE and smmu.cmdqv is not None:
+        return HwInfo(CMDQV_INFO_TYPE, _cmdqv_info(smmu.cmdqv).encode())
     if data_type not in {0, HW_INFO_TYPE}:
-        raise Unsupported(device.name, "data_type", data_type, f"0 or {HW_INFO_TYPE}")
-    able = master_of(device).smmu.able
+        raise Unsupported(device.name, "data_type", data_type, f"0, {HW_INFO_TYPE}, or with a CMDQV {CMDQV_INFO_TYPE}")
+    able = smmu.able
     info = HwInfoArmSmmuv3.of(idr=_identification(able), iidr=int(able.iidr), aidr=int(able.aidr))
     return HwInfo(HW_INFO_TYPE, info.encode())
 
@@ -158,3 +164,11 @@ def master_of(device: PhysicalDevice) -> Master:
 def _identification(able: Abilities) -> bytes:
     registers = (able.idr0, able.idr1, able.idr2, able.idr3, able.idr4, able.idr5)
     return b"".join(register.encode() for register in registers)
+
+
+def _cmdqv_info(block: HostCmdqv) -> HwInfoTegra241Cmdqv:
+    return HwInfoTegra241Cmdqv.of(
+        version=block.param.VER,
+        log2vcmdqs=block.queues_per_vintf.bit_length() - 1,
+        log2vsids=block.param.NUM_SID_PER_VM_LOG2,
+    )

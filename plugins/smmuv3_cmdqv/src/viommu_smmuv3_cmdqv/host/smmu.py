@@ -11,6 +11,7 @@ from attrs import define, field, frozen
 from viommu.kernel_errors import NoDevice
 from viommu_smmuv3_cmdqv.host import commands
 from viommu_smmuv3_cmdqv.host.abilities import Abilities
+from viommu_smmuv3_cmdqv.host.cmdqv import HostCmdqv
 from viommu_smmuv3_cmdqv.host.command_queue import CommandQueue
 from viommu_smmuv3_cmdqv.host.identifiers import Numbers
 from viommu_smmuv3_cmdqv.host.queue import HostRing
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from viommu.table_frames import TableFrames
     from viommu_smmuv3_cmdqv.host.master import Master
     from viommu_smmuv3_cmdqv.host.registers import RegisterPort
+    from viommu_smmuv3_cmdqv.host.vintf import GuestVintf
     from viommu_smmuv3_cmdqv.spec.events import EventRecord
 
 COMMANDS_LG2, EVENTS_LG2, REQUESTS_LG2 = 12, 11, 11
@@ -87,6 +89,10 @@ class Smmu:
     asids: Numbers
     masters: dict[int, Master] = field(factory=dict)
     """By StreamID."""
+    cmdqv: HostCmdqv | None = None
+    """More command queues, if it has them."""
+    guests: dict[int, GuestVintf] = field(factory=dict)
+    """Guests that have some of these queues, by VINTF."""
     lock: RLock = field(factory=RLock)
     log: deque[EventRecord] = field(factory=lambda: deque(maxlen=MOST_EVENTS))
     """Events that nobody took, as a kernel prints them; the oldest go first."""
@@ -119,7 +125,14 @@ class Smmu:
             Numbers("ASID", range(1, able.asids)),
         )
         made.start()
+        made.cmdqv = HostCmdqv.bring_up(made)
         return made
+
+    @property
+    def invalidations(self) -> CommandQueue:
+        """The queue for invalidations of the host's own page tables: one that has nothing else, if there is one."""
+        own = None if self.cmdqv is None else self.cmdqv.own
+        return self.queue if own is None else own
 
     def start(self) -> None:
         """Hand everything to hardware, translation last."""

@@ -12,6 +12,7 @@ from viommu_smmuv3_cmdqv.host.domain import Stage2Domain
 from viommu_smmuv3_cmdqv.spec.stream_table import STE, AtsMode, StreamConfig
 
 if TYPE_CHECKING:
+    from viommu.objects.vdevice import Vdevice
     from viommu.objects.viommu import Viommu
     from viommu.ops import DomainFlags, UserData
     from viommu_smmuv3_cmdqv.host.domain import PagingDomain
@@ -60,6 +61,15 @@ class VirtualSmmu:
         """Give the StreamID of a vDEVICE."""
         device = self.viommu.find_device(virtual)
         return None if device is None else device.requester
+
+    def destroy(self) -> None:
+        """Nothing is left of it in hardware."""
+
+    def name_stream(self, vdevice: Vdevice) -> None:
+        """Let a device be known by a StreamID of the guest's: commands are rewritten when they come."""
+
+    def forget_stream(self, vdevice: Vdevice) -> None:
+        """Forget it."""
 
 
 @frozen(eq=False)
