@@ -10,10 +10,11 @@ from attrs import define, field
 from plugins.vtd.tests.hosted import RAM, RAM_SIZE, Hosted
 from plugins.vtd.tests.plain_table import PlainTable
 from viommu.kernel_errors import Exists, Invalid
+from viommu.objects.context import Context
 from viommu.ops import Prot
 from viommu_vtd.host.attach import attach
 from viommu_vtd.host.entries import StageOneFlags
-from viommu_vtd.host.guest_unit import GuestUnit, Outcome
+from viommu_vtd.host.guest_unit import MOST_PENDING, GuestUnit, Outcome
 from viommu_vtd.host.nested import NestedDomain
 from viommu_vtd.host.queue import Trouble
 from viommu_vtd.host.soft_queue import QueuePage
@@ -48,6 +49,7 @@ class Vdevices:
     """A vIOMMU as far as its driver asks it."""
 
     device: PhysicalDevice
+    context: Context = field(factory=Context)
 
     def find_device(self, virt_id: int) -> PhysicalDevice | None:
         return self.device if virt_id == VIRTUAL else None
@@ -186,6 +188,27 @@ def test_a_device_that_does_not_answer_aborts_the_next_wait(virtual: int) -> Non
     assert guest.run(ask) == Outcome(1, Trouble.TIMED_OUT, 0, virtual)
 
 
+def test_what_is_said_again_before_a_wait_is_done_once() -> None:
+    guest = Guest.make(Hosted.make(), RID)
+    assert guest.run(*[FIRST_STAGE] * 100, WAIT, FIRST_STAGE) == Outcome(102)
+    assert guest.hosted.commands["pasid_iotlb"] == 2
+
+
+def test_a_run_longer_than_what_is_gathered_is_done_whole() -> None:
+    guest = Guest.make(Hosted.make(), RID)
+    count = MOST_PENDING + 100
+    assert guest.run(*(FIRST_STAGE.replace(ADDR=page << 12) for page in range(count)), WAIT) == Outcome(count + 1)
+    assert guest.hosted.commands["pasid_iotlb"] == count
+    assert guest.status == 0x600D
+
+
+def test_a_silent_device_is_remembered_until_the_next_wait_however_much_comes_between() -> None:
+    guest = Guest.make(Hosted.make(), RID)
+    ask = DEVICE_TLB.replace(SID=0x77)
+    many = [FIRST_STAGE.replace(ADDR=page << 12) for page in range(MOST_PENDING + 100)]
+    assert guest.run(ask, *many, WAIT, WAIT) == Outcome(len(many) + 2, Trouble.TIMED_OUT, 0, 0x77)
+
+
 # --- the software vQUEUE
 
 
@@ -238,7 +261,7 @@ def test_a_doorbell_has_the_queue_consumed(queue: Queue) -> None:
 
 def test_a_queue_wraps(queue: Queue) -> None:
     for _ in range(3):
-        queue.put(*[FIRST_STAGE] * 200)
+        queue.put(*(FIRST_STAGE.replace(ADDR=page << 12) for page in range(200)))
         queue.ring()
         assert queue.head == queue.tail
     assert queue.guest.hosted.commands["pasid_iotlb"] == 600

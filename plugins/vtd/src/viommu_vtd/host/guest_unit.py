@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from viommu_vtd.host.unit import Unit
 
 STATUS_BYTES = 4
+MOST_PENDING = 4096
+"""Descriptors that are gathered before they are submitted: a guest has as many domains as it likes."""
 TO_DEVICES = (DeviceTlbInvalidate, PasidDeviceTlbInvalidate)
 
 
@@ -94,9 +96,8 @@ class Run:
 
     guest: GuestUnit
     able: GuestAbilities
-    _pending: list[Descriptor] = field(factory=list)
-    _owners: list[int] = field(factory=list)
-    """For each pending descriptor of the host, the guest's that it stands for."""
+    _pending: dict[Descriptor, int] = field(factory=dict)
+    """What is still to be submitted, with the guest's descriptor that each stands for. Twice the same is once."""
     _silent: tuple[int, int] | None = None
     """(the descriptor, the virtual source-id) of a device that did not answer."""
     _interrupt: bool = False
@@ -120,9 +121,9 @@ class Run:
         if isinstance(found, NoSuchDevice):
             self._silent = self._silent or (index, found.source)
             return None
-        self._pending += found
-        self._owners += [index] * len(found)
-        return None
+        for one in found:
+            self._pending.setdefault(one, index)
+        return self._submit() if len(self._pending) > MOST_PENDING else None
 
     def _wait(self, index: int, wait: InvalidationWait) -> Outcome | None:
         """What is before it is done, or it is aborted, and the queue is past it."""
@@ -140,18 +141,24 @@ class Run:
         return stopped or Outcome(index, Trouble.REFUSED, index, error, self._interrupt)
 
     def _flush(self, done: int, *, drain: bool = False) -> Outcome | None:
-        pending, self._pending = self._pending, []
-        owners, self._owners = self._owners, []
-        fault = self.guest.unit.queue.submit(pending, drain=drain) if pending or drain else None
+        """Submit what is pending; a device that did not answer, now or before, stops the run here."""
+        refused = self._submit(drain=drain)
+        if refused is not None or self._silent is None:
+            return refused
+        culprit, source = self._silent
+        return Outcome(done, Trouble.TIMED_OUT, culprit, source, self._interrupt)
+
+    def _submit(self, *, drain: bool = False) -> Outcome | None:
+        """Submit what is pending. What the host's unit refuses stops the run, silent devices are remembered."""
+        pending, self._pending = self._pending, {}
+        descriptors, owners = list(pending), list(pending.values())
+        fault = self.guest.unit.queue.submit(descriptors, drain=drain) if descriptors or drain else None
         if fault is not None and fault.source is not None and self._silent is None:
-            self._silent = self._to_blame(pending, owners, fault.source)
+            self._silent = self._to_blame(descriptors, owners, fault.source)
         elif fault is not None and fault.index is not None:
             index = owners[fault.index]
             return Outcome(index, Trouble.REFUSED, index, fault.error, self._interrupt)
-        if self._silent is None:
-            return None
-        culprit, source = self._silent
-        return Outcome(done, Trouble.TIMED_OUT, culprit, source, self._interrupt)
+        return None
 
     def _to_blame(self, pending: Sequence[Descriptor], owners: Sequence[int], source: int) -> tuple[int, int]:
         asked = (

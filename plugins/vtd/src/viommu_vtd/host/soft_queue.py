@@ -95,15 +95,19 @@ class QueuePage:
                 self.run()
 
     def run(self) -> None:
-        """Consume what lies between head and tail, until the queue is empty or stops."""
-        if self._running:
-            return
-        self._running = True
-        try:
-            while self.enabled and not int(self._status) & int(ERRORS) and self._go_on():
-                pass
-        finally:
-            self._running = False
+        """Consume what lies between head and tail, until the queue is empty or stops.
+
+        The context's lock is held meanwhile, so that nothing is unmapped under a wait descriptor's store.
+        """
+        with self.guest.viommu.context.lock:
+            if self._running:
+                return
+            self._running = True
+            try:
+                while self.enabled and not int(self._status) & int(ERRORS) and self._go_on():
+                    pass
+            finally:
+                self._running = False
 
     def _go_on(self) -> bool:
         """Execute one run; False where nothing is left."""
