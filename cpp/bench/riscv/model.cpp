@@ -63,20 +63,18 @@ public:
         return iovas.size();
     }
 
-    // Sixteen commands: twelve pages, two address spaces, one device, one fence.
+    // Of sixteen commands thirteen are for a page, two for all of an address space, one for a device.
     void queue(std::size_t commands, u64 iova) {
         for (std::size_t i = 0; i < commands; ++i) {
             command_t c{};
             const std::size_t kind = i % 16;
             if (kind == 15) {
-                c.iofence.opcode = RVI_IOMMU_IOFENCE;
-            } else if (kind == 14) {
                 c.iodir.opcode = RVI_IOMMU_IODIR;
                 c.iodir.dv = 1, c.iodir.did = device;
             } else {
                 c.iotinval.opcode = RVI_IOMMU_IOTINVAL;
                 c.iotinval.pscv = 1, c.iotinval.pscid = 5;
-                if (kind < 12) c.iotinval.av = 1, c.iotinval.addr_63_12 = (iova >> 12) + i;
+                if (kind < 13) c.iotinval.av = 1, c.iotinval.addr_63_12 = (iova >> 12) + i;
             }
             std::memcpy(at(queue_ + i * sizeof c), &c, sizeof c);
         }

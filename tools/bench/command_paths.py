@@ -1,0 +1,151 @@
+"""Commands from raw bytes: decoded and executed on caches that hold what they are about."""
+
+from __future__ import annotations
+
+import struct
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+from attrs import define, frozen
+
+from tools.bench import tables
+from tools.bench.paths import Path
+from tools.bench.tables import DATA, PAGE, RANGE, Tables
+from tools.bench.toy import machine
+from viommu import Iotlb
+from viommu.commands import Executor
+from viommu.formats import Context, VtdSecondStage
+from viommu_smmuv3_cmdqv.spec import commands as smmu
+from viommu_smmuv3_cmdqv.spec.command_meanings import CommandAbilities
+from viommu_smmuv3_cmdqv.spec.command_meanings import meanings as smmu_meanings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from viommu.commands import Meanings
+    from viommu.layout import Descriptor
+    from viommu.memory import PhysicalMemory
+    from viommu.platform import Platform
+
+SPACE, DOMAIN, REQUESTER = 7, 5, 3
+"""An ASID, and a VMID or domain."""
+PAGES, CALLS = 1024, 64
+RUNS = (64, 1024)
+"""Commands of a call."""
+
+
+@define
+class Caches:
+    """As much of a platform as executes commands: an engine whose caches are warm."""
+
+    memory: PhysicalMemory
+    caches: object
+
+    @classmethod
+    def of(cls, *, nested_tags: bool) -> Caches:
+        """Map and cache pages: of an address space in a domain, or of the domain itself."""
+        made = Tables.roomy(PAGES)
+        root = made.take(1)
+        made.map(root, RANGE, DATA, PAGES)
+        memory = made.memory()
+        if nested_tags:
+            context = Context(stage1=tables.x86(root), stage1_tag=SPACE, stage2_tag=DOMAIN)
+        else:
+            context = Context(stage2=VtdSecondStage(table=root, levels=4), stage2_tag=DOMAIN)
+        translator = machine(memory, context, Iotlb(entries=2 * PAGES)).translator
+        for page in range(PAGES):
+            translator.translate(REQUESTER, RANGE + page * PAGE, 1)
+        return cls(memory, translator)
+
+
+@frozen
+class Mix:
+    """What software sends: of sixteen commands thirteen for a page, two for all of a space, one for a device."""
+
+    page: Callable[[int], Descriptor]
+    space: Descriptor
+    device: Descriptor
+
+    def raw(self, count: int) -> bytes:
+        """Give so many commands, as they lie in a queue."""
+        return b"".join(self._command(index).encode() for index in range(count))
+
+    def _command(self, index: int) -> Descriptor:
+        kind = index % 16
+        return self.device if kind == 15 else self.space if kind > 12 else self.page(RANGE + index % PAGES * PAGE)
+
+
+def vendor(name: str, caches: Caches, meanings: Meanings, mix: Mix) -> list[Path]:
+    """Give the paths of one vendor's queue. Refuses to measure commands that are left to the model."""
+    executor = Executor(cast("Platform", caches), meanings)
+
+    def execute(raw: bytes, count: int) -> int:
+        for _ in range(CALLS):
+            executor.run(raw)
+        return CALLS * count
+
+    paths = []
+    for count in RUNS:
+        raw = mix.raw(count)
+        done, _ = executor.run(raw)
+        assert done == count, (name, done)
+        paths.append(Path(f"{name} commands, {count} a call", partial(execute, raw, count)))
+    return paths
+
+
+def smmu_mix() -> Mix:
+    """Give the commands of an SMMUv3."""
+    code = smmu.CommandOpcode
+    return Mix(
+        lambda at: smmu.TLBI_NH_VA(Opcode=code.TLBI_NH_VA, VMID=DOMAIN, ASID=SPACE, Address=at),
+        smmu.TLBI_NH_ASID(Opcode=code.TLBI_NH_ASID, VMID=DOMAIN, ASID=SPACE),
+        smmu.CFGI_STE(Opcode=code.CFGI_STE, SID=REQUESTER),
+    )
+
+
+def smmuv3() -> list[Path]:
+    """Give the paths of an SMMUv3's command queue."""
+    able = CommandAbilities(
+        stage1=True,
+        stage2=True,
+        el2=False,
+        wide_vmids=True,
+        wide_asids=True,
+        ranges=True,
+        wildcard_lg2=0,
+        el2_tags=(1 << 20, 1 << 21),
+    )
+    return vendor("SMMUv3", Caches.of(nested_tags=True), smmu_meanings(able), smmu_mix())
+
+
+class PythonQueue:
+    """The same in Python: SMMUv3 commands unpacked one by one, and a dict for an IOTLB."""
+
+    def __init__(self) -> None:
+        self._pages = {(DOMAIN, SPACE, RANGE + page * PAGE >> 12): page for page in range(PAGES)}
+        self._since: dict[tuple[int, int], int] = {}
+        self._devices = {REQUESTER: object()}
+        self._now = 0
+
+    def run(self, raw: bytes) -> int:
+        """Execute every command."""
+        for low, high in struct.iter_unpack("<QQ", raw):
+            opcode = low & 0xFF
+            if opcode == smmu.CommandOpcode.TLBI_NH_VA:
+                self._pages.pop((low >> 32 & 0xFFFF, low >> 48, high >> 12), None)
+            elif opcode == smmu.CommandOpcode.TLBI_NH_ASID:
+                self._now += 1
+                self._since[low >> 32 & 0xFFFF, low >> 48] = self._now
+            elif opcode == smmu.CommandOpcode.CFGI_STE:
+                self._devices.pop(low >> 32, None)
+        return len(raw) // 16
+
+
+def commands() -> list[Path]:
+    """Give every vendor's paths, and what one writes without an engine."""
+    return [*smmuv3(), Path("Python command", partial(PythonQueue().run, smmu_mix().raw(RUNS[-1])))]
+
+
+def groups() -> dict[str, Callable[[], list[Path]]]:
+    """Give the group of commands."""
+    return {"commands": commands}
