@@ -76,6 +76,9 @@ class Vcmdq:
     _base: int = 0
     _cons_base: int = 0
     _executor: Executor | None = None
+    _known: tuple[object, object] = (None, None)
+    """The registers that the executor was made for."""
+    _ring: Ring | None = None
     _draining: bool = False
     _disturbed: bool = False
 
@@ -121,6 +124,7 @@ class Vcmdq:
         after = self._wide(place) & ~covered | value << shift & covered
         if place == BASE_AT:
             self._base = after & int(VCMDQ_BASE(LOG2SIZE=31, ADDR=VCMDQ_BASE.ADDR.maximum))
+            self._ring = None
         elif place == CONS_BASE_AT:
             self._cons_base = after & VCMDQ_CONS_INDX_BASE.ADDR.mask
 
@@ -178,8 +182,9 @@ class Vcmdq:
         """Give the ring, if anything in it may be executed."""
         if self._prod == self._cons or not self.runs or self._is_active(COMMAND_ERROR):
             return None
-        ring = Ring.of(self._base, self.chip.features.idr1.CMDQS, Command.size)
-        return ring if ring.waiting(self._prod, self._cons) else None
+        if self._ring is None:
+            self._ring = Ring.of(self._base, self.chip.features.idr1.CMDQS, Command.size)
+        return self._ring if self._ring.waiting(self._prod, self._cons) else None
 
     def _serve(self, ring: Ring, vintf: Vintf) -> int | None:
         """Execute a batch of commands; gives where it stopped on an error."""
@@ -230,10 +235,13 @@ class Vcmdq:
         return None if error is None else VcmdqError(error)
 
     def _executor_for(self, vintf: Vintf) -> Executor:
-        wanted = self._meanings(vintf)
+        """Give what executes commands, as the registers have it now."""
+        state = (self.chip.features, vintf.config)
         if self._executor is None:
-            self._executor = Executor(self.chip.platform, wanted)
-        self._executor.understand(wanted)
+            self._executor = Executor(self.chip.platform, self._meanings(vintf))
+        elif state[0] is not self._known[0] or state[1] is not self._known[1]:
+            self._executor.understand(self._meanings(vintf))
+        self._known = state
         return self._executor
 
     def _meanings(self, vintf: Vintf) -> Meanings:
