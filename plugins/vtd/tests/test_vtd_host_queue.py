@@ -88,6 +88,21 @@ def test_a_device_that_does_not_answer_is_told_and_the_queue_goes_on() -> None:
     assert hosted.unit.submit([ask]) is None
 
 
+def test_a_device_that_does_not_answer_keeps_nobody_else_from_being_told() -> None:
+    hosted = Hosted.make()
+    hosted.machine.device(0x0108).answers = False
+    silent = requests.device_tlb(0x0108, 0, requests.EVERYTHING)
+    assert hosted.unit.submit([silent, *[GOOD] * 400]) == QueueFault(Trouble.TIMED_OUT, source=0x0108)
+    assert hosted.commands["iotlb"] >= 400
+
+
+def test_a_queue_that_somebody_switched_off_is_a_bug_that_is_told() -> None:
+    hosted = Hosted.make()
+    hosted.unit.registers.command(QIE=0)
+    with pytest.raises(AssertionError, match="does not run"):
+        hosted.unit.submit([GOOD])
+
+
 @define
 class Second:
     """Whether a device answers: from the second time on."""

@@ -99,12 +99,15 @@ class InvalidationQueue:
         self._submit_all(descriptors, drain=False)
 
     def _submit_all(self, descriptors: Sequence[Descriptor | bytes], *, drain: bool) -> QueueFault | None:
+        """Submit all in batches. A device that does not answer keeps nobody else from being told."""
         raw = [_encoded(descriptor, self._size) for descriptor in descriptors]
+        first: QueueFault | None = None
         for start in range(0, max(len(raw), 1), self.batch):
             fault = self._submit_batch(raw[start : start + self.batch], drain=drain)
-            if fault is not None:
-                return fault if fault.index is None else _moved(fault, start)
-        return None
+            if fault is not None and fault.index is not None:
+                return _moved(fault, start)
+            first = first or fault
+        return first
 
     def _submit_batch(self, raw: Sequence[bytes], *, drain: bool) -> QueueFault | None:
         fault: QueueFault | None = None
@@ -116,8 +119,8 @@ class InvalidationQueue:
             if self.memory.read(self.status, 4) == DONE.to_bytes(4, "little"):
                 return None
             fault = self._recover(first, len(raw))
-            if fault is None or fault.trouble is Trouble.REFUSED:
-                return fault
+            if fault.trouble is Trouble.REFUSED:
+                break
         return fault
 
     def _wait(self, *, drain: bool) -> InvalidationWait:
@@ -134,8 +137,8 @@ class InvalidationQueue:
         self.memory.write(self.base, data[room:])
         self._tail = (self._tail + len(data)) % size
 
-    def _recover(self, first: int, count: int) -> QueueFault | None:
-        """Clear what hardware complains of, and let it go on. None where it does not complain."""
+    def _recover(self, first: int, count: int) -> QueueFault:
+        """Clear what hardware complains of, and let it go on."""
         status, record = self.registers.read(FSTS), self.registers.read(IQERCD)
         if status.IQE:
             return self._pass_over(first, count, record)
@@ -145,7 +148,7 @@ class InvalidationQueue:
         if status.ICE:
             self.registers.write(FSTS(ICE=1))
             return QueueFault(Trouble.COMPLETION, source=record.ICESID)
-        return None
+        raise AssertionError(f"the invalidation queue does not run: {status!r}")
 
     def _pass_over(self, first: int, count: int, record: IQERCD) -> QueueFault:
         """Put wait descriptors in the place of the refused one and of all after it: nothing of these is done."""
