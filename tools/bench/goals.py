@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attrs import field, frozen
+from attrs import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,14 +71,14 @@ class Goal:
     goal: str
     group: str
     path: str
-    limits: tuple[Limit, ...] = field(converter=tuple)
+    limits: tuple[Limit, ...]
     unit: str = "ns"
 
 
 def load() -> list[Goal]:
     """Read every goal, in the order of the table."""
     rows = tomllib.loads(TABLE.read_text())["row"]
-    return [Goal(**{**row, "limits": [Limit.of(limit) for limit in row["limits"]]}) for row in rows]
+    return [Goal(**{**row, "limits": tuple(Limit.of(limit) for limit in row["limits"])}) for row in rows]
 
 
 def verdict(held: list[bool | None]) -> bool | None:
