@@ -70,14 +70,14 @@ class Row:
 
 
 def _bound(limit: Limit, bound: float | None) -> str:
-    return "" if bound is None else f"{'>=' if limit.at_least else '<='} {bound:g}"
+    return "" if bound is None else f"{'>=' if limit.at_least else '<='} {bound:,g}"
 
 
 def _said(limit: Limit, value: float | None) -> str:
     if value is None:
         return f"not measured: {limit.name}"
     if limit.figure is not None:
-        return f"{value:.4g} {limit.name}"
+        return f"{value:,.1f} {limit.name}"
     return f"{limit.name} / it = {value:.2f}" if limit.at_least else f"{value:.2f} x {limit.name}"
 
 
