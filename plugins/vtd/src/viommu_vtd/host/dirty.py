@@ -8,6 +8,7 @@ import numpy as np
 
 from viommu.formats import Context, VtdSecondStage, read_dirty
 from viommu.kernel_errors import Invalid
+from viommu_vtd.host.domain import Drop
 from viommu_vtd.host.requests import PAGE_LG2, Pages
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def report(domain: SecondStageDomain, iova: int, length: int, bitmap: DirtyBitma
         for first, end in found:
             bitmap.mark(iova + (first << PAGE_LG2), end - first << PAGE_LG2)
     if clear and found:
-        domain.drop(Pages.around(iova, iova + length - 1), leaf_only=True)
+        domain.drop(Drop(Pages.around(iova, iova + length - 1), leaf_only=True))
 
 
 def _runs(bits: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:

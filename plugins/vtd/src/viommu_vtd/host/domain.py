@@ -10,10 +10,20 @@ from attrs import define, field, frozen
 from viommu_vtd.host import requests
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from viommu.layout import Descriptor
     from viommu_vtd.host.device import HostDevice
     from viommu_vtd.host.requests import Pages
     from viommu_vtd.host.unit import Unit
+
+
+@frozen
+class Drop:
+    """What caches are to forget of a domain. ``leaf_only``: entries above leaves are what they were."""
+
+    pages: Pages
+    leaf_only: bool = False
 
 
 @frozen
@@ -30,14 +40,14 @@ class CacheTag:
     source: int | None = None
     nested: bool = False
 
-    def drop(self, pages: Pages, *, first_stage: bool, leaf_only: bool) -> Descriptor:
+    def drop(self, wanted: Drop, *, first_stage: bool) -> Descriptor:
         """Give the descriptor that drops pages of the domain that this is a tag of."""
         if self.source is not None:
             # Nobody can tell which of a guest's addresses lead to these pages.
-            return requests.device_tlb(self.source, self.pasid, requests.EVERYTHING if self.nested else pages)
+            return requests.device_tlb(self.source, self.pasid, requests.EVERYTHING if self.nested else wanted.pages)
         if first_stage:
-            return requests.pasid_iotlb(self.domain, self.pasid, pages, leaf_only=leaf_only)
-        return requests.iotlb_pages(self.unit.registers.cap, self.domain, pages, leaf_only=leaf_only)
+            return requests.pasid_iotlb(self.domain, self.pasid, wanted.pages, leaf_only=wanted.leaf_only)
+        return requests.iotlb_pages(self.unit.registers.cap, self.domain, wanted.pages, leaf_only=wanted.leaf_only)
 
 
 @define
@@ -98,9 +108,9 @@ class Domain:
             if not self.tags[tag]:
                 del self.tags[tag]
 
-    def drop(self, pages: Pages, *, leaf_only: bool = False) -> None:
+    def drop(self, *wanted: Drop) -> None:
         """Have all caches drop pages. IOTLBs come before device TLBs, which would fill from them again."""
-        self._drop(sorted(self.tags, key=lambda tag: tag.source is not None), pages, leaf_only=leaf_only)
+        self._drop(sorted(self.tags, key=lambda tag: tag.source is not None), wanted)
 
     def appeared(self, pages: Pages) -> None:
         """Tell units in caching mode of pages that are present now, of which they may remember that they were not.
@@ -109,13 +119,13 @@ class Domain:
         """
         if not self.by_first_stage and self.tags:
             told = [tag for tag in self.tags if tag.source is None and tag.unit.caching_mode]
-            self._drop(told, pages, leaf_only=False)
+            self._drop(told, (Drop(pages),))
 
-    def _drop(self, tags: list[CacheTag], pages: Pages, *, leaf_only: bool) -> None:
+    def _drop(self, tags: list[CacheTag], wanted: Sequence[Drop]) -> None:
         batches: dict[Unit, list[Descriptor]] = {}
         for tag in tags:
-            descriptor = tag.drop(pages, first_stage=self.by_first_stage, leaf_only=leaf_only)
-            batches.setdefault(tag.unit, []).append(descriptor)
+            batch = batches.setdefault(tag.unit, [])
+            batch += [tag.drop(one, first_stage=self.by_first_stage) for one in wanted]
         for unit, descriptors in batches.items():
             unit.submit(descriptors)
 

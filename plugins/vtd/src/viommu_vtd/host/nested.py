@@ -10,7 +10,7 @@ from viommu.iommufd.uapi import HwptVtdS1, HwptVtdS1Invalidate
 from viommu.kernel_errors import Invalid, Unsupported
 from viommu.ops import DomainFlags
 from viommu_vtd.host import entries, pasid_entries
-from viommu_vtd.host.domain import Domain
+from viommu_vtd.host.domain import Domain, Drop
 from viommu_vtd.host.entries import StageOneFlags
 from viommu_vtd.host.paging import SecondStageDomain
 from viommu_vtd.host.requests import EVERYTHING, Pages
@@ -27,6 +27,9 @@ INVALIDATE_TYPE = 0
 """IOMMU_HWPT_INVALIDATE_DATA_VTD_S1"""
 LEAF = 1
 """Flag of an invalidation: only leaves have changed."""
+
+GATHERED = 1024
+"""Requests that are executed together."""
 
 FOUR_LEVELS, FIVE_LEVELS = 48, 57
 PAGE = 4096
@@ -86,17 +89,27 @@ class NestedDomain(Domain):
             self.guest.nested.remove(self)
 
     def invalidate(self, requests: UserArray) -> None:
-        """Execute IOMMU_HWPT_INVALIDATE: each request before the next is looked at.
+        """Execute IOMMU_HWPT_INVALIDATE, up to the first request that is wrong; those before it are executed.
 
         Raises Invalid, Unsupported, BadAddress; ``requests.done`` tells how many came before.
         """
         if requests.type != INVALIDATE_TYPE:
             raise Invalid(WHAT, "data_type", requests.type, f"{INVALIDATE_TYPE}")
-        for index in range(requests.count):
-            raw = requests.entry(index, INVALIDATE_TYPE, HwptVtdS1Invalidate.total, HwptVtdS1Invalidate.total)
-            request = HwptVtdS1Invalidate.decode(raw)
-            self.drop(_pages(request), leaf_only=bool(request.flags & LEAF))
-            requests.done += 1
+        while requests.done < requests.count:
+            self._invalidate_some(requests)
+
+    def _invalidate_some(self, requests: UserArray) -> None:
+        """Gather requests, and have them executed at once."""
+        wanted: list[Drop] = []
+        last = min(requests.count, requests.done + GATHERED)
+        try:
+            for index in range(requests.done, last):
+                raw = requests.entry(index, INVALIDATE_TYPE, HwptVtdS1Invalidate.total, HwptVtdS1Invalidate.total)
+                wanted.append(_drop(HwptVtdS1Invalidate.decode(raw)))
+        finally:
+            if wanted:
+                self.drop(*wanted)
+            requests.done += len(wanted)
 
 
 def make(able: Abilities, parent: object, flags: DomainFlags, data: UserData) -> NestedDomain:
@@ -137,15 +150,17 @@ def _known(flags: int) -> StageOneFlags:
     return StageOneFlags(flags & sum(StageOneFlags))
 
 
-def _pages(request: HwptVtdS1Invalidate) -> Pages:
+def _drop(request: HwptVtdS1Invalidate) -> Drop:
     """Give what a request names. Raises Unsupported, Invalid."""
     if request.flags & ~LEAF or request.reserved:
         raise Unsupported("invalidation", "flags", request.flags, "of LEAF, and __reserved 0")
     if request.addr % PAGE:
         raise Invalid("invalidation", "addr", request.addr, f"a multiple of {PAGE:#x}")
+    leaf_only = bool(request.flags & LEAF)
     if request.npages == U64_MAX:
         if request.addr:
             raise Invalid("invalidation", "addr", request.addr, "0 where npages means everything")
-        return EVERYTHING
+        return Drop(EVERYTHING, leaf_only)
     # The kernel does not refuse 0 pages; it drops one.
-    return Pages.around(request.addr, min(request.addr + max(request.npages, 1) * PAGE - 1, U64_MAX))
+    last = min(request.addr + max(request.npages, 1) * PAGE - 1, U64_MAX)
+    return Drop(Pages.around(request.addr, last), leaf_only)

@@ -10,7 +10,7 @@ from viommu.kernel_errors import Invalid
 from viommu.ops import may_write
 from viommu_vtd.host import entries, pasid_entries
 from viommu_vtd.host.abilities import PAGE_1G, PAGE_2M
-from viommu_vtd.host.domain import Domain
+from viommu_vtd.host.domain import Domain, Drop
 from viommu_vtd.host.frames import install
 from viommu_vtd.host.requests import Pages, context_of_device, iotlb_of_domain
 
@@ -52,7 +52,7 @@ class PagingDomain(Domain):
         """Unmap a range, and let no cache remember it; only then may its tables be used for something else."""
         gone = self.table.unmap(iova, length)
         if self.tags:
-            self.drop(Pages.around(iova, iova + length - 1), leaf_only=not gone.tables)
+            self.drop(Drop(Pages.around(iova, iova + length - 1), leaf_only=not gone.tables))
         gone.free()
 
     @property
