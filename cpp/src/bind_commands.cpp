@@ -97,21 +97,27 @@ cmd::Rule rule(const PyRule& given, std::size_t bytes) {
 
 struct PyCommandSet {
     cmd::CommandSet set;
-    std::vector<std::string> names;
+    std::vector<py::str> names;
 };
 
 std::unique_ptr<PyCommandSet> make(std::size_t bytes, const PyNumber& opcode, const std::vector<PyRule>& rules,
                                    std::vector<std::shared_ptr<cmd::Table>> tables) {
     std::vector<cmd::Rule> made;
-    std::vector<std::string> names;
+    std::vector<py::str> names;
     for (const PyRule& one : rules) {
         made.push_back(rule(one, bytes));
-        names.push_back(std::get<0>(one));
+        names.emplace_back(std::get<0>(one));
     }
     for (const auto& table : tables)
         if (!table) throw py::value_error("CommandSet: a table is None");
     return std::make_unique<PyCommandSet>(
         cmd::CommandSet(bytes, number(opcode, bytes), std::move(made), std::move(tables)), std::move(names));
+}
+
+// Two opcodes may have one name.
+void add(py::dict& kinds, const py::str& name, u64 count) {
+    if (kinds.contains(name)) count += kinds[name].cast<u64>();
+    kinds[name] = count;
 }
 
 // Runs without the GIL; gives how many entries were executed, and of what kinds.
@@ -124,7 +130,7 @@ template <typename Run> py::tuple ran(const PyCommandSet& commands, Run&& run) {
     }
     py::dict kinds;
     for (std::size_t i = 0; done && i < commands.names.size(); ++i)
-        if (counts[i]) kinds[py::str(commands.names[i])] = counts[i];
+        if (counts[i]) add(kinds, commands.names[i], counts[i]);
     return py::make_tuple(done, std::move(kinds));
 }
 
@@ -150,7 +156,7 @@ py::tuple run(const PyCommandSet& commands, PyTranslator& translator, const py::
         throw py::value_error("CommandSet: " + std::to_string(entries.get().size()) + " bytes are no multiple of " +
                               std::to_string(commands.set.entry_bytes()) + ", the size of an entry");
     return ran(commands, [&](std::span<u64> counts) {
-        return commands.set.run(entries.get(), cmd::Engine{translator.engine}, counts);
+        return commands.set.run(entries.get(), cmd::Engine(translator.engine), counts);
     });
 }
 
@@ -160,7 +166,7 @@ py::tuple run_ring(const PyCommandSet& commands, PyTranslator& translator, u64 b
         throw py::value_error("CommandSet: a ring of 2^" + std::to_string(entries_lg2) + " entries; at most 2^32");
     return ran(commands, [&](std::span<u64> counts) {
         return commands.set.run_ring(translator.engine.memory(), base, entries_lg2, head, count,
-                                     cmd::Engine{translator.engine}, counts);
+                                     cmd::Engine(translator.engine), counts);
     });
 }
 

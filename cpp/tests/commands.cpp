@@ -22,6 +22,7 @@ struct Recorder {
         ((text += " " + std::to_string(numbers)), ...);
         calls.push_back(text);
     }
+    void pause() {}
     void everything() { note("everything"); }
     void stage2_tag(u32 tag, bool stage1_only) { note("stage2_tag", tag, stage1_only); }
     void stage1_tag(u32 tag, u32 own) { note("stage1_tag", tag, own); }

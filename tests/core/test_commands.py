@@ -216,6 +216,12 @@ def test_what_was_done_is_counted_by_name() -> None:
         assert side.executor.run(flush + drop + flush) == (3, {"everything": 2, "all of a tag": 1})
 
 
+def test_opcodes_of_one_name_are_counted_together() -> None:
+    for side in sides():
+        side.executor.understand(Meanings(Toy.size, Toy.Opcode, {1: means("drop", Everything()), 2: means("drop")}))
+        assert side.executor.run(Toy(Opcode=2).encode() + Toy(Opcode=1).encode() * 2) == (3, {"drop": 3})
+
+
 def test_a_run_ends_where_memory_does() -> None:
     for side in sides():
         assert side.executor.run_ring(QUEUE, 20, (1 << RING_LG2) - 2, 5) == (2, {"nothing": 2})

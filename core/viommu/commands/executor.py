@@ -33,13 +33,14 @@ class Executor:
 
     platform: Platform
     meanings: Meanings
-    _sets: dict[bool, CommandSet] = field(factory=dict, init=False)
+    _storing: CommandSet | None = field(default=None, init=False)
+    _not_storing: CommandSet | None = field(default=None, init=False)
 
     def understand(self, meanings: Meanings) -> None:
         """Go on with another description."""
         if meanings is not self.meanings:
             self.meanings = meanings
-            self._sets.clear()
+            self._storing = self._not_storing = None
 
     def run_ring(self, base: int, entries_lg2: int, head: int, count: int) -> tuple[int, dict[str, int]]:
         """Execute up to ``count`` (at most 4096) commands of a ring of 2^``entries_lg2``, from index ``head`` on."""
@@ -62,11 +63,13 @@ class Executor:
         return self._interpret(bytes(raw[at : at + size]) for at in range(0, len(raw), size))
 
     def _set(self) -> CommandSet:
-        stores = self.platform.memory.watcher is None
-        found = self._sets.get(stores)
-        if found is None:
-            found = self._sets[stores] = compiled(self.meanings, stores=stores)
-        return found
+        if self.platform.memory.watcher is None:
+            if self._storing is None:
+                self._storing = compiled(self.meanings)
+            return self._storing
+        if self._not_storing is None:
+            self._not_storing = compiled(self.meanings, stores=False)
+        return self._not_storing
 
     def _interpret(self, entries: Iterable[bytes | None]) -> tuple[int, dict[str, int]]:
         done, kinds = 0, dict[str, int]()

@@ -48,14 +48,13 @@ public:
             pieces_[count_++] = {below(piece.width), static_cast<u8>(piece.low / 64), static_cast<u8>(piece.low % 64),
                                  static_cast<u8>(piece.position), piece.low % 64 + piece.width > 64};
         }
+        simple_ = !count_ || (count_ == 1 && !pieces_[0].straddles && !sign_shift_ && keep_ == ~u64{0} && !flip_);
     }
 
-    u64 of(const Words& words) const {
-        if (!count_) return plus_;
-        u64 value = 0;
-        for (unsigned i = 0; i < count_; ++i) value |= pieces_[i].of(words);
-        if (sign_shift_) value = static_cast<u64>(static_cast<std::int64_t>(value << sign_shift_) >> sign_shift_);
-        return ((value & keep_) ^ flip_) + plus_;
+    // Most numbers are one field as it is: that is in line.
+    [[gnu::always_inline]] u64 of(const Words& words) const {
+        const u64 value = pieces_[0].simple(words);
+        return (simple_ ? value : changed(words)) + plus_;
     }
 
 private:
@@ -64,6 +63,7 @@ private:
         u8 word, offset, position;
         bool straddles;
 
+        u64 simple(const Words& words) const { return (words[word] >> offset & mask) << position; }
         u64 of(const Words& words) const {
             u64 bits = words[word] >> offset;
             if (straddles) bits |= words[word + 1] << (64 - offset);
@@ -71,9 +71,17 @@ private:
         }
     };
 
+    [[gnu::noinline]] u64 changed(const Words& words) const {
+        u64 value = 0;
+        for (unsigned i = 0; i < count_; ++i) value |= pieces_[i].of(words);
+        if (sign_shift_) value = static_cast<u64>(static_cast<std::int64_t>(value << sign_shift_) >> sign_shift_);
+        return (value & keep_) ^ flip_;
+    }
+
     std::array<Cut, most_pieces> pieces_{};
     u8 count_ = 0;
     u8 sign_shift_ = 0;
+    bool simple_ = true;  // nothing but `plus_` is to be done to the first piece
     u64 keep_ = ~u64{0}, flip_ = 0, plus_ = 0;
 };
 

@@ -65,25 +65,35 @@ struct Rule {
     std::vector<Case> cases;  // the first one that holds; none: for somebody else
 };
 
-// The caches and the memory that commands act upon.
-struct Engine {
-    Translator& caches;
+// The caches and the memory that commands act upon. The engine stays locked from one command to the next; `pause` lets
+// others in.
+class Engine {
+public:
+    explicit Engine(Translator& caches) : caches_(caches) {}
 
-    void everything() { caches.invalidate_all(); }
-    void stage2_tag(u32 tag, bool stage1_only) { caches.invalidate_stage2_tag(tag, stage1_only); }
-    void stage1_tag(u32 stage2_tag, u32 stage1_tag) { caches.invalidate_stage1_tag(stage2_tag, stage1_tag); }
+    void pause() { held_.reset(); }
+
+    void everything() { held().all(); }
+    void stage2_tag(u32 tag, bool stage1_only) { held().stage2_tag(tag, stage1_only); }
+    void stage1_tag(u32 stage2_tag, u32 stage1_tag) { held().stage1_tag(stage2_tag, stage1_tag); }
     void range(u32 stage2_tag, std::optional<u32> stage1_tag, Range r, bool leaf_only) {
-        caches.invalidate_range(stage2_tag, stage1_tag, r.start, r.last, leaf_only);
+        held().range(stage2_tag, stage1_tag, r.start, r.last, leaf_only);
     }
-    void stage2_range(u32 tag, Range r, bool leaf_only) {
-        caches.invalidate_stage2_range(tag, r.start, r.last, leaf_only);
-    }
-    void all_contexts() { caches.invalidate_contexts(); }
-    void contexts(u32 requester) { caches.invalidate_requester(requester); }
-    void context(u32 requester, u32 pasid) { caches.invalidate_context({requester, pasid}); }
+    void stage2_range(u32 tag, Range r, bool leaf_only) { held().stage2_range(tag, r.start, r.last, leaf_only); }
+    void all_contexts() { held().contexts(); }
+    void contexts(u32 requester) { held().requester(requester); }
+    void context(u32 requester, u32 pasid) { held().context({requester, pasid}); }
+    // Memory may be a callback, and that may use the engine.
     bool store(u64 address, u64 value, std::size_t bytes) {
-        return caches.memory().write(address, reinterpret_cast<const std::byte*>(&value), bytes);
+        pause();
+        return caches_.memory().write(address, reinterpret_cast<const std::byte*>(&value), bytes);
     }
+
+private:
+    Translator::Invalidations& held() { return held_ ? *held_ : held_.emplace(caches_); }
+
+    Translator& caches_;
+    std::optional<Translator::Invalidations> held_;
 };
 
 class CommandSet {
@@ -111,15 +121,13 @@ public:
     // adds to `counts` how many there were of each rule.
     template <typename Target>
     std::size_t run(std::span<const std::byte> entries, Target&& target, std::span<u64> counts) const {
-        const Locks locks(in_order_);
         const std::size_t all = entries.size() / bytes_;
-        Words words{};
-        for (std::size_t done = 0; done < all; ++done) {
-            std::memcpy(words.data(), entries.data() + done * bytes_, bytes_);
-            const u64 opcode = opcode_.of(words);
-            const u8 rule = opcode < by_opcode_.size() ? by_opcode_[opcode] : no_rule;
-            if (rule == no_rule || !execute(rules_[rule], words, target)) return done;
-            ++counts[rule];
+        for (std::size_t done = 0; done < all;) {
+            const std::size_t wanted = std::min(all - done, without_pause);
+            const std::size_t ran = run_locked(entries.data() + done * bytes_, wanted, target, counts);
+            target.pause();
+            done += ran;
+            if (ran < wanted) return done;
         }
         return all;
     }
@@ -145,6 +153,7 @@ public:
 
 private:
     static constexpr std::size_t chunk_bytes = 4096;
+    static constexpr std::size_t without_pause = 256;  // entries
     static constexpr u8 no_rule = 0xFF;
     static_assert(most_rules < no_rule);
 
@@ -161,6 +170,26 @@ private:
     private:
         const std::vector<std::shared_ptr<Table>>& tables_;
     };
+
+    template <typename Target>
+    std::size_t run_locked(const std::byte* entries, std::size_t all, Target& target, std::span<u64> counts) const {
+        const Locks locks(in_order_);
+        Words words{};
+        for (std::size_t done = 0; done < all; ++done) {
+            copy_entry(words, entries + done * bytes_);
+            const u64 opcode = opcode_.of(words);
+            const u8 rule = opcode < by_opcode_.size() ? by_opcode_[opcode] : no_rule;
+            if (rule == no_rule || !execute(rules_[rule], words, target)) return done;
+            ++counts[rule];
+        }
+        return all;
+    }
+    // Copies of a known size are two moves, others a call.
+    void copy_entry(Words& words, const std::byte* entry) const {
+        if (bytes_ == 16) return void(std::memcpy(words.data(), entry, 16));
+        if (bytes_ == 32) return void(std::memcpy(words.data(), entry, 32));
+        std::memcpy(words.data(), entry, bytes_);
+    }
 
     void place(std::size_t i) {
         const Rule& rule = rules_[i];
@@ -190,8 +219,8 @@ private:
     }
 
     template <typename Target> bool execute(const Rule& rule, const Words& words, Target& target) const {
-        u64 wrong = 0;
-        for (std::size_t i = 0; i < bytes_ / 8; ++i) wrong |= words[i] & rule.zero[i];
+        u64 wrong = (words[0] & rule.zero[0]) | (words[1] & rule.zero[1]);
+        for (std::size_t i = 2; i < bytes_ / 8; ++i) wrong |= words[i] & rule.zero[i];
         if (wrong) return false;
         for (const Case& one : rule.cases) {
             if (!holds(one, words)) continue;
