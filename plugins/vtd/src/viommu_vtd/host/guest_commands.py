@@ -69,7 +69,7 @@ class GuestAbilities:
 def decode(raw: bytes) -> Invalidation | QueueError:
     """Tell what a descriptor of 32 bytes is; a `QueueError` where hardware refuses its type or reserved bits."""
     value = int.from_bytes(raw, "little")
-    layout = _layout(value)
+    layout = KNOWN.get(value & TYPE_MASK)
     if layout is None:
         return QueueError.TYPE
     if value >> layout.width or value & layout.reserved_mask:
@@ -80,15 +80,6 @@ def decode(raw: bytes) -> Invalidation | QueueError:
 def rewrite(descriptor: Invalidation, view: GuestView, able: GuestAbilities) -> Rewritten:
     """Give the host's descriptors for a guest's, or why hardware would refuse it. Waits are the caller's."""
     return REWRITERS[type(descriptor)](descriptor, view, able)
-
-
-def _layout(value: int) -> type[Invalidation] | None:
-    kind = shift = 0
-    for high, low in TYPE_BITS:
-        kind |= (value >> low & (1 << high - low + 1) - 1) << shift
-        shift += high - low + 1
-    layout = COMMANDS.get(InvalidationType(kind)) if kind in tuple(InvalidationType) else None
-    return layout if layout in REWRITERS or layout is InvalidationWait else None
 
 
 def _context_cache(descriptor: ContextCacheInvalidate, view: GuestView, able: GuestAbilities) -> Rewritten:  # noqa: ARG001
@@ -114,7 +105,7 @@ def _iotlb(descriptor: IotlbInvalidate, view: GuestView, able: GuestAbilities) -
 
 
 def _pasid_iotlb(descriptor: PasidIotlbInvalidate, view: GuestView, able: GuestAbilities) -> Rewritten:  # noqa: ARG001
-    if descriptor.G not in tuple(PasidIotlbGranularity):
+    if descriptor.G < PasidIotlbGranularity.PASID:
         return QueueError.RESERVED
     return [descriptor.replace(DID=domain) for domain in view.domains(descriptor.DID)]
 
@@ -138,6 +129,14 @@ REWRITERS: Mapping[type[Invalidation], Callable[..., Rewritten]] = {
     PasidDeviceTlbInvalidate: _device_tlb,
 }
 """By type. What is not here, interrupt entries and page group responses, the VMM keeps for itself."""
+
+
+KNOWN: Mapping[int, type[Invalidation]] = {
+    int(kind): layout for kind, layout in COMMANDS.items() if layout in REWRITERS or layout is InvalidationWait
+}
+"""Layouts of known descriptors by their type, whose upper bits are 0 in each."""
+
+TYPE_MASK = sum((1 << high + 1) - (1 << low) for high, low in TYPE_BITS)
 
 
 def wait_error(descriptor: InvalidationWait, able: GuestAbilities) -> QueueError | None:
