@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import stat
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from attrs import define, field, frozen
@@ -29,8 +29,7 @@ BufferLike: TypeAlias = "Buffer | NDArray[Any]"
 WORD = 8
 
 
-@frozen
-class FileSource:
+class FileSource(NamedTuple):
     """A file or shared memory: its pages are the same wherever they are mapped."""
 
     device: int

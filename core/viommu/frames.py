@@ -52,6 +52,9 @@ class FrameAllocator:
         del self._taken[bisect_left(self._taken, (start, 0))]
 
     def _search(self, candidate: int, length: int) -> int | None:
+        if self._taken and candidate == self._taken[-1][1]:  # nothing lies beyond: the usual case needs no look
+            start = align_down(candidate + GUARD + alignment_of(length) - 1, alignment_of(length))
+            return start if start + length <= 1 << self._address_bits else None
         alignment = alignment_of(length)
         while True:
             candidate = align_down(candidate + alignment - 1, alignment)

@@ -23,10 +23,9 @@ from viommu.backing import (
 )
 from viommu.errors import BadValue, Misaligned, NotBacked, NotPinned, OutOfRange
 from viommu.frames import FrameAllocator
+from viommu.pin_counts import PinCounts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from typing_extensions import Buffer
 
     from viommu.backing import BufferLike, PageId, Source, Window
@@ -81,8 +80,8 @@ class PhysicalMemory:
         """
         return self._add_window(window_of_buffer(buffer, writable=writable), writable)
 
-    def add_own(self, address: int, length: int, *, writable: bool = True, mapping: Mapping | None = None) -> View:
-        """Back by what lies at an address of this process; who calls keeps it there.
+    def pin_own(self, address: int, length: int, *, writable: bool = True, mapping: Mapping | None = None) -> View:
+        """Back by what lies at an address of this process, and pin all of it; who calls keeps it there.
 
         ``mapping``: what is known to lie at the address. Raises BadValue, Misaligned.
         """
@@ -93,7 +92,7 @@ class PhysicalMemory:
         def mapped(pa: int, start: int, end: int) -> None:
             self._engine.map_address(pa, address + start - position, end - start, writable=writable)
 
-        return self._add(source, position, length, mapped, writable=writable)
+        return self._add(source, position, length, mapped, writable=writable, pinned=True)
 
     def add_file(self, fd: int, offset: int = 0, length: int | None = None, *, writable: bool = True) -> View:
         """Back by a stretch of a memfd or regular file (``length`` None: to its end), mapped shared.
@@ -164,7 +163,12 @@ class PhysicalMemory:
         """Hold all pages of a view once more."""
         with self._lock:
             for segment in view.segments:
-                segment.backing.pins.add(*segment.backing.pages(segment.pa, segment.pa + segment.length))
+                backing = segment.backing
+                first, last = backing.pages(segment.pa, segment.pa + segment.length)
+                if backing.pins.total:
+                    backing.pins.add(first, last)
+                else:
+                    backing.pins = PinCounts.of(first, last)
 
     def unpin(self, pa: int, length: int = PAGE_SIZE) -> None:
         """Undo one `pin` of the range. Raises NotBacked or NotPinned, and then nothing is unpinned."""
@@ -225,43 +229,34 @@ class PhysicalMemory:
 
         return self._add(window.source, window.position, window.data.size, mapped, writable=writable)
 
-    def _add(self, source: Source, position: int, length: int, mapper: Mapper, *, writable: bool) -> View:
+    def _add(
+        self, source: Source, position: int, length: int, mapper: Mapper, *, writable: bool, pinned: bool = False
+    ) -> View:
         with self._lock:
-            pieces = list(self._split(source, position, position + length))
-            if len(pieces) > 1:
-                _refuse_odd_cuts(pieces)
-            if writable and any(backing and not backing.writable for backing, _, _ in pieces):
-                raise BadValue("view", "writable", "allowed: its pages are backed read-only; release that view first")
+            known = self._by_source.setdefault(source, [])
             segments: list[Segment] = []
             try:
+                pieces = _split(known, position, position + length)
+                _refuse_odd_cuts(pieces)
+                if writable:
+                    _refuse_read_only(pieces)
                 for backing, start, end in pieces:
-                    whole = backing or self._new_backing(source, start, end, mapper, writable)
+                    whole = backing or self._new_backing(source, known, start, end, mapper, writable)
                     whole.views += 1
                     segments.append(Segment(whole, Pa(whole.start + start - whole.position), end - start))
+                view = View(tuple(segments), length)
             except BaseException:
                 self.release(View(tuple(segments), length))
+                if not known:
+                    self._by_source.pop(source, None)
                 raise
-            return View(tuple(segments), length)
+            if pinned:
+                self.pin_view(view)
+            return view
 
-    def _split(self, source: Source, start: int, end: int) -> Iterator[tuple[Backing | None, int, int]]:
-        """Cut the stretch into pieces: those that are backed, and, with None, those that are not yet."""
-        known = self._by_source.get(source)
-        if not known:
-            yield None, start, end
-            return
-        first = max(bisect_right(known, start, key=_position) - 1, 0)
-        for backing in known[first : bisect_left(known, end, first, key=_position)]:
-            if backing.position_end <= start:
-                continue
-            if start < backing.position:
-                yield None, start, backing.position
-                start = backing.position
-            yield backing, start, min(end, backing.position_end)
-            start = min(end, backing.position_end)
-        if start < end:
-            yield None, start, end
-
-    def _new_backing(self, source: Source, start: int, end: int, mapper: Mapper, writable: bool) -> Backing:
+    def _new_backing(
+        self, source: Source, known: list[Backing], start: int, end: int, mapper: Mapper, writable: bool
+    ) -> Backing:
         pa = self._frames.allocate(end - start)
         try:
             mapper(pa, start, end)
@@ -270,7 +265,6 @@ class PhysicalMemory:
             raise
         backing = Backing(pa, end - start, source, start, writable)
         self._publish(backing)
-        known = self._by_source.setdefault(source, [])
         known.insert(bisect_right(known, start, key=_position), backing)
         return backing
 
@@ -318,8 +312,32 @@ class PhysicalMemory:
         return pieces
 
 
+def _refuse_read_only(pieces: list[tuple[Backing | None, int, int]]) -> None:
+    if any(backing and not backing.writable for backing, _, _ in pieces):
+        raise BadValue("view", "writable", "allowed: its pages are backed read-only; release that view first")
+
+
 _start = attrgetter("start")
 _position = attrgetter("position")
+
+
+def _split(known: list[Backing], start: int, end: int) -> list[tuple[Backing | None, int, int]]:
+    """Cut a stretch of a source into pieces: those that are backed, and, with None, those that are not yet."""
+    first = bisect_right(known, start, key=_position)
+    if first and known[first - 1].position_end > start:
+        first -= 1
+    pieces: list[tuple[Backing | None, int, int]] = []
+    while start < end and first < len(known) and known[first].position < end:
+        backing = known[first]
+        if start < backing.position:
+            pieces.append((None, start, backing.position))
+            start = backing.position
+        pieces.append((backing, start, min(end, backing.position_end)))
+        start = min(end, backing.position_end)
+        first += 1
+    if start < end:
+        pieces.append((None, start, end))
+    return pieces
 
 
 def _refuse_odd_cuts(pieces: list[tuple[Backing | None, int, int]]) -> None:

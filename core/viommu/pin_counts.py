@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from typing import Self
 
-from attrs import define, field
 
-
-@define(eq=False)
 class PinCounts:
     """Counts by page index. A pin of a million pages costs what a pin of one does.
 
     ``total``: pages that are pinned at least once.
     """
 
-    total: int = 0
-    _starts: list[int] = field(factory=lambda: [0])  # ascending; a count holds up to the next start
-    _counts: list[int] = field(factory=lambda: [0])
+    __slots__ = ("_counts", "_starts", "total")
+
+    def __init__(self) -> None:
+        """Begin with no page pinned."""
+        self.total = 0
+        self._starts, self._counts = [0], [0]  # a count holds from its start up to the next one
+
+    @classmethod
+    def of(cls, first: int, end: int) -> Self:
+        """Begin with pages [first, end) pinned once."""
+        new = cls()
+        new.total = end - first
+        new._starts, new._counts = ([0, first, end], [0, 1, 0]) if first else ([0, end], [1, 0])
+        return new
 
     def __getitem__(self, page: int) -> int:
         return self._counts[bisect_right(self._starts, page) - 1]

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from viommu.kernel_errors import AddressInUse, Exists, Invalid, NoSpace, Overflow
 from viommu.objects.areas import Area
@@ -17,7 +22,7 @@ def space(*taken: tuple[int, int]) -> IovaSpace:
     made = IovaSpace()
     for start, last in taken:
         pages = UserPages(World().process(0), 1, writable=True, accounting=None)
-        made.areas.add(Area(start, last, pages, 0, Prot.READ))
+        made.add(Area(start, last, pages, 0, Prot.READ))
     return made
 
 
@@ -51,6 +56,67 @@ def test_an_address_less_aligned_than_the_ioas_cannot_be_placed() -> None:
     made.alignment = PAGE
     with pytest.raises(Invalid):
         made.place(0x5800, PAGE)
+
+
+def area(start: int, length: int) -> Area:
+    return Area(
+        start, start + length - 1, UserPages(World().process(0), 1, writable=True, accounting=None), 0, Prot.READ
+    )
+
+
+class Placements(RuleBasedStateMachine):
+    """A space that remembers where to search places as one that has just come to be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.space = IovaSpace()
+
+    def fresh(self) -> IovaSpace:
+        made = IovaSpace(reserved=list(self.space.reserved), allowed=self.space.allowed)
+        for taken in self.space.areas:
+            made.add(taken)
+        return made
+
+    @rule(address=st.sampled_from([0, 0x1000, 0x2000, 0x5800, 0x40_0000]), pages=st.integers(1, 5))
+    def place(self, address: int, pages: int) -> None:
+        length = pages * PAGE
+        try:
+            found = self.space.place(address, length)
+        except NoSpace:
+            with pytest.raises(NoSpace):
+                self.fresh().place(address, length)
+            return
+        assert found == self.fresh().place(address, length)
+        self.space.add(area(found, length))
+
+    @rule(page=st.integers(0, 40), pages=st.integers(1, 5))
+    def put(self, page: int, pages: int) -> None:
+        if self.space.areas.first(page * PAGE, (page + pages) * PAGE - 1) is None:
+            self.space.add(area(page * PAGE, pages * PAGE))
+
+    @rule(index=st.integers(0, 50))
+    def remove(self, index: int) -> None:
+        found = list(self.space.areas)
+        if found:
+            self.space.remove(found[index % len(found)])
+
+    @rule(page=st.integers(0, 40), pages=st.integers(1, 5))
+    def reserve(self, page: int, pages: int) -> None:
+        with suppress(AddressInUse):
+            self.space.reserve(page * PAGE, (page + pages) * PAGE - 1, self)
+
+    @rule()
+    def unreserve(self) -> None:
+        self.space.unreserve(self)
+
+    @rule(page=st.integers(0, 40), pages=st.integers(1, 30))
+    def allow(self, page: int, pages: int) -> None:
+        with suppress(AddressInUse):
+            self.space.allow([Range(page * PAGE, (page + pages) * PAGE - 1)])
+
+
+TestPlacements = Placements.TestCase
+TestPlacements.settings = settings(max_examples=60, stateful_step_count=30)
 
 
 def test_half_of_all_addresses_is_too_much_to_place() -> None:

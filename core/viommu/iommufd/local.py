@@ -83,7 +83,9 @@ class LocalFile:
         """Pin pages; None beyond the end of the file."""
         if offset + count * PAGE_SIZE > -(-os.fstat(self.fd).st_size // PAGE_SIZE) * PAGE_SIZE:
             return None
-        return _pinned(self.memory, self.memory.add_file(self.fd, offset, count * PAGE_SIZE, writable=write))
+        view = self.memory.add_file(self.fd, offset, count * PAGE_SIZE, writable=write)
+        self.memory.pin_view(view)
+        return _runs(self.memory, view)
 
 
 @define(eq=False)
@@ -114,7 +116,7 @@ class LocalProcess:
         mapping = mapping_with_right(address, address + length, write=write)
         if mapping is None:
             return None
-        return _pinned(self.memory, self.memory.add_own(address, length, writable=write, mapping=mapping))
+        return _runs(self.memory, self.memory.pin_own(address, length, writable=write, mapping=mapping))
 
     def file(self, fd: int) -> Any | None:  # noqa: ANN401 - whatever the fd refers to
         """Give what an fd refers to."""
@@ -168,7 +170,6 @@ def _own_capabilities() -> int:
     return 0
 
 
-def _pinned(memory: PhysicalMemory, view: View) -> list[PageRun]:
-    memory.pin_view(view)
+def _runs(memory: PhysicalMemory, view: View) -> list[PageRun]:
     pinned = PinnedView(memory, view, view.length // PAGE_SIZE)
     return [LocalRun(pinned, pa, length // PAGE_SIZE) for pa, length in view.runs()]

@@ -11,7 +11,7 @@ from viommu.kernel_errors import Invalid
 from viommu.objects.pages import DmaBufPages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Sequence
 
     from viommu.objects.pages import Extent, Pages
     from viommu.ops import PagingDomain, Prot
@@ -104,28 +104,28 @@ class Area:
                 domain.unmap(self.start, done - self.start)
             raise
 
-    def physical_runs(self) -> Iterator[tuple[int, int]]:
+    def physical_runs(self) -> list[tuple[int, int]]:
         """Give the physical ranges behind it, in order: (address, length)."""
+        runs: list[tuple[int, int]] = []
         offset, left = self.page_offset, self.length
         for frame, count in joined(self.pages.extents(self.first_page, self.last_page)):
             size = min(count * PAGE_SIZE - offset, left)
-            yield frame * PAGE_SIZE + offset, size
+            runs.append((frame * PAGE_SIZE + offset, size))
             left -= size
             offset = 0
+        return runs
 
 
-def joined(extents: Iterable[Extent]) -> Iterator[tuple[int, int]]:
+def joined(extents: Sequence[Extent]) -> list[tuple[int, int]]:
     """Join extents that are neighbours in physical memory: (frame, pages)."""
-    frame = count = 0
+    runs: list[tuple[int, int]] = []
     for extent in extents:
-        if count and extent.frame == frame + count:
-            count += extent.count
-            continue
-        if count:
-            yield frame, count
         frame, count = extent.frame, extent.count
-    if count:
-        yield frame, count
+        if runs and frame == runs[-1][0] + runs[-1][1]:
+            runs[-1] = runs[-1][0], runs[-1][1] + count
+        else:
+            runs.append((frame, count))
+    return runs
 
 
 def check_readable(area: Area) -> None:

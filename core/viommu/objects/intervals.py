@@ -75,6 +75,11 @@ class Disjoint(Generic[C]):
             return self._items[index]
         return None
 
+    def last_before(self, start: int) -> C | None:
+        """Give the highest range that begins below an address."""
+        index = bisect_left(self._starts, start) - 1
+        return self._items[index] if index >= 0 else None
+
     def within(self, start: int, last: int) -> Iterator[C]:
         """Give the ranges that meet [start, last], ascending."""
         index = max(bisect_right(self._starts, start) - 1, 0)

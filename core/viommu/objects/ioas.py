@@ -154,7 +154,7 @@ class Ioas(Object):
         piece.pages.users += 1
         if isinstance(piece.pages, DmaBufPages):
             piece.pages.unmappers.append(area.forget)
-        self.space.areas.add(area)
+        self.space.add(area)
         return area
 
     def _fill(self, area: Area) -> None:
@@ -162,7 +162,7 @@ class Ioas(Object):
             area.fill(domain, self.largest_entry)
 
     def _remove(self, area: Area) -> None:
-        self.space.areas.remove(area)
+        self.space.remove(area)
         area.unfill_all()
         pages = area.pages
         pages.users -= 1
@@ -322,12 +322,12 @@ class Ioas(Object):
         below = Area(area.start, iova - 1, area.pages, area.start_byte, area.prot)
         above = Area(iova, area.last, area.pages, area.byte_of(iova), area.prot)
         filled = tuple(area.filled)
-        self.space.areas.remove(area)
+        self.space.remove(area)
         for part in (below, above):
             part.filled.extend(filled)
             if filled:
                 part.pages.hold(part.first_page, part.last_page)
-            self.space.areas.add(part)
+            self.space.add(part)
         if filled:
             area.pages.let_go(area.first_page, area.last_page)
         area.pages.users += 1

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 HUGE_PAGE = 2 << 20
 """What automatic placement aligns to at most: the size of a transparent huge page."""
+KINDS_REMEMBERED = 16
+"""For how many kinds of mappings placement keeps where to search."""
 
 
 @frozen
@@ -37,6 +39,21 @@ class IovaSpace:
     reserved: list[Reservation] = field(factory=list)  # ascending by start; may meet each other
     allowed: tuple[Range, ...] = ()  # ascending, disjoint
     alignment: int = 1
+    _nothing_below: dict[tuple[int, int, int], int] = field(factory=dict, init=False)
+    """By length, alignment and offset: below this address no such mapping fits. Placement begins its search there."""
+
+    def add(self, area: Area) -> None:
+        """Put in an area that meets none."""
+        self.areas.add(area)
+
+    def remove(self, area: Area) -> None:
+        """Take an area out; what joins the hole that it leaves may fit from the end of its neighbour on."""
+        self.areas.remove(area)
+        if self._nothing_below:
+            below = self.areas.last_before(area.start)
+            start = 0 if below is None else below.last + 1
+            for wanted, known in self._nothing_below.items():
+                self._nothing_below[wanted] = min(known, start)
 
     def reserve(self, start: int, last: int, owner: object) -> None:
         """Keep IOVAs free of mappings. Raises AddressInUse where some are mapped, or allowed to be."""
@@ -51,6 +68,7 @@ class IovaSpace:
     def unreserve(self, owner: object) -> None:
         """Give back all that an owner reserved."""
         self.reserved = [reservation for reservation in self.reserved if reservation.owner is not owner]
+        self._nothing_below.clear()
 
     def usable(self) -> list[Range]:
         """Give what is not reserved, ascending."""
@@ -62,6 +80,7 @@ class IovaSpace:
             if any(wanted.meets(reservation.start, reservation.last) for reservation in self.reserved):
                 raise AddressInUse("allowed range", "start", wanted.start, "free of reserved IOVAs")
         self.allowed = tuple(sorted(ranges, key=lambda wanted: wanted.start))
+        self._nothing_below.clear()
 
     def check_alignment(self, alignment: int) -> None:
         """Refuse an alignment that some area does not have. Raises AddressInUse."""
@@ -95,15 +114,25 @@ class IovaSpace:
         alignment = self._wanted_alignment(address, length)
         if alignment < self.alignment:
             raise Invalid("mapping", "user_va", address, f"aligned to {self.alignment:#x}, as its length is")
-        offset = address % PAGE_SIZE
-        for allowed in self._placeable():
+        wanted = length, alignment, address % PAGE_SIZE
+        found = self._lowest_fit(*wanted, self._nothing_below.get(wanted, 0))
+        if found is None:
+            raise NoSpace("mapping", "length", length, "no larger than what is free and allowed")
+        if len(self._nothing_below) >= KINDS_REMEMBERED:
+            self._nothing_below.clear()
+        self._nothing_below[wanted] = found
+        return found
+
+    def _lowest_fit(self, length: int, alignment: int, offset: int, least: int) -> int | None:
+        """Find the lowest free place from an address on."""
+        for allowed in self._placeable(least):
             if _fit(allowed, length, alignment, offset) is None:
                 continue
             for hole in self._free_within(allowed):
                 found = _fit(hole, length, alignment, offset)
                 if found is not None:
                     return found
-        raise NoSpace("mapping", "length", length, "no larger than what is free and allowed")
+        return None
 
     def _wanted_alignment(self, address: int, length: int) -> int:
         alignment = 1 << (length - 1).bit_length()
@@ -111,8 +140,8 @@ class IovaSpace:
             alignment = min(alignment, address & -address)
         return min(alignment, HUGE_PAGE)
 
-    def _placeable(self) -> Iterator[Range]:
-        bounds = Range(PAGE_SIZE, U64_MAX - PAGE_SIZE)
+    def _placeable(self, least: int) -> Iterator[Range]:
+        bounds = Range(max(PAGE_SIZE, least), U64_MAX - PAGE_SIZE)
         if not self.allowed:
             yield bounds
         for allowed in merged(self.allowed):

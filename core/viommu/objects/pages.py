@@ -99,25 +99,22 @@ class Pages:
 
     def let_go(self, first: int, last: int) -> None:
         """Want pages no more: unpin those that nobody wants now."""
-        self._cut_at(first, last)
+        if len(self._segments) != 1 or (self._segments[0].start, self._segments[0].last) != (first, last):
+            self._cut_at(first, last)
         for segment in self._within(first, last):
             segment.wanted -= 1
             if not segment.wanted:
                 self._segments.remove(segment)
                 self._unpin(segment)
 
-    def extents(self, first: int, last: int) -> Iterable[Extent]:
+    def extents(self, first: int, last: int) -> Sequence[Extent]:
         """Give pages that are pinned, in order."""
         if len(self._segments) == 1 and (only := self._segments[0]).start == first and only.last == last:
             return only.extents
-        return self._extents(first, last)
-
-    def _extents(self, first: int, last: int) -> Iterator[Extent]:
-        for segment in self._segments:
-            if segment.start > last:
-                return
-            if segment.last >= first:
-                yield from _cut_out(segment.extents, first - segment.start, last - segment.start)
+        found: list[Extent] = []
+        for segment in self._within(first, last):
+            found.extend(_cut_out(segment.extents, first - segment.start, last - segment.start))
+        return found
 
     def read(self, start_byte: int, length: int) -> bytes:
         """Read pinned pages."""
@@ -279,7 +276,7 @@ class DmaBufPages(Pages):
     def let_go(self, first: int, last: int) -> None:
         """Nothing was pinned."""
 
-    def extents(self, first: int, last: int) -> Iterable[Extent]:
+    def extents(self, first: int, last: int) -> Sequence[Extent]:
         """Give pages, as long as the buffer is not revoked."""
         run = None if self.revoked or self.buffer is None else self.buffer.extent()
         if run is None:
