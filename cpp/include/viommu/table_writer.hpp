@@ -265,9 +265,23 @@ private:
         table.live += count;
     }
 
-    // Nobody sees the table yet, and addresses count up within their field. Four at a time: one sum after the other
-    // would take twice as long as the stores do. (GCC 12 at -O3 gets a loop over an array of lanes wrong.)
+    // Nobody sees the table yet, and addresses count up within their field.
     static void fill_unseen(u64* words, std::size_t count, u64 entry, u64 step) {
+#ifdef __x86_64__
+        static const bool wide = __builtin_cpu_supports("avx2");
+        if (wide) return fill_wide(words, count, entry, step);
+#endif
+        count_up(words, count, entry, step);
+    }
+#ifdef __x86_64__
+    // The same with vectors of four words: tables of small pages are written at the speed of memory.
+    [[gnu::target("avx2")]] static void fill_wide(u64* words, std::size_t count, u64 entry, u64 step) {
+        count_up(words, count, entry, step);
+    }
+#endif
+    // Four at a time: one sum after the other would take twice as long as the stores do. (GCC 12 at -O3 gets a loop
+    // over an array of lanes wrong.)
+    [[gnu::always_inline]] static inline void count_up(u64* words, std::size_t count, u64 entry, u64 step) {
         std::size_t at = 0;
         for (; count - at >= 4; at += 4, entry += 4 * step) {
             words[at] = entry;
