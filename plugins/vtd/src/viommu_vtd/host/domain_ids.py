@@ -12,8 +12,6 @@ from viommu.kernel_errors import NoSpace
 if TYPE_CHECKING:
     from viommu_vtd.spec.registers import CAP
 
-SHARED = 1
-"""The DID of pass-through, whose translations need none of their own."""
 FIRST = 2
 
 
@@ -24,7 +22,7 @@ def count(cap: CAP) -> int:
 
 @define(eq=False)
 class DomainIds:
-    """Hands out DIDs below ``end``, the lowest first. 0 is for entries that are not present, 1 is `SHARED`."""
+    """Hands out DIDs below ``end``, the lowest first. 0 is for entries that are not present, 1 Linux keeps."""
 
     end: int
     _next: int = FIRST

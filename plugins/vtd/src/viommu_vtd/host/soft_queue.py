@@ -87,27 +87,27 @@ class QueuePage:
         return raw[offset - first : offset - first + length]
 
     def write(self, offset: int, data: bytes) -> None:
-        """Store registers: 4 or 8 bytes at a multiple of that; anything else is lost."""
-        for store in self.registers.write(offset, len(data), int.from_bytes(data, "little")):
-            if store.name == "FSTS" and store.changed:
-                self._set("IQERCD", IQERCD())
-            if store.name in {"FSTS", "IQT"}:
-                self.run()
+        """Store registers: 4 or 8 bytes at a multiple of that; anything else is lost.
 
-    def run(self) -> None:
-        """Consume what lies between head and tail, until the queue is empty or stops.
-
-        The context's lock is held meanwhile, so that nothing is unmapped under a wait descriptor's store.
+        The context's lock is held, so that nothing is unmapped under a wait descriptor's store.
         """
         with self.guest.viommu.context.lock:
-            if self._running:
-                return
-            self._running = True
-            try:
-                while self.enabled and not int(self._status) & int(ERRORS) and self._go_on():
-                    pass
-            finally:
-                self._running = False
+            for store in self.registers.write(offset, len(data), int.from_bytes(data, "little")):
+                if store.name == "FSTS" and store.changed:
+                    self._set("IQERCD", IQERCD())
+                if store.name in {"FSTS", "IQT"}:
+                    self._run()
+
+    def _run(self) -> None:
+        """Consume what lies between head and tail, until the queue is empty or stops."""
+        if self._running:
+            return
+        self._running = True
+        try:
+            while self.enabled and not int(self._status) & int(ERRORS) and self._go_on():
+                pass
+        finally:
+            self._running = False
 
     def _go_on(self) -> bool:
         """Execute one run; False where nothing is left."""
