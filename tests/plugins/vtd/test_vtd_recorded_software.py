@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.plugins.vtd.host import Host
-from tests.plugins.vtd.program import PAGE, Program
+from tests.plugins.vtd.program import FIXED, PAGE, Program
 from viommu.captures.capture import load
+from viommu.faults import Access
 from viommu.hardware import Silence
 from viommu_vtd.hardware import VtdHardware, legacy, scalable
 from viommu_vtd.hardware.search import Search
@@ -24,10 +25,12 @@ from viommu_vtd.spec.root_context import ContextEntry, ScalableContextEntry
 
 if TYPE_CHECKING:
     from viommu.captures.capture import Capture
+    from viommu.machine import Machine
 
 CAPTURES = Path(__file__).parents[2] / "data" / "captures"
 LEGACY, SECOND, FIRST = "vtd-legacy-aw48", "vtd-scalable-ss", "vtd-scalable-fs"
 NAMES = (LEGACY, SECOND, FIRST)
+LARGE = 1 << 21
 DEVICE = 0x0300
 """The device with ATS whose pages Linux unmapped."""
 
@@ -119,3 +122,35 @@ def test_unmapping_a_page_gives_the_descriptors_that_linux_gives(name: str) -> N
     assert written[size : 2 * size] == device_tlb
     ours = InvalidationWait.decode(written[2 * size : 2 * size + 16])
     assert ours.replace(STADDR=0) == InvalidationWait.decode(wait[:16]).replace(STADDR=0)
+
+
+SOFTWARE = 1 << 9 | 1 << 10
+"""Bits that are software's: where walks are not coherent, Linux notes in one that it has flushed a table."""
+FLAGS = 0xFFF0_0000_0000_0FFF & ~SOFTWARE
+
+
+def entries_of(machine: Machine, requester: int, iova: int) -> set[tuple[str, int, int]]:
+    """The page-table entries on the way to an address: (table or leaf, level, flags)."""
+    steps = machine.explain(requester, iova, Access.READ).walk
+    met = [step.entry for step in steps if step.entry is not None and step.entry.raw is not None]
+    return {(one.verdict, one.level, (one.raw or 0) & FLAGS) for one in met if one.verdict in {"table", "leaf"}}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_page_table_entries_have_the_flags_that_linux_gives_them(name: str) -> None:
+    capture = load(CAPTURES / name)
+    able, theirs, recorded = abilities(capture), set[tuple[str, int, int]](), capture.machine()
+    for row in list(capture.translations())[::40]:
+        if row.asked.pasid is None:
+            theirs |= entries_of(recorded, row.asked.requester, row.asked.iova)
+    program = Program.on(Host.make(able.cap, able.ecap))
+    device, ioas = program.bind(program.host.device(DEVICE, ats=True)), program.ioas()
+    device.attach(ioas)
+    program.map(ioas, 1 << 30, program.buffer())
+    program.map(ioas, (1 << 30) + PAGE, program.buffer(), FIXED)
+    program.map(ioas, (1 << 30) + LARGE, program.buffer(LARGE))
+    ours = set[tuple[str, int, int]]()
+    for offset in (0, PAGE, LARGE):
+        ours |= entries_of(program.host.machine, DEVICE, (1 << 30) + offset)
+    assert {level for verdict, level, _ in ours if verdict == "leaf"} == {0, 1}
+    assert ours <= theirs
