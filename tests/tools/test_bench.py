@@ -11,6 +11,7 @@ import pytest
 
 from tools.bench import goals, tables
 from tools.bench.goals import Goal, Limit, verdict
+from tools.bench.page import BEGIN, END, page_with
 from tools.bench.paths import Here, Measured, Path, Program, groups_of, measure
 from tools.bench.report import Row, table_of
 from tools.bench.tables import DATA, IPA, PAGE, RAM, RANGE, Tables
@@ -141,3 +142,18 @@ def test_numpy_walks_find_each_page() -> None:
     assert np.array_equal(
         tables.walk_nested(made.words, first - RAM, second, iovas), iovas - np.uint64(RANGE) + np.uint64(DATA)
     )
+
+
+def test_a_page_gets_the_table_of_a_run_and_keeps_all_else() -> None:
+    page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+    said = page_with(page, [row(TWICE, AHEAD).as_json(), row(TWICE, path="nowhere").as_json()])
+    assert said.startswith("before\n")
+    assert said.endswith("after\n")
+    assert "old" not in said
+    assert "1.50 x bare" in said
+    assert "not measured" in said
+
+
+def test_a_page_without_a_place_for_the_table_is_refused() -> None:
+    with pytest.raises(ValueError, match="0 places"):
+        page_with("nothing", [])

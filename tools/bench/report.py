@@ -64,7 +64,14 @@ class Row:
             "met": self.met,
             "aim_met": verdict(self.held("aim")),
             "limits": [
-                {"of": limit.name, "least": limit.at_least, "must": limit.must, "aim": limit.aim} for limit in limits
+                {
+                    "of": limit.name,
+                    "figure": limit.figure is not None,
+                    "least": limit.at_least,
+                    "must": limit.must,
+                    "aim": limit.aim,
+                }
+                for limit in limits
             ],
         }
 
@@ -82,20 +89,21 @@ def _said(limit: Limit, value: float | None) -> str:
 
 
 def table_of(rows: Iterable[Row]) -> Table:
-    """Lay the rows out for a person."""
-    table = Table("goal", "path", "ns: median", "min", "max", "ratio", "must", "aim", "met", show_lines=True)
+    """Lay the rows out for a person: a line for each limit."""
+    table = Table("goal", "path", "ns: median", "min", "max", "beside", "must", "aim", "met")
     for row in rows:
-        limits = row.goal.limits
         timed = row.measured if row.goal.unit == "ns" else None
-        table.add_row(
-            row.goal.goal,
-            f"{row.goal.path}\n({row.goal.group})",
-            *([f"{ns:.1f}" for ns in timed.as_json().values()] if timed else ["-", "-", "-"]),
-            "\n".join(_said(limit, value) for limit, value in zip(limits, row.values, strict=True)),
-            "\n".join(_bound(limit, limit.must) for limit in limits),
-            "\n".join(_bound(limit, limit.aim) for limit in limits),
-            "\n".join(
-                "" if limit.must is None else WORDS[held] for limit, held in zip(limits, row.held("must"), strict=True)
-            ),
-        )
+        times = [f"{ns:,.1f}" for ns in timed.as_json().values()] if timed else ["-", "-", "-"]
+        head = [row.goal.goal, f"{row.goal.path} ({row.goal.group})", *times]
+        limits = zip(row.goal.limits, row.values, row.held("must"), strict=True)
+        for number, (limit, value, held) in enumerate(limits):
+            last = number == len(row.goal.limits) - 1
+            table.add_row(
+                *(["", "", "", "", ""] if number else head),
+                _said(limit, value),
+                _bound(limit, limit.must),
+                _bound(limit, limit.aim),
+                "" if limit.must is None else WORDS[held],
+                end_section=last,
+            )
     return table
