@@ -61,10 +61,17 @@ class Program:
 
     @classmethod
     def make(
-        cls, policy: Policy = MAINLINE, registers: dict[str, int] | None = None, *, sanitize: bool = True
+        cls,
+        policy: Policy = MAINLINE,
+        registers: dict[str, int] | None = None,
+        *,
+        sanitize: bool = True,
+        iotlb: Iotlb | None = None,
+        caches: bool = True,
     ) -> Program:
         refusals: list[KernelError] = []
-        machine = Machine("amd_viommu", None, registers, iotlb=Iotlb(), sanitize=sanitize, policy=policy)
+        kept = (iotlb or Iotlb()) if caches else None
+        machine = Machine("amd_viommu", None, registers, iotlb=kept, sanitize=sanitize, policy=policy)
         # At boot nothing is cached, and each of the device table's 65536 entries would be looked at.
         watcher, machine.memory.watcher = machine.memory.watcher, None
         machine.host()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from attrs import define, field
 
 from tests.plugins.amd_viommu.guest import Guest
-from tests.plugins.amd_viommu.program import FIXED_RW, PAGE, RID, Program
+from tests.plugins.amd_viommu.program import PAGE, RID, Program
 from viommu.iommufd import experimental, uapi
 from viommu.objects.mmap import RegisterMapping
 from viommu_amd_viommu.host.extensions import QueueType
@@ -140,4 +140,4 @@ def pages(domain: int = 1, pasid: int = 0, **fields: int) -> InvalidateIommuPage
     return InvalidateIommuPages(Opcode=Opcode.INVALIDATE_IOMMU_PAGES, DomainID=domain, PASID=pasid, **usual | fields)
 
 
-__all__ = ["FIXED_RW", "IOVA", "QUEUE_BYTES", "RUNNING", "VID", "Vm", "make_viommu", "pages", "queue_command"]
+__all__ = ["EVERYTHING", "IOVA", "QUEUE_BYTES", "RUNNING", "VID", "Vm", "make_viommu", "pages", "queue_command"]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from viommu.hookspecs import Decoded
 from viommu_amd_viommu.explain.wording import device, reserved, span
-from viommu_amd_viommu.hardware.command_legality import SIZED, ranges
+from viommu_amd_viommu.hardware.command_legality import SIZED
+from viommu_amd_viommu.hardware.command_legality import span as span_of
 from viommu_amd_viommu.spec import commands as spec
 from viommu_amd_viommu.spec.commands import COMMANDS, Opcode, PPRStatus, decode_command
 
@@ -37,9 +36,8 @@ def _complaints(command: spec.AnyCommand) -> tuple[str, ...]:
     return ()
 
 
-def _range(command: spec.AnyCommand) -> str:
-    starts, lasts = ranges(type(command).columns(np.frombuffer(command.encode(), np.uint8).reshape(1, -1)))
-    return span(starts[0], lasts[0])
+def _range(command: spec.InvalidateIommuPages | spec.InvalidateIotlbPages) -> str:
+    return span(*span_of(command))
 
 
 def _wait(command: spec.CompletionWait) -> str:

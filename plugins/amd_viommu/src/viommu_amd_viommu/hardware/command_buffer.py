@@ -1,4 +1,4 @@
-"""The command buffer: fetched in runs, executed in order, halted by what it cannot do (AMD 48882, 2.4)."""
+"""The command buffer: described commands run in the engine, others one by one, in order (AMD 48882, 2.4)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,13 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
-from viommu.rings import read_entries
-from viommu_amd_viommu.hardware.commands import groups
 from viommu_amd_viommu.hardware.logs import ENTRY_BYTES, Ring
-from viommu_amd_viommu.spec.commands import Opcode
+from viommu_amd_viommu.spec.commands import AnyCommand, Opcode
 from viommu_amd_viommu.spec.events import CommandHardwareError, EventCode, HardwareErrorType
 from viommu_amd_viommu.spec.registers import Status
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from viommu.commands import Executor
     from viommu.memory import PhysicalMemory
     from viommu.platform import Platform
     from viommu.registers import RegisterFile
@@ -38,11 +34,12 @@ class CommandBuffer:
     file: RegisterFile
     memory: PhysicalMemory
     platform: Platform
+    executor: Executor
     commands: Commands
     events: Events
     _busy: bool = False
     _starts: int = 0
-    _done: Counter[int] = field(factory=Counter)
+    _done: Counter[str] = field(factory=Counter)
 
     def restarted(self) -> None:
         """Software stopped or started the buffer: what was being executed is not carried on with."""
@@ -61,31 +58,30 @@ class CommandBuffer:
             self._tell()
 
     def _run_once(self) -> bool:
-        """Fetch and execute one run; whether there may be more to do."""
+        """Execute what has a neutral meaning, and the command after that; whether there may be more to do."""
         ring = Ring.of(self.file, "CMDBASE", "CMDHEAD", "CMDTAIL")
         if not self.file["STATUS"] & Status.CmdBufRun.mask or not ring.used:
             return False
-        start = ring.head // ENTRY_BYTES
-        rows = read_entries(self.memory, ring.base, ring.size // ENTRY_BYTES, ENTRY_BYTES, start, ring.used)
-        if not len(rows):
-            self._halt(_unreadable(ring.base + ring.head))
-            return False
-        return self._execute(ring, rows)
+        count, kinds = self.executor.run_ring(ring.base, ring.entries_lg2, ring.head // ENTRY_BYTES, ring.used)
+        self._done.update(kinds)
+        offset = ring.after(ring.head, count)
+        self.file["CMDHEAD"] = offset
+        return count == ring.used or self._execute(ring, offset)
 
-    def _execute(self, ring: Ring, rows: NDArray[np.uint8]) -> bool:
-        """Execute fetched commands; the head moves past each that is done."""
-        starts, offset = self._starts, ring.head
-        for opcode, first, group in groups(rows):
-            begin = ring.base + ring.head + first * ENTRY_BYTES
-            addresses = list(range(begin, begin + len(group) * ENTRY_BYTES, ENTRY_BYTES))
-            for progress in self.commands.execute(opcode, group, addresses):
-                if self._starts != starts:
-                    return True
-                if progress is not None:
-                    return self._stopped(progress)
-                self._done[opcode] += 1
-                offset = ring.after(offset)
-                self.file["CMDHEAD"] = offset
+    def _execute(self, ring: Ring, offset: int) -> bool:
+        """Execute one command; the head moves past it when it is done."""
+        starts, address = self._starts, ring.base + offset
+        raw = self.memory.read(address, ENTRY_BYTES)
+        if raw is None:
+            self._halt(_unreadable(address))
+            return False
+        progress = self.commands.execute(raw, address)
+        if self._starts != starts:
+            return True
+        if progress is not None:
+            return self._stopped(progress)
+        self._done[NAMES[AnyCommand.decode(raw).Opcode]] += 1
+        self.file["CMDHEAD"] = ring.after(offset)
         return True
 
     def _stopped(self, halt: Halt) -> bool:
@@ -100,8 +96,7 @@ class CommandBuffer:
     def _tell(self) -> None:
         if self._done:
             done, self._done = self._done, Counter()
-            kinds = {NAMES.get(opcode, hex(opcode)): count for opcode, count in done.items()}
-            self.platform.observe("amd.commands", {"kinds": kinds, "head": self.file["CMDHEAD"]})
+            self.platform.observe("amd.commands", {"kinds": dict(done), "head": self.file["CMDHEAD"]})
 
 
 def _unreadable(address: int) -> CommandHardwareError:

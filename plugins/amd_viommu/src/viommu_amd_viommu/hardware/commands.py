@@ -1,34 +1,39 @@
-"""What each command does (AMD 48882, 2.4): columns of one opcode in, effects in order."""
+"""What each command does that has no neutral meaning, or not in all cases (AMD 48882, 2.4)."""
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import numpy as np
 from attrs import define, frozen
 
 from viommu.addresses import Pasid, RequesterId
 from viommu.platform import DeviceInvalidation, PageResponse
-from viommu_amd_viommu.hardware.command_legality import illegal, ranges
+from viommu_amd_viommu.hardware.command_legality import is_illegal, span
 from viommu_amd_viommu.hardware.page_requests import response_code
-from viommu_amd_viommu.spec.commands import COMMANDS, AnyCommand, Opcode
+from viommu_amd_viommu.spec.commands import (
+    CompletePprRequest,
+    CompletionWait,
+    InvalidateDevtabEntry,
+    InvalidateIommuAll,
+    InvalidateIotlbPages,
+    PrefetchIommuPages,
+    ResetVmmio,
+    decode_command,
+)
 from viommu_amd_viommu.spec.events import CommandHardwareError, EventCode, HardwareErrorType, IllegalCommandError
 from viommu_amd_viommu.spec.events import IotlbInvTimeout as Timeout
 from viommu_amd_viommu.spec.registers import EFR, Control, InvalidationTimeout, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from numpy.typing import NDArray
+    from collections.abc import Callable, Mapping
 
     from viommu.memory import PhysicalMemory
     from viommu.platform import Platform
     from viommu.registers import RegisterFile
-    from viommu_amd_viommu.hardware.command_legality import Columns
     from viommu_amd_viommu.hardware.device_state import DeviceState
     from viommu_amd_viommu.hardware.events import Events
     from viommu_amd_viommu.hardware.guests.guests import Guests
+    from viommu_amd_viommu.spec.commands import AnyCommand
     from viommu_amd_viommu.spec.events import EventEntry
 
 LAST_ADDRESS = (1 << 64) - 1
@@ -46,17 +51,9 @@ Progress = Halt | None
 """What became of one command; None: it is done."""
 
 
-def groups(rows: NDArray[np.uint8]) -> Iterator[tuple[int, int, NDArray[np.uint8]]]:
-    """Cut commands where the opcode changes: (opcode, index of the first, rows)."""
-    opcodes = AnyCommand.columns(rows)["Opcode"]
-    cuts = [0, *(np.flatnonzero(np.diff(opcodes)) + 1).tolist(), len(rows)]
-    for first, end in pairwise(cuts):
-        yield int(opcodes[first]), first, rows[first:end]
-
-
 @define(eq=False)
 class Commands:
-    """Executes commands."""
+    """Executes the commands that have no neutral meaning (`spec.command_meanings` has the others), one at a time."""
 
     file: RegisterFile
     memory: PhysicalMemory
@@ -65,124 +62,76 @@ class Commands:
     devices: DeviceState
     guests: Guests
 
-    def execute(self, opcode: int, rows: NDArray[np.uint8], addresses: list[int]) -> Iterator[Progress]:
-        """Do commands of one opcode in order, telling after each; nothing comes after a Halt.
+    def execute(self, raw: bytes, address: int) -> Progress:
+        """Do one command; ``address`` is where it lies."""
+        command = decode_command(raw)
+        effect = EFFECTS.get(type(command))
+        if effect is None or is_illegal(command, self.file.decoded("EFR", EFR)):
+            return Halt(IllegalCommandError(EventCode=EventCode.ILLEGAL_COMMAND_ERROR, Address=address))
+        return effect(self, command, address)
 
-        ``addresses`` are those of the commands themselves.
-        """
-        refused = illegal(opcode, rows, self.file.decoded("EFR", EFR))
-        legal = int(refused.argmax()) if refused.any() else len(rows)
-        if legal:
-            yield from EFFECTS[opcode](self, COMMANDS[opcode].columns(rows[:legal]), addresses)
-        if legal < len(rows):
-            yield Halt(IllegalCommandError(EventCode=EventCode.ILLEGAL_COMMAND_ERROR, Address=addresses[legal]))
-
-    def completion_wait(self, columns: Columns, _: list[int]) -> Iterator[Progress]:
+    def completion_wait(self, command: CompletionWait, _: int) -> Progress:
         """Store and interrupt. ``f`` asks for no more: commands are done when the next one begins."""
-        for s, i, address, data in _rows(columns, "s", "i", "Address", "Data"):
-            if s and not self.memory.write(address, data.to_bytes(STORE_BYTES, "little")):
-                yield Halt(self._store_error(address))
-                return
-            if i:
-                self.events.interrupts.raise_(Status.ComWaitInt.mask)
-            yield None
+        data = command.Data.to_bytes(STORE_BYTES, "little")
+        if command.s and not self.memory.write(command.Address, data):
+            return Halt(self._store_error(command.Address))
+        if command.i:
+            self.events.interrupts.raise_(Status.ComWaitInt.mask)
+        return None
 
-    def invalidate_devtab_entry(self, columns: Columns, _: list[int]) -> Iterator[Progress]:
+    def invalidate_devtab_entry(self, command: InvalidateDevtabEntry, _: int) -> Progress:
         """The next access reads the entry again; translations stay."""
-        for (device,) in _rows(columns, "DeviceID"):
-            self.platform.caches.invalidate_contexts(device)
-            self.devices.forget(device)
-            yield None
+        self.platform.caches.invalidate_contexts(command.DeviceID)
+        self.devices.forget(command.DeviceID)
+        return None
 
-    def invalidate_iommu_pages(self, columns: Columns, _: list[int]) -> Iterator[Progress]:
-        """Guest translations by (DomainID, PASID), or all of a DomainID behind or by host tables."""
-        starts, lasts = ranges(columns)
-        for start, last, (domain, guest, pasid, directories) in zip(
-            starts, lasts, _rows(columns, "DomainID", "GN", "PASID", "PDE"), strict=True
-        ):
-            if guest:
-                self._drop_guest(domain, pasid, start, last, leaf_only=not directories)
-            else:
-                self._drop_host(domain, start, last, leaf_only=not directories)
-            yield None
-
-    def invalidate_iotlb_pages(self, columns: Columns, addresses: list[int]) -> Iterator[Progress]:
+    def invalidate_iotlb_pages(self, command: InvalidateIotlbPages, address: int) -> Progress:
         """A device that does not answer is an event; without a time-out, the buffer waits for it."""
-        starts, lasts = ranges(columns)
-        for start, last, address, (device, guest, pasid) in zip(
-            starts, lasts, addresses, _rows(columns, "DeviceID", "GN", "PASID"), strict=False
-        ):
-            asked = DeviceInvalidation(RequesterId(device), Pasid(pasid) if guest else None, start, last)
-            if not self.platform.invalidate_device(asked):
-                if self.file.decoded("CONTROL", Control).InvTimeOut == InvalidationTimeout.NONE:
-                    yield Halt(None)
-                    return
-                self.events.tell(Timeout(EventCode=EventCode.IOTLB_INV_TIMEOUT, DeviceID=device, Address=address))
-            yield None
+        device, pasid = RequesterId(command.DeviceID), Pasid(command.PASID) if command.GN else None
+        if self.platform.invalidate_device(DeviceInvalidation(device, pasid, *span(command))):
+            return None
+        if self.file.decoded("CONTROL", Control).InvTimeOut == InvalidationTimeout.NONE:
+            return Halt(None)
+        self.events.tell(Timeout(EventCode=EventCode.IOTLB_INV_TIMEOUT, DeviceID=device, Address=address))
+        return None
 
-    def invalidate_interrupt_table(self, columns: Columns, _: list[int]) -> Iterator[Progress]:
-        """No interrupt remapping entry is ever cached."""
-        for _device in _rows(columns, "DeviceID"):
-            yield None
-
-    def prefetch_iommu_pages(self, columns: Columns, _: list[int]) -> Iterator[Progress]:
+    def prefetch_iommu_pages(self, command: PrefetchIommuPages, _: int) -> Progress:
         """A hint, which this hardware takes as far as Inval goes: it forgets, and fetches at the first use."""
-        starts, lasts = ranges(columns)
-        for start, last, (device, guest, pasid, count, forget) in zip(
-            starts, lasts, _rows(columns, "DeviceID", "GN", "PASID", "PFCount", "Inval"), strict=True
-        ):
-            domain = self.devices.domain(device) if forget else None
-            if domain is not None:
-                end = min(LAST_ADDRESS, start + max(1, count) * (last - start + 1) - 1)
-                if guest:
-                    self._drop_guest(domain, pasid, start, end, leaf_only=True)
-                else:
-                    self._drop_host(domain, start, end, leaf_only=True)
-            yield None
+        start, last = span(command)
+        domain = self.devices.domain(command.DeviceID) if command.Inval else None
+        if domain is not None:
+            end = min(LAST_ADDRESS, start + max(1, command.PFCount) * (last - start + 1) - 1)
+            if command.GN:
+                self.platform.caches.invalidate_range(domain, command.PASID, start, end, leaf_only=True)
+            else:
+                self._drop_host(domain, start, end)
+        return None
 
-    def complete_ppr_request(self, columns: Columns, _: list[int]) -> Iterator[Progress]:
+    def complete_ppr_request(self, command: CompletePprRequest, _: int) -> Progress:
         """Answer a group of page requests."""
-        for device, guest, pasid, tag, status in _rows(columns, "DeviceID", "GN", "PASID", "Tag", "Status"):
-            code = response_code(status)
-            self.platform.respond(PageResponse(RequesterId(device), Pasid(pasid) if guest else None, tag, code))
-            yield None
+        device, pasid = RequesterId(command.DeviceID), Pasid(command.PASID) if command.GN else None
+        self.platform.respond(PageResponse(device, pasid, command.Tag, response_code(command.Status)))
+        return None
 
-    def invalidate_iommu_all(self, columns: Columns, _: list[int]) -> Iterator[Progress]:
+    def invalidate_iommu_all(self, _command: InvalidateIommuAll, _: int) -> Progress:
         """Forget device table entries and translations."""
-        for _command in columns["Opcode"]:
-            self.platform.caches.invalidate_contexts()
-            self.platform.caches.invalidate_all()
-            self.devices.forget_all()
-            yield None
+        self.platform.caches.invalidate_contexts()
+        self.platform.caches.invalidate_all()
+        self.devices.forget_all()
+        return None
 
-    def reset_vmmio(self, columns: Columns, _: list[int]) -> Iterator[Progress]:
+    def reset_vmmio(self, command: ResetVmmio, _: int) -> Progress:
         """Clear the VF page of a guest. What All and vCMD choose of it is not known: all of it is cleared."""
-        for (guest,) in _rows(columns, "GuestID"):
-            self.guests.reset(guest)
-            yield None
+        self.guests.reset(command.GuestID)
+        return None
 
-    def _drop_host(self, domain: int, start: int, last: int, *, leaf_only: bool) -> None:
-        """Guest-tagged translations hold no guest-physical address to compare: those of the domain go together."""
+    def _drop_host(self, domain: int, start: int, last: int) -> None:
+        """As INVALIDATE_IOMMU_PAGES without PDE does."""
         if (start, last) == (0, LAST_ADDRESS):
             self.platform.caches.invalidate_stage2_tag(domain)
         else:
-            self.platform.caches.invalidate_stage2_range(domain, start, last, leaf_only=leaf_only)
+            self.platform.caches.invalidate_stage2_range(domain, start, last, leaf_only=True)
             self.platform.caches.invalidate_stage2_tag(domain, stage1_only=True)
-        if not leaf_only:
-            self._drop_guest_roots(domain, None)
-
-    def _drop_guest(self, domain: int, pasid: int, start: int, last: int, *, leaf_only: bool) -> None:
-        self.platform.caches.invalidate_range(domain, pasid, start, last, leaf_only=leaf_only)
-        if not leaf_only:
-            self._drop_guest_roots(domain, pasid)
-
-    def _drop_guest_roots(self, domain: int, pasid: int | None) -> None:
-        """GCR3 entries are cached with the translations they lead to: they are directories, in the command's words.
-
-        They lie in cached contexts. PASID 0 serves requests without one as well (GIOV).
-        """
-        for device in self.devices.of_domain(domain):
-            self.platform.caches.invalidate_contexts(device, pasid or None)
 
     def _store_error(self, address: int) -> CommandHardwareError:
         """A hole does not answer; what is read-only does, with an error."""
@@ -191,19 +140,13 @@ class Commands:
         return CommandHardwareError(EventCode=EventCode.COMMAND_HW_ERROR, Type=error, Address=address)
 
 
-def _rows(columns: Columns, *names: str) -> Iterator[tuple[int, ...]]:
-    return zip(*(columns[name].tolist() for name in names), strict=True)
-
-
-EFFECTS: Mapping[int, Callable[[Commands, Columns, list[int]], Iterator[Progress]]] = {
-    Opcode.COMPLETION_WAIT: Commands.completion_wait,
-    Opcode.INVALIDATE_DEVTAB_ENTRY: Commands.invalidate_devtab_entry,
-    Opcode.INVALIDATE_IOMMU_PAGES: Commands.invalidate_iommu_pages,
-    Opcode.INVALIDATE_IOTLB_PAGES: Commands.invalidate_iotlb_pages,
-    Opcode.INVALIDATE_INTERRUPT_TABLE: Commands.invalidate_interrupt_table,
-    Opcode.PREFETCH_IOMMU_PAGES: Commands.prefetch_iommu_pages,
-    Opcode.COMPLETE_PPR_REQUEST: Commands.complete_ppr_request,
-    Opcode.INVALIDATE_IOMMU_ALL: Commands.invalidate_iommu_all,
-    Opcode.RESET_VMMIO: Commands.reset_vmmio,
+EFFECTS: Mapping[type[AnyCommand], Callable[..., Progress]] = {
+    CompletionWait: Commands.completion_wait,
+    InvalidateDevtabEntry: Commands.invalidate_devtab_entry,
+    InvalidateIotlbPages: Commands.invalidate_iotlb_pages,
+    PrefetchIommuPages: Commands.prefetch_iommu_pages,
+    CompletePprRequest: Commands.complete_ppr_request,
+    InvalidateIommuAll: Commands.invalidate_iommu_all,
+    ResetVmmio: Commands.reset_vmmio,
 }
-"""The opcodes that are ever legal here."""
+"""What is done here where it is legal."""

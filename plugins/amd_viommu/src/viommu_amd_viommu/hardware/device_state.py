@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
+from viommu.commands import CommandTable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -17,7 +19,8 @@ class DeviceState:
     domain: Callable[[int], int | None]
     _faulted: set[int] = field(factory=set)
     _domain_of: dict[int, int] = field(factory=dict)
-    _devices_of: dict[int, set[int]] = field(factory=dict)
+    guest_devices: CommandTable = field(factory=CommandTable)
+    """DomainID -> devices whose guest tables may be cached under it."""
 
     def first_fault(self, device: int) -> bool:
         """Whether this is the first page fault since the device's entry was read: what DTE.SE lets through."""
@@ -32,11 +35,7 @@ class DeviceState:
             return
         self._leave(device)
         self._domain_of[device] = domain
-        self._devices_of.setdefault(domain, set()).add(device)
-
-    def of_domain(self, domain: int) -> tuple[int, ...]:
-        """The devices whose guest tables may be cached under a DomainID."""
-        return tuple(self._devices_of.get(domain, ()))
+        self.guest_devices.add(domain, device)
 
     def forget(self, device: int) -> None:
         """The device's entry is read anew: its next page fault is the first."""
@@ -47,13 +46,9 @@ class DeviceState:
         """Forget every device."""
         self._faulted.clear()
         self._domain_of.clear()
-        self._devices_of.clear()
+        self.guest_devices.clear()
 
     def _leave(self, device: int) -> None:
         domain = self._domain_of.pop(device, None)
-        if domain is None:
-            return
-        others = self._devices_of[domain]
-        others.discard(device)
-        if not others:
-            del self._devices_of[domain]
+        if domain is not None:
+            self.guest_devices.remove(domain, device)

@@ -47,9 +47,14 @@ class Ring:
         """Entries between head and tail."""
         return (self.tail - self.head) % self.size // ENTRY_BYTES
 
-    def after(self, offset: int) -> int:
-        """The offset of the next entry."""
-        return (offset + ENTRY_BYTES) % self.size
+    @property
+    def entries_lg2(self) -> int:
+        """log2 of how many entries it has."""
+        return (self.size // ENTRY_BYTES).bit_length() - 1
+
+    def after(self, offset: int, count: int = 1) -> int:
+        """The offset ``count`` entries further on."""
+        return (offset + count * ENTRY_BYTES) % self.size
 
     @property
     def full(self) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, evolve, field
 
+from viommu.commands import Executor
 from viommu.faults import Refusal
 from viommu.hardware import Silence
 from viommu.platform import Completion, RequestKind
@@ -14,6 +15,7 @@ from viommu.translation import refused
 from viommu_amd_viommu import translate
 from viommu_amd_viommu.hardware import control, cures, reporting
 from viommu_amd_viommu.hardware.command_buffer import CommandBuffer
+from viommu_amd_viommu.hardware.command_legality import abilities
 from viommu_amd_viommu.hardware.commands import Commands
 from viommu_amd_viommu.hardware.decision import Decision
 from viommu_amd_viommu.hardware.device_state import DeviceState
@@ -25,6 +27,7 @@ from viommu_amd_viommu.hardware.page_requests import PageRequests
 from viommu_amd_viommu.hardware.refusals import NOT_PRESENT, device_table_error, illegal_entry, invalid_request
 from viommu_amd_viommu.hardware.register_map import REGISTERS
 from viommu_amd_viommu.hardware.settings import SETTINGS_REGISTERS, Settings
+from viommu_amd_viommu.spec.command_meanings import meanings
 from viommu_amd_viommu.spec.device_table import DTE
 from viommu_amd_viommu.spec.events import EventCode, InvalidAccess, InvalidTranslationRequest
 from viommu_amd_viommu.spec.registers import EFR, EFR2, Status
@@ -72,8 +75,9 @@ class AmdIommu:
         made.devices = DeviceState(made._domain)
         made.guests = Guests(memory, platform, events, lambda: made.settings, made._entry_for_itself)
         show_apertures(file, settings.features)
-        executor = Commands(file, memory, platform, events, made.devices, made.guests)
-        made.commands = CommandBuffer(file, memory, platform, executor, events)
+        described = meanings(abilities(settings.features), made.devices.guest_devices)
+        others = Commands(file, memory, platform, events, made.devices, made.guests)
+        made.commands = CommandBuffer(file, memory, platform, Executor(platform, described), others, events)
         made.page_requests = PageRequests.of(file, memory, platform, events)
         return made
 

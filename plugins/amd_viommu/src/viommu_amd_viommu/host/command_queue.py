@@ -33,7 +33,7 @@ class Halt:
     index: int
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class CommandQueue:
     """Submits batches, each followed by a completion wait, and looks whether that has stored."""
 

@@ -24,7 +24,7 @@ NO_PASID = 0
 """The PASID by which iommufd means requests without one; hardware keeps entry 0 of GCR3 tables for them (GIOV)."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class OwnRoots:
     """GCR3 tables of a device, and the DomainID that tags what they lead to: one for each device, as Linux has it."""
 
@@ -32,7 +32,7 @@ class OwnRoots:
     domain: int
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class HostDevice:
     """A device. ``ats``, ``page_requests`` and ``pasids`` (how many; 0: none) are what it has and its IOMMU allows."""
 
@@ -45,6 +45,9 @@ class HostDevice:
     roots: OwnRoots | None = None
     attached: dict[int, Domain] = field(factory=dict)
     """Domains by PASID; 0: requests without."""
+
+    def __repr__(self) -> str:
+        return f"<DeviceID {self.id:#06x} of {self.unit.name}, attached PASIDs {sorted(self.attached)}>"
 
     @property
     def without_pasid(self) -> Domain | None:

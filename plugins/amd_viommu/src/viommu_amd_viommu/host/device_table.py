@@ -27,7 +27,7 @@ INTERRUPTS = (0xFFFF_FFFF_FFFF_FFFF & ~(0xF << 52)) << HALF_BITS
 """Bits of quadword 2 that belong to interrupt remapping: all but 55:52."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class DeviceTable:
     """The table at ``base``. Entries are stored under the IOMMU's lock."""
 

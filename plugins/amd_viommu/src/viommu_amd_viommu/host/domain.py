@@ -23,7 +23,7 @@ class Membership:
     users: int = 0
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Domain:
     """A domain; ``devices`` are those that it governs, with the PASID (0: without)."""
 

@@ -9,7 +9,7 @@ from viommu.kernel_errors import NoSpace
 FIRST, LAST = 1, 0xFFFF
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class DomainIds:
     """Gives out the lowest free one."""
 

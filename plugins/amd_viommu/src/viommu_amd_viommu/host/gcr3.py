@@ -18,7 +18,7 @@ def levels_for(pasids: int) -> int:
     return max(1, -(-(pasids - 1).bit_length() // INDEX_BITS))
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Gcr3Tables:
     """The tables of one device. Entries are stored whole, tables before what leads to them."""
 

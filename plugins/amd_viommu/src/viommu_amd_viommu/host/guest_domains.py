@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from viommu_amd_viommu.host.domain_ids import DomainIds
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class GuestDomains:
     """Maps DomainIDs for as long as a nested domain uses them: two guests' equal ids never share a cache tag."""
 

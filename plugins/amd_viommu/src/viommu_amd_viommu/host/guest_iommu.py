@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from viommu_amd_viommu.host.unit import Unit
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class GuestIommu:
     """The driver's side of a vIOMMU. ``slice``: what hardware has of it, where hardware runs it.
 

@@ -24,7 +24,7 @@ LAST_BASE = (1 << 52) - PAGE
 CONTROL_OFFSET = 0x18
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class GuestQueues:
     """The queues by type. `write` takes what a guest stores into its Control register: its VMM traps that page."""
 

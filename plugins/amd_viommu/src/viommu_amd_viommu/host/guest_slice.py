@@ -29,7 +29,7 @@ OFFSETS = {layout: offset for offset, layout in VF_CONTROL_REGISTERS.items()}
 QUEUES = (GuestCommandControl, GuestEventControl, GuestPprControl)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class GuestSlice:
     """A guest, by its GuestID. Without a parent it has registers and devices, and no memory to keep buffers in."""
 

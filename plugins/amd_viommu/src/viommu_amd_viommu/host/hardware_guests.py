@@ -21,7 +21,7 @@ FIRST_GUEST, LAST_GUEST = 1, 0x7FFF
 LAST_DEVICE = 0xFFFF
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class HardwareGuests:
     """Shares out GuestIDs, and DeviceIDs that no device has: each stands for a guest's own view of its memory."""
 

@@ -35,7 +35,7 @@ EVENTS = LogNames("EVT", {"EventLogEn": 1, "EventIntEn": 1}, Status.EventLogInt.
 PAGE_REQUESTS = LogNames("PPR", {"PPRLogEn": 1, "PPRIntEn": 1, "PPREn": 1}, Status.PPRInt.mask, Status.PPROverflow.mask)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class HostLog:
     """A log at ``base``."""
 

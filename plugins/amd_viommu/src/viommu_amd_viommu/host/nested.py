@@ -25,7 +25,7 @@ GLX_RESERVED = 3
 WHAT = "AMD guest DTE"
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, repr=False, kw_only=True)
 class NestedDomain(Domain):
     """A guest's tables on its vIOMMU's parent. Its DomainID is that of the guest's DomainID on this vIOMMU."""
 

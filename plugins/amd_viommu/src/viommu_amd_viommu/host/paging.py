@@ -28,7 +28,7 @@ FOUR_LEVEL_BITS, FIVE_LEVEL_BITS = 47, 56
 """What guest tables translate without sign extension: the lower half of what they reach with it."""
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, repr=False, kw_only=True)
 class PagingDomain(Domain):
     """A page table of the host (`viommu.ops.PagingDomain`)."""
 
@@ -60,7 +60,7 @@ class PagingDomain(Domain):
         self.table.free()
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, repr=False, kw_only=True)
 class HostTables(PagingDomain):
     """Host (v1) tables. ``tracking``: writes are noted now."""
 
@@ -91,7 +91,7 @@ class HostTables(PagingDomain):
         tags.drop(self.tags)
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, repr=False, kw_only=True)
 class GuestTables(PagingDomain):
     """Guest (v2) tables, which GCR3 tables lead to. ``five_levels``: as deep as all of the IOMMU's."""
 

@@ -22,7 +22,7 @@ LEVELS = 4
 READ_WRITE = Prot.READ | Prot.WRITE
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class PrivateSpace:
     """Host tables under the IOMMU's own DeviceID, which no other device may have."""
 

@@ -25,7 +25,7 @@ class Mmio(Protocol):
         """Write a register; what that sets off is done when this returns."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class HostRegisters:
     """Reads and writes registers. ``efr`` and ``efr2`` are read once: they do not change."""
 

@@ -37,7 +37,7 @@ MESSAGE_ADDRESS, MESSAGE_DATA = 0xFEE0_0000, 0x41
 MOST_EVENTS = 1024
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Unit:
     """An IOMMU. ``lock`` guards its table, ids and devices; interrupt handlers do without it."""
 
@@ -60,6 +60,9 @@ class Unit:
     """Events as a kernel's log keeps them; the oldest go first."""
     time_outs: int = 0
     """How many invalidations no device has answered."""
+
+    def __repr__(self) -> str:
+        return f"<{self.name}: {len(self.devices)} devices>"
 
     @classmethod
     def bring_up(cls, name: str, memory: PhysicalMemory, frames: TableFrames, mmio: Mmio, policy: Policy) -> Unit:

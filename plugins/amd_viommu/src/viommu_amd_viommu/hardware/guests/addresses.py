@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PAGE_LG2 = 12
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class TranslatedMemory:
     """Memory behind a device table entry. ``entry`` reads its bytes; None where there is none."""
 

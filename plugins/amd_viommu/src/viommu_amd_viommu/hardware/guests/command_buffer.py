@@ -26,7 +26,7 @@ RUN_BYTES = 1 << 16
 OPCODE_BYTE, OPCODE_SHIFT = 7, 4
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class GuestCommandBuffer:
     """Executes what lies between head and tail while Status.CmdBufRun is set and ``may_run`` says so.
 

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 from attrs import define, frozen
 
 from viommu.addresses import Pasid, RequesterId
 from viommu.platform import DeviceInvalidation, PageResponse
-from viommu_amd_viommu.hardware.command_legality import illegal, ranges
+from viommu_amd_viommu.hardware.command_legality import is_illegal, span
 from viommu_amd_viommu.hardware.guests.inferred import (
     HALTS_ON_UNMAPPED_DEVICE,
     SOURCE_DEVICE_MAP,
@@ -62,7 +61,7 @@ class Stop:
     event: EventEntry | None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class GuestCommands:
     """Executes commands of one guest. ``caches`` and ``platform`` are the host's; ``host_events`` too."""
 
@@ -76,8 +75,7 @@ class GuestCommands:
     def execute(self, raw: bytes, address: int) -> Stop | None:
         """Do one command; ``address`` is where the guest wrote it."""
         command = decode_command(raw)
-        rows = np.frombuffer(raw, np.uint8).reshape(1, -1)
-        if illegal(int(command.Opcode), rows, self.file.decoded("EFR", EFR)).any() or type(command) not in EFFECTS:
+        if is_illegal(command, self.file.decoded("EFR", EFR)) or type(command) not in EFFECTS:
             return Stop(IllegalCommandError(EventCode=EventCode.ILLEGAL_COMMAND_ERROR, Address=address))
         return EFFECTS[type(command)](self, command, address)
 
@@ -103,7 +101,7 @@ class GuestCommands:
         if not command.GN:
             self._caches.invalidate_stage2_tag(domain, stage1_only=True)
         else:
-            start, last = _range(command)
+            start, last = span(command)
             self._caches.invalidate_range(domain, command.PASID, start, last, leaf_only=not command.PDE)
         if command.PDE:
             self._forget_entries()
@@ -123,7 +121,7 @@ class GuestCommands:
         if device is None:
             return self._unmapped(address)
         pasid = Pasid(command.PASID) if command.GN else None
-        start, last = _range(command)
+        start, last = span(command)
         if not self.platform.invalidate_device(DeviceInvalidation(RequesterId(device), pasid, start, last)):
             self.events.tell(
                 IotlbInvTimeout(EventCode=EventCode.IOTLB_INV_TIMEOUT, DeviceID=command.DeviceID, Address=address)
@@ -171,12 +169,6 @@ class GuestCommands:
                 EventCode=EventCode.VIOMMU_HW_ERROR, GuestID=self.maps.guest, Source=source, vCMD=1, Address=address
             )
         )
-
-
-def _range(command: InvalidateIommuPages | InvalidateIotlbPages) -> tuple[int, int]:
-    columns = type(command).columns(np.frombuffer(command.encode(), np.uint8).reshape(1, -1))
-    (start,), (last,) = ranges(columns)
-    return start, last
 
 
 EFFECTS: Mapping[type[AnyCommand], Callable[..., Stop | None]] = {

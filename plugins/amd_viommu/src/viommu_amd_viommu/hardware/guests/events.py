@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from viommu_amd_viommu.spec.events import AnyEvent
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class GuestEvents(Events):
     """Where a guest's events go. ``host`` is the host's log, ``guest`` the GuestID."""
 

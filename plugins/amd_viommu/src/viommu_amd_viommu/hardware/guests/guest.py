@@ -47,7 +47,7 @@ TOLD_TO_GUESTS = (IoPageFault, IllegalDevTableEntry, InvalidDeviceRequest, Inval
 """Events of a guest's devices that its log gets. Others name addresses of the host's."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Guest:
     """The components are those of the host's IOMMU, on registers of the guest's and on memory as the guest sees it."""
 

@@ -55,7 +55,7 @@ def show_apertures(file: RegisterFile, features: EFR) -> None:
         file[high] = int(VscBarHigh(Address=offset >> 32))
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Guests:
     """The guests by GuestID; one exists from the first store to its VF control registers on.
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from viommu_amd_viommu.hardware.guests.addresses import TranslatedMemory
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class IdMaps:
     """The maps of one guest, in ``memory`` (private). ``devices`` and ``domains``: from the guest's ids to the host's.
 

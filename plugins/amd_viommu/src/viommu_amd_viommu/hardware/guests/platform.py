@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from viommu_amd_viommu.hardware.guests.maps import IdMaps
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class GuestPlatform:
     """The platform of the logs of one guest (`viommu.platform.Platform`)."""
 

@@ -1,0 +1,136 @@
+"""What commands do to caches (AMD 48882, 2.4). Those that are not here, or not in all cases, are hardware's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from viommu.commands import (
+    Case,
+    Contexts,
+    Each,
+    InvalidateRange,
+    InvalidateStage2Range,
+    Is,
+    Meaning,
+    Meanings,
+    Number,
+    Sized,
+    Stage2Tag,
+    Store,
+    means,
+)
+from viommu_amd_viommu.spec.commands import (
+    AnyCommand,
+    CompletionWait,
+    InvalidateInterruptTable,
+    InvalidateIommuPages,
+    InvalidateIotlbPages,
+    Opcode,
+    PrefetchIommuPages,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from viommu.commands import Action, CommandTable, Condition
+
+    SizedCommand = type[InvalidateIommuPages | InvalidateIotlbPages | PrefetchIommuPages]
+
+STORE_BYTES = 8
+ENDLESS = (1 << 64) - (1 << 12)
+"""No bit of the address is zero: with S, no size has that encoding."""
+EVERYTHING = ENDLESS >> 1 & ENDLESS
+"""With S, the address whose lowest zero is its highest bit."""
+
+
+@frozen
+class CommandAbilities:
+    """What decides which commands there are: EFR.GT and EFR.PreF."""
+
+    guest_tables: bool
+    prefetch: bool
+
+
+def meanings(able: CommandAbilities, guest_devices: CommandTable) -> Meanings:
+    """Describe commands. ``guest_devices``: DomainID -> devices whose guest tables may be cached under it."""
+    found: dict[int, Meaning] = {
+        Opcode.COMPLETION_WAIT: _completion_wait(),
+        Opcode.INVALIDATE_IOMMU_PAGES: _invalidate_pages(able, guest_devices),
+        Opcode.INVALIDATE_INTERRUPT_TABLE: means(
+            Opcode.INVALIDATE_INTERRUPT_TABLE.name, zero=InvalidateInterruptTable.reserved_mask
+        ),
+    }
+    if able.prefetch:
+        found[Opcode.PREFETCH_IOMMU_PAGES] = _prefetch(able)
+    return Meanings(AnyCommand.size, AnyCommand.Opcode, found)
+
+
+def extent(layout: SizedCommand) -> Sized:
+    """The range that a command names: with S, its size is twice that of the lowest zero bit of the address."""
+    return Sized(layout.Address, layout.S)
+
+
+def _completion_wait() -> Meaning:
+    """``f`` asks for no more than to be in order. What interrupts is hardware's own, and a store that fails."""
+    layout = CompletionWait
+    store = Store(layout.Address, layout.Data, STORE_BYTES)
+    cases = (Case((store,), (Is(layout.s, 1), Is(layout.i, 0))), Case((), (Is(layout.s, 0), Is(layout.i, 0))))
+    return Meaning(Opcode.COMPLETION_WAIT.name, cases, layout.reserved_mask)
+
+
+def _invalidate_pages(able: CommandAbilities, guest_devices: CommandTable) -> Meaning:
+    layout = InvalidateIommuPages
+    cases = (
+        _without_size(layout),
+        *_guest_pages(guest_devices),
+        *_with_directories(
+            guest_devices, (Is(layout.S, 1), Is(layout.Address, EVERYTHING)), Stage2Tag(layout.DomainID)
+        ),
+        *_with_directories(guest_devices, (), *_host_pages()),
+    )
+    return Meaning(Opcode.INVALIDATE_IOMMU_PAGES.name, cases, _zero(layout, able))
+
+
+def _guest_pages(guest_devices: CommandTable) -> Iterator[Case]:
+    """By (DomainID, PASID). PASID 0 serves requests without one as well (GIOV)."""
+    layout = InvalidateIommuPages
+    drop = InvalidateRange(layout.DomainID, layout.PASID, extent(layout), Number(layout.PDE, flip=1))
+    guest, directories = Is(layout.GN, 1), Is(layout.PDE, 1)
+    roots = Each(guest_devices, layout.DomainID)
+    yield Case((drop, Contexts(roots)), (guest, directories, Is(layout.PASID, 0)))
+    yield Case((drop, Contexts(roots, layout.PASID)), (guest, directories))
+    yield Case((drop,), (guest,))
+
+
+def _host_pages() -> tuple[Action, ...]:
+    """Guest-tagged translations hold no guest-physical address to compare: those of the domain go together."""
+    layout = InvalidateIommuPages
+    return (
+        InvalidateStage2Range(layout.DomainID, extent(layout), Number(layout.PDE, flip=1)),
+        Stage2Tag(layout.DomainID, stage1_only=True),
+    )
+
+
+def _with_directories(guest_devices: CommandTable, when: tuple[Condition, ...], *actions: Action) -> Iterator[Case]:
+    """With PDE, directories go too: GCR3 entries, which are cached with the contexts of devices."""
+    roots = Contexts(Each(guest_devices, InvalidateIommuPages.DomainID))
+    yield Case((*actions, roots), (*when, Is(InvalidateIommuPages.PDE, 1)))
+    yield Case(actions, when)
+
+
+def _prefetch(able: CommandAbilities) -> Meaning:
+    """A hint, which is not taken. What Inval forgets depends on the device's entry: that is hardware's own."""
+    layout = PrefetchIommuPages
+    cases = (_without_size(layout), Case((), (Is(layout.Inval, 0),)))
+    return Meaning(Opcode.PREFETCH_IOMMU_PAGES.name, cases, _zero(layout, able))
+
+
+def _without_size(layout: SizedCommand) -> Case:
+    """Hardware refuses it."""
+    return Case(None, (Is(layout.S, 1), Is(layout.Address, ENDLESS)))
+
+
+def _zero(layout: SizedCommand, able: CommandAbilities) -> int:
+    return layout.reserved_mask | (0 if able.guest_tables else layout.GN.mask)
