@@ -54,6 +54,13 @@ def pasid_entry(search: Search, context: ScalableContextEntry) -> PasidTableEntr
     return PasidTableEntry.decode(search.memory.read(directory.SMPTBLPTR, PasidTableEntry.size) or b"")
 
 
+def host_context(program: Program, theirs: ScalableContextEntry) -> ScalableContextEntry:
+    """What our driver writes for a device that has what theirs had, its directory's place aside."""
+    device = program.host.device(len(program.host.unit.devices) + 8, ats=bool(theirs.DTE))
+    raw = program.host.machine.memory.read(device.context_entry(), ScalableContextEntry.size)
+    return ScalableContextEntry.decode(raw or b"").replace(PASIDDIRPTR=0)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_unit_is_given_the_queue_and_the_table_mode_that_linux_gives_it(name: str) -> None:
     capture = load(CAPTURES / name)
@@ -67,10 +74,12 @@ def test_a_unit_is_given_the_queue_and_the_table_mode_that_linux_gives_it(name: 
 def test_pasid_entries_are_those_that_linux_writes(name: str) -> None:
     capture = load(CAPTURES / name)
     able, search, seen = abilities(capture), found(capture), 0
+    program = Program.on(Host.make(able.cap, able.ecap))
     for requester in requesters(capture):
         context = scalable.context_entry(search, requester)
         if not isinstance(context, ScalableContextEntry):
             continue
+        assert host_context(program, context) == context.replace(PASIDDIRPTR=0)
         theirs = pasid_entry(search, context)
         if theirs.PGTT == 1:
             levels = 5 if theirs.FSPM else 4
