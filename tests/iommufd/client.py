@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, TypeVar
 
-from viommu.iommufd import uapi
+from viommu.iommufd import experimental, uapi
 from viommu.oracle.processes import World
 from viommu.oracle.subject import Subject
 
@@ -51,6 +51,9 @@ NUMBERS: dict[type[UapiStruct], int] = {
     uapi.VeventqAlloc: 0x3B93,
     uapi.HwQueueAlloc: 0x3B94,
     uapi.TestCmd: 0x3BA0,
+    experimental.SetStage2: 0x8000_3BC0,
+    experimental.SetFault: 0x8000_3BC1,
+    experimental.DeviceTlbInvalidate: 0x8000_3BC2,
 }
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from viommu.objects.device import Device
+from viommu.objects.fault import FaultQueue
 from viommu.objects.ioas import Ioas
+from viommu.objects.viommu import Viommu
 
 if TYPE_CHECKING:
     from tests.iommufd.client import Client
@@ -14,16 +17,40 @@ State = dict[str, Any]
 
 def state_of(client: Client) -> State:
     """The ids, who holds whom, what every IOAS maps, what is pinned and charged, what is open."""
-    table = client.file.context.table
+    context = client.file.context
+    table = context.table
     account = client.process.account
     return {
         "objects": {found.id: (type(found).__name__, found.users) for found in table},
         "reserved ids": len(table),
         "ioas": {found.id: ioas_state(found) for found in table if isinstance(found, Ioas)},
+        "attachments": {found.id: attachments_of(found) for found in table if isinstance(found, Device)},
+        "viommus": {found.id: viommu_state(found) for found in table if isinstance(found, Viommu)},
+        "faults": {
+            found.id: (len(found.waiting), len(found.delivered)) for found in table if isinstance(found, FaultQueue)
+        },
+        "container": context.compat and context.compat.id,
         "pins": pins_of(client),
         "account": (account.pinned, account.locked, account.user.locked),
         "fds": sorted(client.process.files),
     }
+
+
+def attachments_of(device: Device) -> tuple[object, ...]:
+    """What a device is attached to by PASID, and its vDEVICE."""
+    attached = {pasid: attachment.hwpt.id for pasid, attachment in device.group.attachments.items()}
+    return attached, device.vdevice and device.vdevice.id
+
+
+def viommu_state(viommu: Viommu) -> tuple[object, ...]:
+    """What a vIOMMU stands on, its devices, event queues and hardware queues."""
+    return (
+        viommu.stage2 and viommu.stage2.id,
+        viommu.fault and viommu.fault.id,
+        {virt_id: vdevice and vdevice.id for virt_id, vdevice in viommu.vdevices.items()},
+        sorted(viommu.queues),
+        sorted(viommu.data.queues),
+    )
 
 
 def pins_of(client: Client) -> dict[int, int]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.iommufd.scenarios import SCENARIOS, SWALLOW, Ground
 from tests.iommufd.state import differences, pins_of, state_of
-from tests.iommufd.test_fail_nth import SCENARIOS, SWALLOW, Ground
 from viommu.drivers import BoundDriver
 from viommu.kernel_errors import NoMemory
 from viommu.selftest.page_table import MockPageTable
@@ -20,7 +20,7 @@ MAY_REFUSE = frozenset(
     {
         *("viommu_alloc_paging", "viommu_alloc_nested", "viommu_alloc_nested_on", "viommu_init", "viommu_vdevice_init"),
         *("viommu_attach", "viommu_hw_queue_init", "viommu_hw_info", "viommu_set_dirty_tracking", "viommu_invalidate"),
-        "viommu_invalidate_nested",
+        *("viommu_invalidate_nested", "viommu_set_stage2", "viommu_invalidate_device_tlb"),
     }
 )
 
