@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.iommufd.scenarios import SCENARIOS, SWALLOW, Ground
+from tests.iommufd.ground import Ground
+from tests.iommufd.scenarios import SCENARIOS, SWALLOW
 from tests.iommufd.state import differences, pins_of, state_of
 from viommu.failure import fail_nth
 from viommu.iommufd.handlers import TABLE, ahead

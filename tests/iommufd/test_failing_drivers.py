@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.iommufd.scenarios import SCENARIOS, SWALLOW, Ground
+from tests.iommufd.ground import Ground
+from tests.iommufd.scenarios import SCENARIOS, SWALLOW
 from tests.iommufd.state import differences, pins_of, state_of
 from viommu.drivers import BoundDriver
 from viommu.kernel_errors import NoMemory
