@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from attrs import define, field
 
-from tests.iommufd.client import NUMBERS
 from viommu import Iotlb, Machine
 from viommu.iommufd import uapi
 from viommu.objects.device import Device
@@ -80,7 +79,7 @@ class Program:
     def call(self, cmd: S) -> S:
         """Make the ioctl of a structure; give it back as it is afterwards."""
         raw = ctypes.create_string_buffer(cmd.encode(), cmd.total)
-        self.result = self.file.ioctl(NUMBERS[type(cmd)], ctypes.addressof(raw), self.machine.process)
+        self.result = self.file.ioctl(self.file.number_of(type(cmd)), ctypes.addressof(raw), self.machine.process)
         return type(cmd).decode(raw.raw)
 
     def must(self, cmd: S) -> S:

@@ -143,7 +143,7 @@ def _attach_nested(master: Master, domain: NestedDomain) -> None:
     # The guest must ask for ATS: else it would not invalidate what the device keeps.
     change = Change.of(master, NO_PASID, domain, ats=domain.ats)
     change.virtual = virtual
-    master.install(entries.nested(change.stream, domain.parent.stage, domain.ste))
+    master.install(domain.entry(change.stream))
     change.commit()
 
 

@@ -148,6 +148,7 @@ class HostCmdqv:
         for vintf in range(1 << self.param.NUM_VINTF_LOG2):
             for logical in range(self.queues_per_vintf):
                 self._allocate(vintf, logical, allocated=False)
+        self.close(HOSTS_VINTF)
         self.open(HOSTS_VINTF, 0, hypervisors=True)
         if self._is_hypervisors(HOSTS_VINTF):
             self._start_own()
@@ -165,8 +166,7 @@ class HostCmdqv:
     # --- interfaces
 
     def open(self, vintf: int, vmid: int, *, hypervisors: bool = False) -> None:
-        """Switch an interface on."""
-        self.close(vintf)
+        """Switch an interface on, which was closed."""
         config = VINTF_CONFIG(VMID=vmid, HYP_OWN=hypervisors)
         place = self._bank(vintf) + spec.VINTF_CONFIG_AT
         self.registers.write(place, config)

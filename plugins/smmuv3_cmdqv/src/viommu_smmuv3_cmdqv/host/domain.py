@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import define, field, frozen
@@ -12,7 +13,7 @@ from viommu_smmuv3_cmdqv.host.commands import AddressSpace, Span
 from viommu_smmuv3_cmdqv.host.entries import Stage2, stage1_cd
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
     from viommu.io_page_table import IoPageTable
     from viommu.ops import Prot
@@ -58,6 +59,11 @@ class PagingDomain:
         """By which tag caches know it."""
         raise NotImplementedError
 
+    @property
+    def spaces(self) -> Iterable[AddressSpace]:
+        """All tags by which caches know it."""
+        return (self.space,)
+
     def map(self, iova: int, pa: int, length: int, prot: Prot, largest: int | None) -> None:
         """Map a range; no cache ever remembers that nothing was there. Raises NoMemory."""
         self.table.map(iova, pa, length, prot, largest, self.leaf_bits(writable=may_write(prot)))
@@ -85,14 +91,15 @@ class PagingDomain:
     def forget(self, start: int, length: int, page_lg2: int, *, leaf: bool) -> None:
         """Have every cache forget addresses: the IOTLB first, from which devices' TLBs would fill again."""
         span = Span(start, length, page_lg2, self.granule_lg2, leaf, self.smmu.able.ranges)
-        self.smmu.invalidations.submit([*span.commands(self.space), *self.forget_above()])
+        for space in self.spaces:
+            self.smmu.invalidations.submit([*span.commands(space), *self.forget_above(space)])
         self.smmu.invalidations.submit(
             place.forget(start, start + length - 1) for place in self.places if place.master.ats_on
         )
 
-    def forget_above(self) -> Iterator[Command]:
+    def forget_above(self, space: AddressSpace) -> Iterable[Command]:  # noqa: ARG002
         """Forget what stands on it: guests' stage 1."""
-        yield from ()
+        return ()
 
     def use(self, place: Place) -> None:
         """Take note of a place, before hardware knows."""
@@ -145,11 +152,18 @@ class Stage2Domain(PagingDomain):
     input_bits: int
     top_level: int
     forced_write_back: bool = False
+    guests: Counter[int] = field(factory=Counter)
+    """VMIDs of guests on it that have others than its own, and how many guests have each."""
 
     @property
     def space(self) -> AddressSpace:
         """Its VMID."""
         return AddressSpace(vmid=self.vmid)
+
+    @property
+    def spaces(self) -> Iterable[AddressSpace]:
+        """Its VMID, and those of its guests."""
+        return (self.space, *(AddressSpace(vmid=vmid) for vmid in self.guests))
 
     @property
     def stage(self) -> Stage2:
@@ -158,10 +172,9 @@ class Stage2Domain(PagingDomain):
             self.table.root, self.vmid, self.input_bits, self.top_level, self.granule_lg2, self.forced_write_back
         )
 
-    def forget_above(self) -> Iterator[Command]:
+    def forget_above(self, space: AddressSpace) -> Iterable[Command]:
         """What stage 1 gave is known by a guest's addresses: all of it goes."""
-        if self.nest_parent:
-            yield commands.forget_stage1_of_vm(self.vmid)
+        return (commands.forget_stage1_of_vm(space.vmid),) if self.nest_parent else ()
 
     def free(self) -> None:
         """Give table and VMID back."""

@@ -50,7 +50,8 @@ def hear(smmu: Smmu, interrupt: Interrupt) -> None:
         for raw in _events(smmu):
             _handle(smmu, raw)
     elif interrupt.source == "PRIQ":
-        _refuse_requests(smmu)
+        for request in _requests(smmu):
+            _take_request(smmu, request)
     elif interrupt.source == "GERROR":
         _acknowledge(smmu)
     elif interrupt.source == "CMDQV" and smmu.cmdqv is not None:
@@ -58,9 +59,12 @@ def hear(smmu: Smmu, interrupt: Interrupt) -> None:
 
 
 def respond(master: Master, fault: PageFault, *, success: bool) -> None:
-    """End the wait of a stalled access: it is tried again, or ends with an abort."""
+    """End the wait of a stalled access: it is tried again, or ends with an abort. Or answer a group of requests."""
     if master.stalls:
         master.smmu.queue.leave(lambda: commands.resume(master.sid, fault.grpid, again=success))
+    elif master.ats:
+        code = PageResponseCode.SUCCESS if success else PageResponseCode.FAIL
+        master.smmu.queue.leave(lambda: commands.page_response(master.sid, fault.pasid, fault.grpid, code))
 
 
 def _events(smmu: Smmu) -> Iterator[bytes]:
@@ -109,8 +113,8 @@ def _page_fault(record: TranslationRecord) -> PageFault:
     return PageFault(record.InputAddr, perm, record.STAG, record.SSID if record.SSV else None)
 
 
-def _refuse_requests(smmu: Smmu) -> None:
-    """Refuse page requests by PRI, as Linux does, which enables them nowhere."""
+def _requests(smmu: Smmu) -> Iterator[PageRequestRecord]:
+    """Give page requests, one by one."""
     ring = smmu.requests
     if ring is None:
         return
@@ -118,13 +122,21 @@ def _refuse_requests(smmu: Smmu) -> None:
     while ring.waiting(prod.WR, cons):
         raw = smmu.memory.read(ring.address(cons), PageRequestRecord.size) or bytes(PageRequestRecord.size)
         cons = ring.after(cons)
-        _refuse(smmu, PageRequestRecord.decode(raw))
+        yield PageRequestRecord.decode(raw)
     smmu.registers.write(PRIQ_CONS(RD=cons, OVACKFLG=prod.OVFLG))
 
 
-def _refuse(smmu: Smmu, request: PageRequestRecord) -> None:
-    if request.Last:
-        ssid = request.SSID if request.SSID_V else None
+def _take_request(smmu: Smmu, request: PageRequestRecord) -> None:
+    """Linux enables page requests nowhere, and refuses them; a machine's policy may let guests have theirs."""
+    master = smmu.masters.get(request.SID)
+    ssid = request.SSID if request.SSID_V else None
+    if smmu.policy.viommu_page_requests and master is not None:
+        perm = request.Read * READ | request.Write * WRITE | request.Exec * EXECUTE | request.Priv * PRIVILEGED
+        with suppress(KernelError):  # nobody listens: it has been answered
+            report_fault(
+                master.physical, PageFault(request.Address, perm, request.PRGIndex, ssid, last=bool(request.Last))
+            )
+    elif request.Last:
         answer = commands.page_response(request.SID, ssid, request.PRGIndex, PageResponseCode.DENY)
         smmu.queue.leave(lambda: answer)
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from viommu.hookspecs import hookimpl
+from viommu.kernel_errors import Invalid
 from viommu_smmuv3_cmdqv.host import invalidation, vintf, vsmmu
 from viommu_smmuv3_cmdqv.host.hooks import master_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from viommu.objects.hw_queue import HwQueue
     from viommu.objects.physical import PhysicalDevice
     from viommu.objects.vdevice import Vdevice
     from viommu.objects.viommu import Viommu
-    from viommu.ops import DomainFlags, UserArray, UserData
+    from viommu.ops import DeviceTlbRequest, DomainFlags, UserArray, UserData
     from viommu_smmuv3_cmdqv.host.domain import PagingDomain
     from viommu_smmuv3_cmdqv.host.smmu import Smmu
     from viommu_smmuv3_cmdqv.host.vsmmu import NestedDomain
@@ -31,13 +34,28 @@ def viommu_supports(device: PhysicalDevice, viommu_type: int) -> bool:
 
 
 @hookimpl
-def viommu_init(viommu: Viommu, parent: PagingDomain, data: UserData | None) -> None:
-    """Make a guest's SMMU."""
+def viommu_init(viommu: Viommu, parent: PagingDomain | None, data: UserData | None) -> None:
+    """Make a guest's SMMU; an empty one takes its stage 2, its VMID and the use of its queues later."""
     smmu: Smmu = viommu.iommu.data
-    guest = vsmmu.make_viommu(viommu, smmu, parent)
+    if parent is not None and parent.smmu is not smmu:
+        raise Invalid(viommu.title, "nesting parent", bound=f"of {smmu.name}, which the device is behind")
     if viommu.type == vintf.VIOMMU_TYPE and smmu.cmdqv is not None:
-        guest = vintf.open_vintf(guest, smmu.cmdqv, data)
+        guest: vsmmu.VirtualSmmu = vintf.make_with_vintf(viommu, smmu, smmu.cmdqv, data)
+    else:
+        guest = vsmmu.VirtualSmmu(viommu, smmu)
+    if parent is not None:
+        try:
+            guest.stand_on(parent)
+        except BaseException:
+            guest.destroy()
+            raise
     viommu.data = guest
+
+
+@hookimpl
+def viommu_set_stage2(viommu: Viommu, parent: PagingDomain) -> None:
+    """Let an empty one stand on a parent."""
+    viommu.data.stand_on(parent)
 
 
 @hookimpl
@@ -86,6 +104,12 @@ def viommu_hw_queue_destroy(queue: HwQueue) -> None:
 
 
 # --- invalidate
+
+
+@hookimpl
+def viommu_invalidate_device_tlb(viommu: Viommu, requests: Sequence[DeviceTlbRequest]) -> int:
+    """Send ATC_INVs, each with a SYNC, so that it is known which device does not answer."""
+    return invalidation.invalidate_devices(viommu.iommu.data, requests)
 
 
 @hookimpl

@@ -38,7 +38,7 @@ MESSAGES = ReservedRegion(0x0800_0000, 0x080F_FFFF, RegionKind.SOFTWARE_MSI)
 def viommu_probe(iommu: PhysicalIommu) -> None:
     """Bring an SMMU up."""
     port = iommu.port
-    iommu.data = Smmu.bring_up(iommu.name, port.memory, port.frames, port)
+    iommu.data = Smmu.bring_up(iommu.name, port.memory, port.frames, port, iommu.policy)
 
 
 @hookimpl

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
-from viommu.kernel_errors import NoSpace
+from viommu.kernel_errors import Busy, Invalid, NoSpace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +27,14 @@ class Numbers:
             raise NoSpace(owner, self.what, len(self.allowed), "one that is free")
         self.taken.add(number)
         return number
+
+    def reserve(self, number: int, owner: str) -> None:
+        """Take one that somebody else has chosen. Raises Invalid (none of these), Busy (taken)."""
+        if number not in self.allowed:
+            raise Invalid(owner, self.what, number, f"{self.allowed.start} to {self.allowed.stop - 1}")
+        if number in self.taken:
+            raise Busy(owner, self.what, number, "not in use for something else")
+        self.taken.add(number)
 
     def give_back(self, number: int) -> None:
         """Take one back."""

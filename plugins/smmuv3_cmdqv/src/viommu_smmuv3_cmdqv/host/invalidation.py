@@ -5,12 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from viommu.kernel_errors import IoError
+from viommu_smmuv3_cmdqv.host import commands
 from viommu_smmuv3_cmdqv.host.command_queue import BATCH
 from viommu_smmuv3_cmdqv.spec.commands import ATC_INV, CFGI_CD, TLBI_NH_ALL, CommandOpcode
+from viommu_smmuv3_cmdqv.spec.queue_registers import CommandError
 
 if TYPE_CHECKING:
-    from viommu.ops import UserArray
+    from collections.abc import Sequence
+
+    from viommu.ops import DeviceTlbRequest, UserArray
+    from viommu_smmuv3_cmdqv.host.smmu import Smmu
     from viommu_smmuv3_cmdqv.host.vsmmu import VirtualSmmu
+    from viommu_smmuv3_cmdqv.spec.commands import Command
 
 DATA_TYPE = 1
 """IOMMU_VIOMMU_INVALIDATE_DATA_ARM_SMMUV3"""
@@ -64,3 +70,19 @@ def _stream(guest: VirtualSmmu, virtual: int) -> int:
     if found is None:
         raise IoError(guest.viommu.title, "StreamID", virtual, "that of a vDEVICE")
     return found
+
+
+def invalidate_devices(smmu: Smmu, requests: Sequence[DeviceTlbRequest]) -> int:
+    """Have devices forget translations, one after the other; how many did, up to the first that does not answer."""
+    for done, request in enumerate(requests):
+        silent = smmu.queue.errors.get(CommandError.CERROR_ATC_INV_SYNC, 0)
+        smmu.queue.submit([_of_device(request)])
+        if smmu.queue.errors.get(CommandError.CERROR_ATC_INV_SYNC, 0) > silent:
+            return done
+    return len(requests)
+
+
+def _of_device(request: DeviceTlbRequest) -> Command:
+    """Without a PASID every PASID's go: hardware has no message for less."""
+    pasid = None if request.every_pasid else request.pasid
+    return commands.forget_in_device(request.device.requester, pasid, request.start, request.last)

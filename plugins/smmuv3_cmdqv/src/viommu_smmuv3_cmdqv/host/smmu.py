@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from threading import RLock
 from typing import TYPE_CHECKING
 
 from attrs import define, field, frozen
 
 from viommu.kernel_errors import NoDevice
+from viommu.policies import MAINLINE, Policy, VmidOwner
 from viommu_smmuv3_cmdqv.host import commands
 from viommu_smmuv3_cmdqv.host.abilities import Abilities
 from viommu_smmuv3_cmdqv.host.cmdqv import HostCmdqv
@@ -87,6 +88,9 @@ class Smmu:
     requests: HostRing | None
     vmids: Numbers
     asids: Numbers
+    policy: Policy
+    shared_vmids: Counter[int] = field(factory=Counter)
+    """VMIDs that are virtual machines' own, and how many guests have each."""
     masters: dict[int, Master] = field(factory=dict)
     """By StreamID."""
     cmdqv: HostCmdqv | None = None
@@ -101,7 +105,9 @@ class Smmu:
         return f"<Smmu {self.name!r}, {len(self.masters)} devices>"
 
     @classmethod
-    def bring_up(cls, name: str, memory: PhysicalMemory, frames: TableFrames, port: RegisterPort) -> Smmu:
+    def bring_up(
+        cls, name: str, memory: PhysicalMemory, frames: TableFrames, port: RegisterPort, policy: Policy = MAINLINE
+    ) -> Smmu:
         """Make the structures, hand them to the SMMU, and switch it on: every stream aborts then.
 
         Raises NoMemory; NoDevice where it has nothing that this driver can use.
@@ -123,6 +129,7 @@ class Smmu:
             _ring(frames, min(REQUESTS_LG2, able.idr1.PRIQS), 16) if able.idr0.PRI else None,
             Numbers("VMID", range(1, able.vmids)),
             Numbers("ASID", range(1, able.asids)),
+            policy,
         )
         made.start()
         made.cmdqv = HostCmdqv.bring_up(made)
@@ -165,7 +172,9 @@ class Smmu:
                 TABLE_SH=INNER,
             )
         )
-        self.registers.write(CR2(PTM=1, RECINVSID=1, E2H=self.able.el2))
+        # CPUs' broadcasts are for VMIDs that are KVM's too: elsewhere they would hit what happens to have the number.
+        listens = self.policy.vmid_owner is VmidOwner.KVM
+        self.registers.write(CR2(PTM=not listens, RECINVSID=1, E2H=self.able.el2))
         self.registers.write(self.streams.base)
         self.registers.write(self.streams.configuration)
 

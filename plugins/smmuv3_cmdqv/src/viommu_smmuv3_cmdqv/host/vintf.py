@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from viommu.objects.hw_queue import HwQueue
     from viommu.objects.mmap import Region
     from viommu.objects.vdevice import Vdevice
+    from viommu.objects.viommu import Viommu
     from viommu.ops import UserData
     from viommu_smmuv3_cmdqv.host.cmdqv import HostCmdqv
+    from viommu_smmuv3_cmdqv.host.domain import PagingDomain
     from viommu_smmuv3_cmdqv.host.registers import RegisterPort
+    from viommu_smmuv3_cmdqv.host.smmu import Smmu
 
 VIOMMU_TYPE = 2
 """IOMMU_VIOMMU_TYPE_TEGRA241_CMDQV"""
@@ -52,15 +55,21 @@ class Page0:
                 self.port.write(self.place + offset + at, 4, int.from_bytes(data[at : at + 4], "little"))
 
 
-@define(eq=False)
+@define(eq=False, kw_only=True)
 class GuestVintf(VirtualSmmu):
     """A vIOMMU with an interface. ``slots``: StreamIDs that are named. ``queues``: by logical index."""
 
-    block: HostCmdqv
     number: int
+    block: HostCmdqv
     slots: Numbers
     region: Region | None = None
     queues: dict[int, HwQueue] = field(factory=dict)
+
+    def stand_on(self, parent: PagingDomain) -> None:
+        """Take a stage 2, whose VMID the interface's commands will have: only now is it switched on."""
+        super().stand_on(parent)
+        with self.smmu.lock:
+            self.block.open(self.number, self.vmid)
 
     def destroy(self) -> None:
         """Switch the interface off; nobody maps its page any more."""
@@ -70,6 +79,7 @@ class GuestVintf(VirtualSmmu):
             del self.smmu.guests[self.number]
             self.block.close(self.number)
             self.block.vintfs.give_back(self.number)
+        super().destroy()
 
     # --- vDEVICEs
 
@@ -129,21 +139,18 @@ class GuestVintf(VirtualSmmu):
         report_event(self.viommu, VEVENT_TYPE, event.encode())
 
 
-def open_vintf(guest: VirtualSmmu, block: HostCmdqv, data: UserData | None) -> GuestVintf:
-    """Make a vIOMMU with an interface. Raises Invalid (no data, or wrong), NoSpace, BadAddress."""
-    viommu = guest.viommu
+def make_with_vintf(viommu: Viommu, smmu: Smmu, block: HostCmdqv, data: UserData | None) -> GuestVintf:
+    """Make a vIOMMU with an interface that is switched off. Raises Invalid (no data, or wrong), NoSpace, BadAddress."""
     if data is None:
         raise Invalid(viommu.title, "data_len", 0, f"{ViommuTegra241Cmdqv.total}: it is told where its registers are")
     data.copy(VIOMMU_TYPE, ViommuTegra241Cmdqv.total, ViommuTegra241Cmdqv.total)
-    with guest.smmu.lock:
+    with smmu.lock:
         number = block.vintfs.take(viommu.title)
-        block.open(number, guest.vmid)
-    slots = Numbers("StreamID slot", range(block.streams_per_vintf))
-    made = GuestVintf(viommu, guest.smmu, guest.parent, block, number, slots)
-    guest.smmu.guests[number] = made
+        block.close(number)
+        slots = Numbers("StreamID slot", range(block.streams_per_vintf))
+        made = smmu.guests[number] = GuestVintf(viommu, smmu, number=number, block=block, slots=slots)
     try:
-        port = guest.smmu.registers.port
-        made.region = viommu.offer_registers(Page0(port, block.page0(number)), PAGE_BYTES)
+        made.region = viommu.offer_registers(Page0(smmu.registers.port, block.page0(number)), PAGE_BYTES)
         told = ViommuTegra241Cmdqv.of(out_vintf_mmap_offset=made.region.offset, out_vintf_mmap_length=PAGE_BYTES)
         data.reply(VIOMMU_TYPE, ViommuTegra241Cmdqv.total, told.encode())
     except BaseException:
