@@ -399,3 +399,42 @@ def test_memory_of_tables_is_given_back_once_caches_have_forgotten_them() -> Non
     domain.unmap(IOVA, 0x1000)
     assert all(freed == 0 for freed, _ in order)
     assert (table.freed, hosted.commands["iotlb"]) == (1, 1)
+
+
+# --- nothing missing, nothing superfluous
+
+
+def superfluous(hosted: Hosted, work: Callable[[], object]) -> int:
+    """How many invalidations of the IOTLB something took that removed nothing."""
+    assert hosted.machine.sanitizer is not None
+    before = hosted.machine.sanitizer.counts()["removed_nothing"]
+    work()
+    return hosted.machine.sanitizer.counts()["removed_nothing"] - before
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_an_unmap_of_what_is_cached_takes_no_invalidation_in_vain(name: str) -> None:
+    hosted, domain = mode(name)
+    domain.map(IOVA, PA, 0x3000, RW, None)
+    devices = [hosted.device(RID + offset) for offset in range(2)]
+    for device in devices:
+        attach(device, 0, domain)
+        hosted.reaches(device.source, IOVA)
+        hosted.reaches(device.source, IOVA + 0x2000)
+    assert superfluous(hosted, lambda: domain.unmap(IOVA, 0x1000)) == 0
+    assert superfluous(hosted, lambda: block(devices[0], 0)) == 0
+
+
+def test_a_change_of_a_parent_takes_one_invalidation_for_each_guest_that_had_it_cached() -> None:
+    hosted = Hosted.make(sanitize=True)
+    parent, guests = hosted.second_stage(nest_parent=True), []
+    parent.map(0x1_0000_0000, 0x1_0000_0000, 0x40_0000, RW, None)
+    parent.map(0x9000, PA, 0x1000, RW, None)
+    for offset in range(3):
+        guest = PlainTable(hosted.frames, 4, first=True)
+        guest.map(IOVA, 0x9000, 0x1000, RW, None)
+        guests.append(hosted.device(RID + offset))
+        attach(guests[-1], 0, nested(parent, guest))
+        assert hosted.reaches(RID + offset, IOVA) == PA
+    assert told_by(hosted, lambda: parent.unmap(0x9000, 0x1000)) == {"iotlb": 3}
+    clean(hosted)
