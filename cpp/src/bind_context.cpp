@@ -1,4 +1,4 @@
-#include "common.hpp"
+#include "result.hpp"
 #include "viommu/dirty.hpp"
 
 namespace viommu {
@@ -110,37 +110,6 @@ const char* verdict_name(Step::Verdict verdict) {
     return "fault";
 }
 
-std::string describe(const Result& r) {
-    if (r.ok())
-        return "Result(iova=" + hex(r.iova) + ", pa=" + hex(r.pa) + ", page_lg2=" + std::to_string(r.page_lg2) + ")";
-    return "Result(iova=" + hex(r.iova) + ", fault=" + std::string(fault_kind_names[static_cast<u8>(r.kind)]) +
-           ", stage=" + std::to_string(static_cast<u8>(r.stage)) + ", level=" + std::to_string(r.level) + ")";
-}
-
-void bind_result(py::module_& m) {
-    py::class_<Result>(m, "Result", py::is_final(), "What became of one access: a translation, or a fault.")
-        .def_property_readonly("kind", [](const Result& r) { return static_cast<u8>(r.kind); })
-        .def_property_readonly("stage", [](const Result& r) { return static_cast<u8>(r.stage); })
-        .def_property_readonly("fault_class", [](const Result& r) { return static_cast<u8>(r.fault_class); })
-        .def_property_readonly("rights", [](const Result& r) { return r.rights.granted(r.access); })
-        .def_readonly("pa", &Result::pa)
-        .def_readonly("page_lg2", &Result::page_lg2)
-        .def_readonly("attrs1", &Result::attrs1)
-        .def_readonly("attrs2", &Result::attrs2)
-        .def_readonly("iova", &Result::iova)
-        .def_readonly("ipa", &Result::ipa)
-        .def_readonly("entry_address", &Result::entry_address)
-        .def_readonly("entry_value", &Result::entry_value)
-        .def_readonly("level", &Result::level)
-        .def_readonly("missing", &Result::missing)
-        .def_readonly("top", &Result::top)
-        .def_readonly("for_top", &Result::for_top)
-        .def_readonly("for_update", &Result::for_update)
-        .def_readonly("access", &Result::access)
-        .def_readonly("driver_bits", &Result::driver_bits)
-        .def("__repr__", &describe);
-}
-
 void bind_step(py::module_& m) {
     py::class_<StepRecord>(m, "Step", py::is_final(), "One entry that a walk read.")
         .def_property_readonly("stage", [](const StepRecord& s) { return static_cast<u8>(s.stage); })
@@ -173,7 +142,6 @@ void bind_context(py::module_& m) {
     for (std::size_t i = 0; i < fault_kind_names.size(); ++i) kinds[i] = py::str(std::string(fault_kind_names[i]));
     m.attr("FAULT_KINDS") = kinds;
 
-    bind_result(m);
     bind_step(m);
     py::class_<Context, std::shared_ptr<Context>>(m, "Context", py::is_final(),
                                                   "What the translation of one (requester, PASID) needs.")

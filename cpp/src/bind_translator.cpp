@@ -1,4 +1,5 @@
 #include "py_translator.hpp"
+#include "result.hpp"
 #include "viommu/batch.hpp"
 
 namespace viommu {
@@ -96,11 +97,8 @@ py::object translate_one(PyTranslator& t, u32 requester, u64 iova, u8 access, u3
         Result result;
         const bool configured = [&] {
             py::gil_scoped_release unlocked;
-            Translator::Session session(t.engine);
-            generation = session.configuration_generation();
-            BoundContext* bound = session.context(key);
-            if (bound) session.translate(key, *bound, iova, access, result);
-            return bound != nullptr;
+            generation = t.engine.configuration_generation();
+            return t.engine.translate(key, iova, access, result);
         }();
         if (configured) return py::cast(result);
         py::dict refusals;
@@ -115,6 +113,52 @@ py::object translate_one(PyTranslator& t, u32 requester, u64 iova, u8 access, u3
         }
         if (refusal) return py::make_tuple(refused(iova, access), refusals.begin()->second);
     }
+}
+
+// `translate` as Python calls it. What hits answers here: without pybind11's argument handling, and with the GIL kept,
+// since nobody is waited for. All else, wrong arguments too, is for the full one, which this one was put before.
+PyObject* translate_at_length = nullptr;
+
+bool read_number(PyObject* object, u64 most, u64& value) {
+    if (!PyLong_Check(object)) return false;
+    value = PyLong_AsUnsignedLongLong(object);
+    if (value == ~u64{0} && PyErr_Occurred()) {
+        PyErr_Clear();
+        return false;
+    }
+    return value <= most;
+}
+PyObject* translate(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) {
+    const auto* const instance = reinterpret_cast<py::detail::instance*>(self);
+    auto* const t = instance->simple_layout ? static_cast<PyTranslator*>(instance->simple_value_holder[0]) : nullptr;
+    u64 requester, iova, access, pasid = no_pasid;
+    Result result;
+    if (t && !names && (count == 3 || count == 4) && read_number(args[0], ~u32{0}, requester) &&
+        read_number(args[1], ~u64{0}, iova) && read_number(args[2], 0xFF, access) &&
+        (count == 3 || read_number(args[3], ~u32{0}, pasid)) &&
+        t->engine.try_hit({static_cast<u32>(requester), static_cast<u32>(pasid)}, iova, static_cast<u8>(access),
+                          result))
+        try {
+            return new_result(result);
+        } catch (py::error_already_set& error) {
+            error.restore();
+            return nullptr;
+        }
+    constexpr Py_ssize_t most = 7;  // more than it has, so that too many are told as such
+    const Py_ssize_t given = std::min(count + (names ? PyTuple_GET_SIZE(names) : 0), most);
+    PyObject* all[1 + most] = {self};
+    std::copy_n(args, given, all + 1);
+    if (names && given < count + PyTuple_GET_SIZE(names)) names = nullptr;
+    return PyObject_Vectorcall(translate_at_length, all, static_cast<std::size_t>(1 + (names ? count : given)), names);
+}
+void put_before_translate(py::handle type) {
+    translate_at_length = py::object(type.attr("translate")).release().ptr();
+    static const std::string documentation = py::str(type.attr("translate").attr("__doc__"));
+    static PyMethodDef method = {"translate", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(translate)),
+                                 METH_FASTCALL | METH_KEYWORDS, documentation.c_str()};
+    PyObject* const put = PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(type.ptr()), &method);
+    if (!put) throw py::error_already_set();
+    type.attr("translate") = py::reinterpret_steal<py::object>(put);
 }
 
 // Runs an engine call that takes the lock: never with the GIL held.
@@ -254,9 +298,9 @@ void bind_translator(py::module_& m) {
     bind_iotlb(m);
     bind_batch(m);
     using T = PyTranslator;
-    py::class_<T>(m, "Translator", py::is_final(), py::custom_type_setup(collect_with_resolve),
-                  "Context cache, IOTLB and walker over one memory.")
-        .def(py::init<std::shared_ptr<Memory>, py::function, std::shared_ptr<Iotlb>, std::size_t, std::size_t, bool>(),
+    py::class_<T> type(m, "Translator", py::is_final(), py::custom_type_setup(collect_with_resolve),
+                       "Context cache, IOTLB and walker over one memory.");
+    type.def(py::init<std::shared_ptr<Memory>, py::function, std::shared_ptr<Iotlb>, std::size_t, std::size_t, bool>(),
              "memory"_a, "resolve"_a, py::kw_only(), "iotlb"_a = py::none(), "context_entries"_a = 65536,
              "walk_cache_entries"_a = 0, "sanitize"_a = false)
         .def("translate", &translate_one, "requester"_a, "iova"_a, "access"_a, "pasid"_a = no_pasid)
@@ -335,6 +379,7 @@ void bind_translator(py::module_& m) {
                  return count;
              })
         .def_property_readonly("iotlb", [](T& t) { return t.engine.iotlb(); });
+    put_before_translate(type);
 }
 
 }  // namespace viommu

@@ -38,6 +38,7 @@ inline u8 bounded(const char* object, const char* field, u64 value, u64 low, u64
     return static_cast<u8>(value);
 }
 
+void bind_result(py::module_& m);
 void bind_memory(py::module_& m);
 void bind_formats(py::module_& m);
 void bind_context(py::module_& m);

@@ -3,6 +3,7 @@
 
 PYBIND11_MODULE(_engine, m) {
     m.doc() = "The compiled engine: memory, page-table formats, one walker, IOTLB, batch translation.";
+    viommu::bind_result(m);
     viommu::bind_memory(m);
     viommu::bind_formats(m);
     viommu::bind_context(m);

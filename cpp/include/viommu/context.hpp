@@ -234,7 +234,7 @@ private:
             first.walk(group.input, rows, access_of, whole, locate);
             StageGroup<S2> second(std::get<S2>(context.stage2_), memory, blocked);
             const auto first_lg2 = [&](unsigned row) { return first.lg2[row]; };
-            second.walk(first.address, rows, access_of, first_lg2, locate_directly);
+            second.walk(first.address, rows, access_of, first_lg2, LocateDirectly{});
             for (unsigned k = 0; k < rows.count; ++k) {
                 const unsigned row = rows.row[k];
                 const PackedFacts one = first.facts[row], two = second.facts[row];
@@ -255,7 +255,7 @@ private:
                     return std::get<S2>(context.stage2_);
             }();
             StageGroup<std::remove_cvref_t<decltype(format)>> only(format, memory, blocked);
-            only.walk(group.input, rows, access_of, whole, locate_directly);
+            only.walk(group.input, rows, access_of, whole, LocateDirectly{});
             for (unsigned k = 0; k < rows.count; ++k) {
                 const unsigned row = rows.row[k];
                 const PackedFacts facts = only.facts[row];

@@ -20,6 +20,12 @@ public:
             wait(seen);
         holder_.store(self(), std::memory_order_relaxed);
     }
+    bool try_lock() {
+        u32 seen = free;
+        if (!state_.compare_exchange_strong(seen, held, std::memory_order_acquire)) return false;
+        holder_.store(self(), std::memory_order_relaxed);
+        return true;
+    }
     void unlock() {
         holder_.store(nullptr, std::memory_order_relaxed);
         if (state_.exchange(free, std::memory_order_release) == awaited) [[unlikely]]

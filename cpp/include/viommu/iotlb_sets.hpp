@@ -105,75 +105,85 @@ public:
             words_ = sets.words_.data();
             set_mask_ = sets.set_mask_;
             facts_ = sets.facts_.data();
-            count_ = look_up.count;
-            probes_ = look_up.probes.data();
+            first_ = look_up.probes[0];
+            others_ = look_up.probes.data() + 1;
+            other_count_ = look_up.count - 1u;
         }
         explicit operator bool() const { return words_; }
 
         // The set where the first probe looks. It is read, so that it comes into the host's caches: independent reads
         // overlap, where a prefetch instruction is dropped by some machines when the page is not in their TLB.
         [[gnu::always_inline]] u64* touch(u64 input) const {
-            for (unsigned i = 1; i < count_; ++i) read(set_of(input >> probes_[i].lg2, probes_[i].salt));
-            u64* const set = set_of(input >> probes_[0].lg2, probes_[0].salt);
+            for (unsigned i = 0; i < other_count_; ++i) read(set_of(others_[i], input));
+            u64* const set = set_of(first_, input);
             read(set);
             return set;
         }
         // The same, unread: for who looks at once.
-        u64* set_for(u64 input) const { return set_of(input >> probes_[0].lg2, probes_[0].salt); }
+        u64* set_for(u64 input) const { return set_of(first_, input); }
         // Whether `find` would find something, whatever the access.
         [[gnu::always_inline]] bool holds(u64 input, const u64* set) const {
-            for (const LookUp::Probe* probe = probes_;;) {
-                const u64 page = input >> probe->lg2;
-                if (page >> page_bits == probe->high && match_of_four(set, key_of(*probe, page))) return true;
-                if (++probe == probes_ + count_) return false;
-                set = set_of(input >> probe->lg2, probe->salt);
-            }
+            if (way_of(first_, input, set) < none) return true;
+            for (unsigned i = 0; i < other_count_; ++i)
+                if (way_of(others_[i], input, set_of(others_[i], input)) < none) return true;
+            return false;
         }
         // Puts in a page of the first probe's size and tag that missed. 0: done; 1: done, and a live entry had to
         // leave; 2: it takes more than a window has: `Iotlb::insert` does it.
         [[gnu::always_inline]] unsigned insert(u64 input, u64* set, u64 frame, PackedFacts facts,
                                                const Tags& tags) const {
-            const LookUp::Probe& probe = probes_[0];
+            const LookUp::Probe& probe = first_;
             const u64 page = input >> probe.lg2, number = frame >> probe.lg2;
             const FactsId id = sets_->facts_.intern_known(facts.with_high(number >> frame_bits));
             if (id == LeafFactsTable::none || page >> page_bits != probe.high || sets_->ipa_frames_.size()) return 2;
             unsigned way;
             return sets_->put_new(set, page, {lane_of(probe.key), id}, number, tags, way);
         }
-        unsigned first_lg2() const { return probes_[0].lg2; }
-        bool first_is_of(TagId tag) const { return probes_[0].salt == salt_of(tag, probes_[0].lg2); }
+        unsigned first_lg2() const { return first_.lg2; }
+        bool first_is_of(TagId tag) const { return first_.salt == salt_of(tag, first_.lg2); }
 
         // Null: nothing, or not for this access. Else `lg2` and `frame` are the page's. `set` is what `touch` gave.
         [[gnu::always_inline]] const LeafFacts* find(u64 input, u64* set, unsigned access, Accesses allowed, u64& frame,
                                                      unsigned& lg2) const {
-            for (const LookUp::Probe* probe = probes_;;) {
-                const u64 page = input >> probe->lg2;
-                const unsigned found = match_of_four(set, key_of(*probe, page));
-                if (found && page >> page_bits == probe->high) [[likely]] {
-                    const unsigned way = static_cast<unsigned>(std::countr_zero(found));
-                    const u64 value = set[4 + way];
-                    const LeafFacts& facts = facts_[facts_of(value)];
-                    WayOrder::move_to_front(set + 4, 4, way);
-                    if (!(facts.serves & allowed & 1u << access)) return nullptr;
-                    lg2 = probe->lg2;
-                    frame = (u64{facts.frame_high} << frame_bits | (value & below(frame_bits))) << lg2;
-                    return &facts;
-                }
-                if (++probe == probes_ + count_) return nullptr;
-                set = set_of(input >> probe->lg2, probe->salt);
+            unsigned way = way_of(first_, input, set);
+            lg2 = first_.lg2;
+            for (unsigned i = 0; way == none; ++i) {
+                if (i == other_count_) return nullptr;
+                set = set_of(others_[i], input);
+                way = way_of(others_[i], input, set);
+                lg2 = others_[i].lg2;
             }
+            const u64 value = set[4 + way];
+            const LeafFacts& facts = facts_[facts_of(value)];
+            WayOrder::move_to_front(set + 4, 4, way);
+            if (!(facts.serves & allowed & 1u << access)) return nullptr;
+            frame = (u64{facts.frame_high} << frame_bits | (value & below(frame_bits))) << lg2;
+            return &facts;
         }
 
     private:
-        u64* set_of(u64 page, u64 salt) const { return words_ + (avalanche(page ^ salt) & set_mask_) * 8; }
+        static constexpr unsigned none = 4;
+
+        u64* set_of(const LookUp::Probe& probe, u64 input) const {
+            return words_ + (avalanche(input >> probe.lg2 ^ probe.salt) & set_mask_) * 8;
+        }
         static void read(const u64* set) { static_cast<void>(*static_cast<const volatile u64*>(set)); }
+        // The way that a probe finds; `none`.
+        [[gnu::always_inline]] static unsigned way_of(const LookUp::Probe& probe, u64 input, const u64* set) {
+            const u64 page = input >> probe.lg2;
+            const unsigned found = match_of_four(set, key_of(probe, page));
+            if (!found || page >> page_bits != probe.high) [[unlikely]]
+                return none;
+            return static_cast<unsigned>(std::countr_zero(found));
+        }
 
         IotlbSets* sets_ = nullptr;
         u64* words_ = nullptr;
         u64 set_mask_ = 0;
         const LeafFacts* facts_ = nullptr;
-        const LookUp::Probe* probes_ = nullptr;
-        unsigned count_ = 0;
+        LookUp::Probe first_;
+        const LookUp::Probe* others_ = nullptr;
+        unsigned other_count_ = 0;
     };
 
     // Puts `entry` in; true where a live entry had to leave for it. `look_up` may know its lane.
@@ -452,7 +462,9 @@ private:
             point_away(set, way);
     }
 
-    void move_to_front(u64* set, unsigned way) { WayOrder::move_to_front(set + ways(), ways(), way); }
+    [[gnu::always_inline]] void move_to_front(u64* set, unsigned way) {
+        WayOrder::move_to_front(set + ways(), ways(), way);
+    }
 
     // Tree PLRU: node n of a set's tree is a bit beside way n, where others keep an order; it points to the half that
     // was used longer ago.

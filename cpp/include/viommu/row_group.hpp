@@ -1,6 +1,8 @@
 // Rows of a batch that are under way together.
 #pragma once
 
+#include <cstring>
+
 #include "viommu/rows.hpp"
 #include "viommu/translator.hpp"
 
@@ -80,25 +82,28 @@ private:
         const u64* const iovas = rows_.iova + first_;
         const u8* const accesses = rows_.access + first_;
         u64* const pa = out_.pa + first_;
-        u8 *const kind = out_.kind + first_, *const page_lg2 = out_.page_lg2 + first_,
-                  *const rights = out_.rights + first_;
         u64** const sets = sets_;
+        // Here, and not in the caller's columns: bytes may alias anything, and would cost the loop its registers.
+        u8 page_lg2[most], rights[most];
         const unsigned size = size_;
         for (unsigned row = from; row < size; ++row) sets[row] = window.touch(iovas[row]);
         unsigned row = from;
         for (; row < size; ++row) {
             const u64 iova = iovas[row];
-            const u8 access = accesses[row];
+            const unsigned access = accesses[row];
             u64 frame;
             unsigned lg2;
             if (iova & uncached || access > 15) break;
             const LeafFacts* const facts = window.find(iova, sets[row], access, allowed, frame, lg2);
             if (!facts) break;
             pa[row] = frame | (iova & below(lg2));
-            kind[row] = 0;
             page_lg2[row] = static_cast<u8>(lg2);
-            rights[row] = (facts->rights & granted).granted(access);
+            rights[row] = (facts->rights & granted).granted(static_cast<u8>(access));
         }
+        const std::size_t at = first_ + from, count = row - from;
+        std::memset(out_.kind + at, 0, count);
+        std::memcpy(out_.page_lg2 + at, page_lg2 + from, count);
+        std::memcpy(out_.rights + at, rights + from, count);
         tally(*bound_now_).hits += row - from;
         return row;
     }

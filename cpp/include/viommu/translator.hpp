@@ -39,24 +39,16 @@ public:
     bool translate(ContextKey key, u64 iova, u8 access, Result& result) {
         {
             std::scoped_lock lock(mutex_);
-            if (hot_.bound && key == hot_.key && !(iova & hot_.uncached) && access < 16) [[likely]] {
-                u64 frame;
-                unsigned lg2;
-                const LeafFacts* const facts =
-                    hot_.window.find(iova, hot_.window.set_for(iova), access, hot_.allowed, frame, lg2);
-                if (facts) [[likely]] {
-                    StreamCounters& stream = *hot_.bound->stream;
-                    ++stream.translations;
-                    ++stream.lookups;
-                    ++stream.hits;
-                    const u64 pa = frame | (iova & below(lg2));
-                    tell(*hot_.bound->context, *facts, iova, access, pa, hot_.has_stage1 ? pa : iova,
-                         static_cast<u8>(lg2), result);
-                    return true;
-                }
-            }
+            if (hot_hit(key, iova, access, result)) [[likely]]
+                return true;
         }
         return translate_at_length(key, iova, access, result);
+    }
+    // The same if it is a hit of the usual kind and nobody has the engine: it neither waits nor calls anybody. False,
+    // with nothing done, where it is not.
+    bool try_hit(ContextKey key, u64 iova, u8 access, Result& result) {
+        std::unique_lock lock(mutex_, std::try_to_lock);
+        return lock && hot_hit(key, iova, access, result);
     }
 
     // The engine lock, held over a run of rows. Whoever waits for it must not hold the GIL.
@@ -340,6 +332,22 @@ private:
         const u64 pa = splice(hit.frame, iova, hit.lg2);
         const u64 ipa = hit.ipa_frame ? splice(*hit.ipa_frame, iova, hit.lg2) : pa;
         tell(context, *hit.facts, iova, access, pa, context.has_stage1() ? ipa : iova, hit.lg2, result);
+        return true;
+    }
+    [[gnu::always_inline]] bool hot_hit(ContextKey key, u64 iova, u8 access, Result& result) {
+        if (!hot_.bound || !(key == hot_.key) || (iova & hot_.uncached) || access > 15) [[unlikely]]
+            return false;
+        u64 frame;
+        unsigned lg2;
+        u64* const set = hot_.window.set_for(iova);
+        const LeafFacts* const facts = hot_.window.find(iova, set, access, hot_.allowed, frame, lg2);
+        if (!facts) return false;
+        StreamCounters& stream = *hot_.bound->stream;
+        ++stream.translations;
+        ++stream.lookups;
+        ++stream.hits;
+        const u64 pa = frame | (iova & below(lg2));
+        tell(*hot_.bound->context, *facts, iova, access, pa, hot_.has_stage1 ? pa : iova, static_cast<u8>(lg2), result);
         return true;
     }
     static void tell(const Context& context, const LeafFacts& facts, u64 iova, u8 access, u64 pa, u64 ipa, u8 lg2,

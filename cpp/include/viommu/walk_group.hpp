@@ -40,6 +40,12 @@ struct WalkGroup {
     PlainWalk walk[most];
 };
 
+// Entries at physical addresses.
+struct LocateDirectly {
+    void operator()(u64*, const GroupRows&) const {}
+};
+template <typename Locate> inline constexpr bool direct = std::is_same_v<std::remove_cvref_t<Locate>, LocateDirectly>;
+
 // One stage of a group. What it makes of each row is in the columns.
 template <Format F> class StageGroup {
 public:
@@ -60,19 +66,11 @@ public:
         start(inputs, rows, access_of);
         GroupRows arrived;
         for (u32 loaded = 1; rows.count; ++loaded) {
-            const unsigned level = level_[rows.row[0]], count = rows.count;
-            if (alike_)
-                for (unsigned k = 0; k < count; ++k) {
-                    const unsigned row = rows.row[k];
-                    address[row] = format_.entry_address(table_[row], inputs[row], level, state_of(row));
-                }
+            const unsigned level = level_[rows.row[0]];
+            if (direct<Locate> && alike_)
+                load_level(inputs, rows, level);
             else
-                for (unsigned k = 0; k < count; ++k) {
-                    const unsigned row = rows.row[k];
-                    address[row] = format_.entry_address(table_[row], inputs[row], level_[row], state_[row]);
-                }
-            locate(address, rows);
-            load(rows);
+                load(inputs, rows, locate);
             if (alike_ && level) {
                 pass(rows, level);
             } else {
@@ -113,21 +111,46 @@ private:
         rows.count = left;
         for (unsigned level = 1; level <= top; ++level) plain_[level] = format_.plain_table(level, {});
     }
-    // All are read before any is looked at: reads that depend on nothing overlap.
-    void load(GroupRows& rows) {
-        const View::Run run = memory_.run();
-        const unsigned count = rows.count;
-        const bool swapped = format_.big_endian();
+    // Entries are read before any is looked at: reads that depend on nothing overlap. Rows whose entry this process has
+    // no memory for are dropped.
+    template <typename Locate> void load(const u64* inputs, GroupRows& rows, Locate&& locate) {
+        for (unsigned k = 0; k < rows.count; ++k) {
+            const unsigned row = rows.row[k];
+            address[row] = format_.entry_address(table_[row], inputs[row], level_[row], state_[row]);
+        }
+        locate(address, rows);
         unsigned left = 0;
-        for (unsigned k = 0; k < count; ++k) {
+        for (unsigned k = 0; k < rows.count; ++k) {
             const unsigned row = rows.row[k];
             u64 raw;
-            if (!run.load(address[row], raw) && !memory_.load_plain(address[row], raw)) [[unlikely]]
+            if (!memory_.load_plain(address[row], raw)) [[unlikely]]
                 continue;
-            raw_[row] = swapped ? __builtin_bswap64(raw) : raw;
+            raw_[row] = raw;
             rows.row[left++] = row;
         }
         rows.count = left;
+        if (format_.big_endian()) swap(rows);
+    }
+    // The same where all are of one level, and at their addresses.
+    void load_level(const u64* inputs, GroupRows& rows, unsigned level) {
+        const F format = format_;
+        const View::Run run = memory_.run();
+        const unsigned count = rows.count;
+        unsigned left = 0;
+        for (unsigned k = 0; k < count; ++k) {
+            const unsigned row = rows.row[k];
+            const u64 at = format.entry_address(table_[row], inputs[row], level, state_of(row));
+            u64 raw;
+            if (!run.load(at, raw) && !memory_.load_plain(at, raw)) [[unlikely]]
+                continue;
+            raw_[row] = raw;
+            rows.row[left++] = row;
+        }
+        rows.count = left;
+        if (format.big_endian()) swap(rows);
+    }
+    void swap(const GroupRows& rows) {
+        for (unsigned k = 0; k < rows.count; ++k) raw_[rows.row[k]] = __builtin_bswap64(raw_[rows.row[k]]);
     }
     // Goes on with ordinary table entries of one level, and leaves all others in `asking_`.
     void pass(GroupRows& rows, unsigned level) {
@@ -215,9 +238,6 @@ private:
     GroupRows asking_;  // whose entries are out of the ordinary
 };
 
-// Entries at physical addresses.
-inline void locate_directly(u64*, const GroupRows&) {}
-
 // Entries that stage 2 leads to.
 template <Format S2> class LocateBehind {
 public:
@@ -227,7 +247,7 @@ public:
         const GroupRows asked = rows;
         stage_.walk(
             addresses, rows, [](unsigned) { return static_cast<u8>(access::read | access::table_fetch); },
-            [](unsigned) { return whole_lg2; }, locate_directly);
+            [](unsigned) { return whole_lg2; }, LocateDirectly{});
         for (unsigned k = 0; k < asked.count; ++k) loads_[asked.row[k]] += stage_.loads[asked.row[k]];
         for (unsigned k = 0; k < rows.count; ++k) addresses[rows.row[k]] = stage_.address[rows.row[k]];
     }
