@@ -147,13 +147,16 @@ class Events:
     program: Program
     fd: int
     number: int
+    inbox: NDArray[np.uint8] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.inbox = self.program.buffer()
 
     def read(self, size: int = 32) -> list[tuple[int, int, bytes]]:
         """Flags, sequence number and bytes of each event that waits."""
-        buffer = self.program.buffer()
         process = self.program.machine.process
-        count = process.files[self.fd].read(process, buffer.ctypes.data, len(buffer))
-        raw, found = buffer[:count].tobytes(), []
+        count = process.files[self.fd].read(process, self.inbox.ctypes.data, len(self.inbox))
+        raw, found = self.inbox[:count].tobytes(), []
         while raw:
             flags, sequence = struct.unpack_from("<II", raw)
             length = 0 if flags & 1 else size
