@@ -63,12 +63,22 @@ class InvalidationQueue:
     """Physical address of the word that wait descriptors store to."""
     turns: Turns = field(factory=Turns)
     _tail: int = 0
+    _size: int = field(init=False)
+    """Bytes of a descriptor."""
+    _waits: tuple[bytes, bytes] = field(init=False)
+    """What ends a batch: a wait, and one that drains page requests."""
+
+    def __attrs_post_init__(self) -> None:
+        self._size = 32 if self.registers.ecap.SMTS else 16
+        wait = InvalidationWait(Type=InvalidationType.WAIT, SW=1, STDATA=DONE, STADDR=self.status)
+        drains = wait.replace(PD=self.registers.ecap.PDS)
+        self._waits = _encoded(wait, self._size), _encoded(drains, self._size)
 
     def enable(self) -> None:
         """Hand the queue to hardware. With scalable mode its descriptors have 256 bits."""
         self._tail = 0
         self.registers.write(IQT())
-        self.registers.write(IQA(QS=self.pages_lg2, DW=int(self._wide), Address=self.base))
+        self.registers.write(IQA(QS=self.pages_lg2, DW=int(self._size == 32), Address=self.base))
         self.registers.command(QIE=1)
 
     def submit(self, descriptors: Sequence[Descriptor | bytes], *, drain: bool = False) -> QueueFault | None:
@@ -86,14 +96,6 @@ class InvalidationQueue:
     def batch(self) -> int:
         """How many descriptors one batch takes, its wait descriptor not counted."""
         return (1 << PAGE_LG2 + self.pages_lg2) // self._size // 2
-
-    @property
-    def _wide(self) -> bool:
-        return bool(self.registers.ecap.SMTS)
-
-    @property
-    def _size(self) -> int:
-        return 32 if self._wide else 16
 
     def _submit_now(self, descriptors: Sequence[Descriptor]) -> None:
         self._submit_all(descriptors, drain=False)
@@ -114,7 +116,7 @@ class InvalidationQueue:
         for _ in range(TRIES):
             first = self._tail
             self.memory.write(self.status, bytes(4))
-            self._write([*raw, _encoded(self._wait(drain=drain), self._size)])
+            self._write([*raw, self._waits[drain]])
             self.registers.write(IQT(QT=self._tail))
             if self.memory.read(self.status, 4) == DONE.to_bytes(4, "little"):
                 return None
@@ -122,12 +124,6 @@ class InvalidationQueue:
             if fault.trouble is Trouble.REFUSED:
                 break
         return fault
-
-    def _wait(self, *, drain: bool) -> InvalidationWait:
-        can_drain = drain and self.registers.ecap.PDS
-        return InvalidationWait(
-            Type=InvalidationType.WAIT, SW=1, PD=int(bool(can_drain)), STDATA=DONE, STADDR=self.status
-        )
 
     def _write(self, entries: Sequence[bytes]) -> None:
         size = 1 << PAGE_LG2 + self.pages_lg2
