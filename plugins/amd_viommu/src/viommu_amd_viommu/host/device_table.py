@@ -36,8 +36,8 @@ class DeviceTable:
     base: int
 
     def block_all(self) -> None:
-        """Let nothing pass: every entry is valid, and translates nothing."""
-        self.memory.write(self.base, entries.blocked().encode() * ENTRIES)
+        """Let nothing pass: every entry is valid, and has no rights."""
+        self.memory.write(self.base, entries.untouched().encode() * ENTRIES)
 
     @property
     def register(self) -> DeviceTableBase:

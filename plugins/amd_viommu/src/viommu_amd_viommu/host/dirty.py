@@ -34,7 +34,7 @@ def read(domain: HostTables, iova: int, length: int, bitmap: DirtyBitmap | None,
         for first, end in found:
             bitmap.mark(iova + first * PAGE, (end - first) * PAGE)
     if clear and found:
-        tags.drop(domain.tags, Pages.around(iova, iova + length - 1))
+        tags.drop(domain.tags, Pages.around(iova, iova + length - 1), directories=False)
 
 
 def _runs(bits: NDArray[np.uint8]) -> Iterator[tuple[int, int]]:

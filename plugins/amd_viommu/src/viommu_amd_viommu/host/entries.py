@@ -41,6 +41,11 @@ class HardwareGuest:
     device: int
 
 
+def untouched() -> DTE:
+    """DMA is refused for want of rights: what Linux fills the table with before it knows a device."""
+    return DTE(V=1, TV=1)
+
+
 def blocked() -> DTE:
     """DMA is refused. V stays set at all times: V=0 would let everything pass."""
     return DTE(V=1)

@@ -44,8 +44,14 @@ class PagingDomain(Domain):
     def unmap(self, iova: int, length: int) -> None:
         """Unmap a range, and let no cache remember it; only then may tables that went be used for something else."""
         gone = self.table.unmap(iova, length)
-        tags.drop(self.tags, Pages.around(iova, iova + length - 1))
+        directories = bool(gone.tables) or self.leads_to_guests
+        tags.drop(self.tags, Pages.around(iova, iova + length - 1), directories=directories)
         gone.free()
+
+    @property
+    def leads_to_guests(self) -> bool:
+        """Whether guests' tables lie behind it: caches of what leads to these go with any page."""
+        return False
 
     def physical(self, iova: int) -> int | None:
         """Translate one IOVA."""
@@ -71,6 +77,11 @@ class HostTables(PagingDomain):
     """Guests' tables that stand on it."""
     slices: list[GuestSlice] = field(factory=list)
     """Guests whose memory it is, where hardware runs their IOMMUs."""
+
+    @property
+    def leads_to_guests(self) -> bool:
+        """Whether guests' GCR3 tables may lie in its pages."""
+        return bool(self.nested)
 
     @property
     def stage(self) -> HostStage:

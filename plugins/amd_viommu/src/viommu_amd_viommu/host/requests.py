@@ -38,21 +38,30 @@ def everything() -> InvalidateIommuAll:
     return InvalidateIommuAll(Opcode=Opcode.INVALIDATE_IOMMU_ALL)
 
 
-def pages_of_domain(domain: int, pages: Pages = EVERYTHING) -> InvalidateIommuPages:
-    """Forget translations by host tables of a DomainID, and those behind guest tables."""
+def pages_of_domain(domain: int, pages: Pages = EVERYTHING, *, directories: bool = True) -> InvalidateIommuPages:
+    """Forget translations by host tables of a DomainID, and those behind guest tables.
+
+    Without ``directories``, entries that lead to tables are still as they were.
+    """
     return InvalidateIommuPages(
-        Opcode=Opcode.INVALIDATE_IOMMU_PAGES, DomainID=domain, PDE=1, S=pages.sized, Address=pages.address
+        Opcode=Opcode.INVALIDATE_IOMMU_PAGES,
+        DomainID=domain,
+        PDE=directories,
+        S=pages.sized,
+        Address=pages.address,
     )
 
 
-def pages_of_pasid(domain: int, pasid: int, pages: Pages = EVERYTHING) -> InvalidateIommuPages:
-    """Forget translations by the guest tables of one (DomainID, PASID)."""
+def pages_of_pasid(
+    domain: int, pasid: int, pages: Pages = EVERYTHING, *, directories: bool = True
+) -> InvalidateIommuPages:
+    """Forget translations by the guest tables of one (DomainID, PASID). ``directories`` as in `pages_of_domain`."""
     return InvalidateIommuPages(
         Opcode=Opcode.INVALIDATE_IOMMU_PAGES,
         DomainID=domain,
         PASID=pasid,
         GN=1,
-        PDE=1,
+        PDE=directories,
         S=pages.sized,
         Address=pages.address,
     )

@@ -24,9 +24,9 @@ class HostTag:
     unit: Unit
     domain: int
 
-    def commands(self, pages: Pages) -> list[AnyCommand]:
+    def commands(self, pages: Pages, *, directories: bool) -> list[AnyCommand]:
         """Drop pages."""
-        return [requests.pages_of_domain(self.domain, pages)]
+        return [requests.pages_of_domain(self.domain, pages, directories=directories)]
 
 
 @frozen
@@ -37,9 +37,9 @@ class GuestTag:
     domain: int
     pasid: int
 
-    def commands(self, pages: Pages) -> list[AnyCommand]:
+    def commands(self, pages: Pages, *, directories: bool) -> list[AnyCommand]:
         """Drop pages."""
-        return [requests.pages_of_pasid(self.domain, self.pasid, pages)]
+        return [requests.pages_of_pasid(self.domain, self.pasid, pages, directories=directories)]
 
 
 @frozen
@@ -50,8 +50,8 @@ class DeviceTag:
     device: int
     pasid: int | None
 
-    def commands(self, pages: Pages) -> list[AnyCommand]:
-        """Drop pages."""
+    def commands(self, pages: Pages, *, directories: bool) -> list[AnyCommand]:  # noqa: ARG002
+        """Drop pages; a device's TLB has no directories."""
         return [requests.device_tlb(self.device, self.pasid, pages)]
 
 
@@ -64,7 +64,7 @@ class GuestDeviceTag:
     pasids: int
     """How many PASIDs the device has."""
 
-    def commands(self, pages: Pages) -> list[AnyCommand]:  # noqa: ARG002
+    def commands(self, pages: Pages, *, directories: bool) -> list[AnyCommand]:  # noqa: ARG002
         """Drop everything, whatever its PASID: one command for each, as there is none for all."""
         return [requests.device_tlb(self.device, pasid) for pasid in (None, *range(self.pasids))]
 
@@ -77,10 +77,10 @@ def is_of_device(tag: Tag, device: int) -> bool:
     return isinstance(tag, DeviceTag | GuestDeviceTag) and tag.device == device
 
 
-def drop(tags: Iterable[Tag], pages: Pages = EVERYTHING) -> None:
-    """Have caches drop pages: IOTLBs first, as device TLBs would fill from them again."""
+def drop(tags: Iterable[Tag], pages: Pages = EVERYTHING, *, directories: bool = True) -> None:
+    """Have caches drop pages, and what leads to tables: IOTLBs first, as device TLBs would fill from them again."""
     batches: dict[Unit, list[AnyCommand]] = {}
     for tag in sorted(tags, key=lambda tag: isinstance(tag, DeviceTag | GuestDeviceTag)):
-        batches.setdefault(tag.unit, []).extend(tag.commands(pages))
+        batches.setdefault(tag.unit, []).extend(tag.commands(pages, directories=directories))
     for unit, commands in batches.items():
         unit.execute(commands)
