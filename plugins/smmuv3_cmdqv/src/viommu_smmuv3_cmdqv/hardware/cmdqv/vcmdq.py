@@ -202,7 +202,12 @@ class Vcmdq:
             if done < count:
                 error = self._execute(ring.address(cons + done), vintf, kinds)
                 done += error is None
-        facts = {"count": done, "kinds": kinds, "error": None if error is None else error.name}
+        facts = {
+            "vintf": self.alloc.VINTF,
+            "count": done,
+            "kinds": kinds,
+            "error": None if error is None else error.name,
+        }
         self.chip.platform.observe("smmuv3.cmdqv.commands", facts)
         if error is None:
             return None
