@@ -67,6 +67,7 @@ class GuestSlice:
             space.remove(self._device_map)
             raise
         unit.execute([requests.reset_guest(self.id)])
+        self.update_entry()
         self.write(GuestMiscControl(TranslateDeviceID=self.translating))
 
     def stand_on(self, parent: HostTables) -> None:
