@@ -499,16 +499,18 @@ def viommu_attach(
     pasid: int,
     domain: PagingDomain | NestedDomain,
     old: PagingDomain | NestedDomain | None,
+    page_requests: bool,
 ) -> None:
     """Let a domain govern a device's DMA.
 
     When:     attach, and replace (``old`` is what governs now).
-    Given:    ``pasid`` 0 for DMA without PASID.
+    Given:    ``pasid`` 0 for DMA without PASID. ``page_requests``: the HWPT has a FAULT, so that the device has to be
+              one that can ask for pages.
     Owes:     no moment in which DMA reaches anything but ``old``'s or ``domain``'s memory. If it raises, ``old``
               still governs, or the device is blocked.
     Returns:  None.
     Raises:   Invalid where the domain does not fit the device (an IOAS then tries its next HWPT), NotThere where a
-              vDEVICE is missing, NoMemory, Busy.
+              vDEVICE is missing, NoDevice where page requests are wanted of a device that makes none, NoMemory, Busy.
     Kernel:   iommu_domain_ops.attach_dev, set_dev_pasid
     """
 

@@ -218,6 +218,7 @@ class Device(Object):
             pasid=pasid,
             domain=hwpt.any_domain,
             old=None if old is None else old.any_domain,
+            page_requests=hwpt.fault is not None,
         )
 
     def _check_pasid(self, hwpt: Hwpt, pasid: int) -> None:
