@@ -13,6 +13,7 @@ from tests.plugins.vtd.guest import Guest
 from tests.plugins.vtd.program import RID, Program
 from viommu.faults import Access
 from viommu.iommufd import uapi
+from viommu.kernel_errors import NoDevice
 from viommu.platform import ResponseCode
 from viommu_vtd.host.unit import PAGE_REQUEST_PAGES_LG2
 from viommu_vtd.spec.queue_registers import PQH, PQT, PRS
@@ -156,6 +157,18 @@ def test_what_linux_takes_for_malformed_is_answered_without_user_space(iova: int
     listener.endpoint.request_page(iova, access, PASID, group=1)
     assert listener.responses == [(PASID, 1, ResponseCode.INVALID)]
     assert not listener.read()
+
+
+@pytest.mark.parametrize("pasid", [0, PASID])
+def test_a_hwpt_with_a_fault_queue_is_not_for_a_device_that_never_asks(pasid: int) -> None:
+    listener = Listener.make()
+    program = listener.program
+    mute = program.bind(program.host.device(RID + 8, ats=True, pasids=1 << 20))
+    cmd = program.nested_command(listener.device, listener.guest.parent, listener.guest.root, FAULT_AND_PASID)
+    cmd.fault_id = listener.fault_id
+    hwpt = program.must(cmd).out_hwpt_id
+    with pytest.raises(NoDevice, match="page requests"):
+        mute.attach(hwpt, pasid)
 
 
 @pytest.mark.parametrize("delivered", [True, False])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-from viommu.kernel_errors import Invalid, Unsupported
+from viommu.kernel_errors import Invalid, NoDevice, Unsupported
 from viommu_vtd.host import pasid_entries
 from viommu_vtd.host.nested import NestedDomain
 from viommu_vtd.host.paging import PagingDomain
@@ -16,18 +16,21 @@ if TYPE_CHECKING:
 AnyDomain: TypeAlias = PagingDomain | NestedDomain
 
 
-def attach(device: HostDevice, pasid: int, domain: AnyDomain) -> None:
+def attach(device: HostDevice, pasid: int, domain: AnyDomain, *, page_requests: bool = False) -> None:
     """Let a domain govern a device's PASID instead of whatever does now. Where it fails the device may be blocked.
 
-    Raises Invalid, Unsupported, NoSpace, NoMemory, Busy.
+    ``page_requests``: somebody takes those of the device, which then has to make some.
+
+    Raises Invalid, Unsupported, NoDevice, NoSpace, NoMemory, Busy.
     """
     with device.unit.lock:
         if pasid == NO_PASID:
             block(device, pasid)
             domain.check(device.unit.able)
+            _check_page_requests(device, page_requests)
             _install(device, pasid, domain, domain.join(device.unit))
         else:
-            _attach_pasid(device, pasid, domain)
+            _attach_pasid(device, pasid, domain, page_requests)
 
 
 def block(device: HostDevice, pasid: int) -> None:
@@ -44,16 +47,24 @@ def block(device: HostDevice, pasid: int) -> None:
         domain.leave(device.unit)
 
 
-def _attach_pasid(device: HostDevice, pasid: int, domain: AnyDomain) -> None:
+def _attach_pasid(device: HostDevice, pasid: int, domain: AnyDomain, page_requests: bool) -> None:
     """What governs the PASID stays until the DID is there."""
     if not device.unit.able.pasids:
         raise Unsupported(f"device {device.source:#06x}", "PASID", pasid, "none: its unit has no PASIDs")
     if isinstance(domain, PagingDomain) and domain.dirty_tracking:
         raise Invalid("domain", "flags", bound="without DIRTY_TRACKING, which needs a device without PASID")
     domain.check(device.unit.able)
+    _check_page_requests(device, page_requests)
     number = domain.join(device.unit)
     block(device, pasid)
     _install(device, pasid, domain, number)
+
+
+def _check_page_requests(device: HostDevice, wanted: bool) -> None:
+    if wanted and not device.page_requests:
+        raise NoDevice(
+            f"device {device.source:#06x}", "page requests", bound="made by it (PRI), for a HWPT with a FAULT"
+        )
 
 
 def _install(device: HostDevice, pasid: int, domain: AnyDomain, number: int) -> None:

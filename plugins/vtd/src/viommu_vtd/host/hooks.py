@@ -87,9 +87,9 @@ def viommu_free_domain(domain: AnyDomain) -> None:
 
 
 @hookimpl
-def viommu_attach(device: PhysicalDevice, pasid: int, domain: AnyDomain) -> None:
+def viommu_attach(device: PhysicalDevice, pasid: int, domain: AnyDomain, page_requests: bool) -> None:
     """Block first, whatever governed before."""
-    attach.attach(_host(device), pasid, domain)
+    attach.attach(_host(device), pasid, domain, page_requests=page_requests)
 
 
 @hookimpl
