@@ -99,12 +99,12 @@ def main(arguments: list[str]) -> None:
     )
     console = Console(stderr=True)
     wanted = [goal for goal in goals.load() if asked.only in goal.goal or asked.only in goal.group]
-    rows: list[Row] = []
+    found: dict[str, dict[str, Measured]] = {}
     for group in dict.fromkeys(goal.group for goal in wanted):
         console.print(f"measuring: {group}", style="dim")
         of_group = [goal for goal in wanted if goal.group == group]
-        found = bench.group(group, {peer for goal in of_group for limit in goal.limits for peer in limit.peers})
-        rows += [Row.of(goal, found, figures_of(goal, list(bench.programs))) for goal in of_group]
+        found[group] = bench.group(group, {peer for goal in of_group for limit in goal.limits for peer in limit.peers})
+    rows = [Row.of(goal, found[goal.group], figures_of(goal, list(bench.programs))) for goal in wanted]
     Console(width=None if sys.stdout.isatty() else 180).print(table_of(rows))
     if asked.json:
         asked.json.write_text(json.dumps({"rows": [row.as_json() for row in rows]}, indent=1) + "\n")

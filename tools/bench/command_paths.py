@@ -13,8 +13,10 @@ from tools.bench.paths import Path
 from tools.bench.tables import DATA, PAGE, RANGE, Tables
 from tools.bench.toy import machine
 from viommu import Iotlb
-from viommu.commands import Executor
+from viommu.commands import CommandTable, Executor
 from viommu.formats import Context, VtdSecondStage
+from viommu_amd_viommu.spec import command_meanings as amd_meanings
+from viommu_amd_viommu.spec import commands as amd_spec
 from viommu_smmuv3_cmdqv.spec import commands as smmu
 from viommu_smmuv3_cmdqv.spec.command_meanings import CommandAbilities
 from viommu_smmuv3_cmdqv.spec.command_meanings import meanings as smmu_meanings
@@ -60,11 +62,11 @@ class Caches:
 
 @frozen
 class Mix:
-    """What software sends: of sixteen commands thirteen for a page, two for all of a space, one for a device."""
+    """What software sends: of sixteen commands thirteen for a page, two for all of a space, one other."""
 
     page: Callable[[int], Descriptor]
     space: Descriptor
-    device: Descriptor
+    other: Descriptor
 
     def raw(self, count: int) -> bytes:
         """Give so many commands, as they lie in a queue."""
@@ -72,7 +74,7 @@ class Mix:
 
     def _command(self, index: int) -> Descriptor:
         kind = index % 16
-        return self.device if kind == 15 else self.space if kind > 12 else self.page(RANGE + index % PAGES * PAGE)
+        return self.other if kind == 15 else self.space if kind > 12 else self.page(RANGE + index % PAGES * PAGE)
 
 
 def vendor(name: str, caches: Caches, meanings: Meanings, mix: Mix) -> list[Path]:
@@ -118,6 +120,21 @@ def smmuv3() -> list[Path]:
     return vendor("SMMUv3", Caches.of(nested_tags=True), smmu_meanings(able), smmu_mix())
 
 
+def amd() -> list[Path]:
+    """Give the paths of an AMD IOMMU's command buffer.
+
+    What forgets a device's entry is left to the hardware model: in its place there is a wait that tells nobody.
+    """
+    able = amd_meanings.CommandAbilities(guest_tables=False, prefetch=False)
+    pages = partial(amd_spec.InvalidateIommuPages, Opcode=amd_spec.Opcode.INVALIDATE_IOMMU_PAGES, DomainID=DOMAIN)
+    mix = Mix(
+        lambda at: pages(Address=at),
+        pages(S=1, Address=amd_meanings.EVERYTHING),
+        amd_spec.CompletionWait(Opcode=amd_spec.Opcode.COMPLETION_WAIT),
+    )
+    return vendor("AMD", Caches.of(nested_tags=False), amd_meanings.meanings(able, CommandTable()), mix)
+
+
 class PythonQueue:
     """The same in Python: SMMUv3 commands unpacked one by one, and a dict for an IOTLB."""
 
@@ -143,7 +160,7 @@ class PythonQueue:
 
 def commands() -> list[Path]:
     """Give every vendor's paths, and what one writes without an engine."""
-    return [*smmuv3(), Path("Python command", partial(PythonQueue().run, smmu_mix().raw(RUNS[-1])))]
+    return [*smmuv3(), *amd(), Path("Python command", partial(PythonQueue().run, smmu_mix().raw(RUNS[-1])))]
 
 
 def groups() -> dict[str, Callable[[], list[Path]]]:

@@ -51,7 +51,7 @@ def _beside(limit: dict[str, Any], value: float | None) -> str:
 
 def _bound(limit: dict[str, Any], which: str) -> str:
     bound = limit[which]
-    return "" if bound is None else f"{'>=' if limit['least'] else '<='} {bound:,g}"
+    return "" if bound is None else f"{'>=' if limit['least'] else '<='} {bound:,.10g}"
 
 
 def main(report: str, page: str) -> None:

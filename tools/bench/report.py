@@ -77,7 +77,7 @@ class Row:
 
 
 def _bound(limit: Limit, bound: float | None) -> str:
-    return "" if bound is None else f"{'>=' if limit.at_least else '<='} {bound:,g}"
+    return "" if bound is None else f"{'>=' if limit.at_least else '<='} {bound:,.10g}"
 
 
 def _said(limit: Limit, value: float | None) -> str:
