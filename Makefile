@@ -129,11 +129,18 @@ asan_build = $(call cmake,asan,$(SANITIZED) -DVIOMMU_SANITIZE=address$(,)undefin
 	-DPython_EXECUTABLE=$(CURDIR)/$(VENV)/bin/python -Dpybind11_DIR=$$(pybind11-config --cmakedir))
 ASAN_ENGINE = $(ASAN_PYTHON) VIOMMU_ENGINE=$$(echo build/asan/_engine.*.so)
 
+# What Python itself does with threads is not looked at, only what the engine does.
+TSAN_PYTHON = LD_PRELOAD="$$(g++ -print-file-name=libtsan.so)" TSAN_OPTIONS="ignore_noninstrumented_modules=1 exitcode=66"
+TSAN_ENGINE = $(TSAN_PYTHON) VIOMMU_ENGINE=$$(echo build/tsan/_engine.*.so)
+
 sanitize: setup
 	@$(asan_build)
 	@$(call ctest,asan)
-	@$(call cmake,tsan,$(SANITIZED) -DVIOMMU_SANITIZE=thread)
+	@$(call cmake,tsan,$(SANITIZED) -DVIOMMU_SANITIZE=thread -DVIOMMU_MODULE=ON \
+		-DPython_EXECUTABLE=$(CURDIR)/$(VENV)/bin/python -Dpybind11_DIR=$$(pybind11-config --cmakedir))
 	@$(call ctest,tsan)
+	$(TSAN_ENGINE) $(PYTEST) -m long tests/iommufd/test_hammer.py
+	$(TSAN_ENGINE) $(PYTEST) tests/plugins/test_hammer.py
 	$(ASAN_ENGINE) $(PYTEST) $(wildcard tests/engine tests/oracle)
 
 # All four distributions, and the proof: they install into an empty environment, and work there.
