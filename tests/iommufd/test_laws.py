@@ -10,15 +10,21 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.iommufd.client import APERTURE, BUFFER, PAGE, SELFTEST_EVENTS, SELFTEST_VIOMMU, Client
+from tests.iommufd.client import APERTURE, BUFFER, DATA, PAGE, SELFTEST_EVENTS, SELFTEST_VIOMMU, Client
 from tests.iommufd.state import differences, pins_of, state_of
 from viommu.iommufd import uapi
+from viommu.objects.device import Device
+from viommu.objects.hw_queue import HwQueue
+from viommu.objects.hwpt import Hwpt
 from viommu.objects.ioas import Ioas
+from viommu.objects.table import Object
+from viommu.objects.viommu import Viommu
 
 if TYPE_CHECKING:
     from viommu.iommufd.uapi_struct import UapiStruct
 
 S = TypeVar("S", bound="UapiStruct")
+Living = TypeVar("Living", bound=Object)
 
 IDS = st.integers(0, 15)
 """Mostly the n-th living object of the type that belongs there; from `WILD` on, the number itself."""
@@ -176,6 +182,68 @@ class Programs(RuleBasedStateMachine):
     def access_release(self, choice: int, item: int) -> None:
         self.test(6, self.access_fd(choice), ("I", item))
 
+    @rule(choice=st.integers(0, 5), ioas=IDS)
+    def access_replace(self, choice: int, ioas: int) -> None:
+        self.test(11, self.access_fd(choice), ("I", self.of(ioas, *IOAS)))
+
+    @rule(choice=st.integers(0, 5), iova=PLACES, length=LENGTHS, flags=st.sampled_from([0, 1, 4, 5]))
+    def access_rw(self, choice: int, iova: int, length: int, flags: int) -> None:
+        fd, iova = self.access_fd(choice), self.mapped(choice, iova)
+        self.test(8, fd, ("Q", iova), ("Q", length), ("Q", BUFFER), ("I", flags))
+
+    @rule(hwpt=IDS, enable=st.integers(0, 1))
+    def dirty_tracking(self, hwpt: int, enable: int) -> None:
+        self.call(uapi.HwptSetDirtyTracking.of(hwpt_id=self.of(hwpt, *PAGING), flags=enable))
+
+    @rule(hwpt=IDS, iova=PLACES, length=LENGTHS, size=st.sampled_from([2048, PAGE]), keep=st.integers(0, 1))
+    def dirty_bitmap(self, hwpt: int, iova: int, length: int, size: int, keep: int) -> None:
+        """What is written is told once, or again and again where it is kept."""
+        number = self.of(hwpt, *PAGING)
+        iova = self.mapped(hwpt, iova)
+        self.client.process.write(DATA, b"\xff")
+        self.test(13, number, ("I", 0), ("I", 0), ("Q", iova), ("Q", length), ("Q", size), ("Q", DATA))
+        if self.client.result < 0:
+            return
+        cmd = uapi.HwptGetDirtyBitmap.of(
+            hwpt_id=number, flags=keep, iova=iova, length=length, page_size=size, data=DATA + PAGE
+        )
+        told = [self.marks(cmd) for _ in range(3)]
+        assert told[1] == (told[0] if keep else b"\0") == told[2] or self.client.result < 0
+
+    def marks(self, cmd: uapi.HwptGetDirtyBitmap) -> bytes:
+        self.client.process.write(DATA + PAGE, bytes(8))
+        self.call(cmd)
+        return self.client.process.read(DATA + PAGE, 1) or b""
+
+    @rule(of=IDS, entries=st.integers(0, 2), length=st.sampled_from([4, 8, 12]))
+    def invalidate(self, of: int, entries: int, length: int) -> None:
+        self.client.process.write(DATA, struct.pack("<6I", 0, 1, 0, 0, 1, 0))
+        cmd = uapi.HwptInvalidate.of(
+            hwpt_id=self.of(of, *VIOMMU, *NESTED_HWPT),
+            data_type=SELFTEST_VIOMMU,
+            entry_len=length,
+            entry_num=entries,
+            data_uptr=DATA,
+        )
+        after = self.call(cmd)
+        assert after.entry_num <= entries
+
+    @rule(ioas=IDS, start=PLACES, length=LENGTHS)
+    def allow(self, ioas: int, start: int, length: int) -> None:
+        self.client.process.write(DATA, struct.pack("<QQ", start, start + length))
+        self.call(uapi.IoasAllowIovas.of(ioas_id=self.of(ioas, *IOAS), num_iovas=1, allowed_iovas=DATA))
+
+    @rule(choice=st.integers(0, 5), success=st.integers(0, 1), cookie=st.integers(0, 2))
+    def events(self, choice: int, success: int, cookie: int) -> None:
+        """Read what waits, and answer page requests."""
+        client = self.client
+        entry = client.process.files.get(self.some_fd(choice))
+        if entry is None:
+            return
+        client.subject.read(client.process, entry.file, DATA, 2 * uapi.HwptPgfault.total)
+        client.process.write(DATA, uapi.HwptPageResponse.of(cookie=cookie, code=success).encode())
+        client.subject.write(client.process, entry.file, DATA, uapi.HwptPageResponse.total)
+
     @rule(device=IDS, pasid=st.integers(0, 1))
     def page_fault(self, device: int, pasid: int) -> None:
         self.test(15, 0, ("I", self.of(device, *DEVICE)), ("I", pasid), ("I", 1), ("I", 1), ("Q", PAGE))
@@ -225,6 +293,40 @@ class Programs(RuleBasedStateMachine):
     @invariant()
     def what_is_pinned_is_charged_and_the_other_way_round(self) -> None:
         assert bool(pins_of(self.client)) == bool(self.client.process.account.pinned)
+
+    @invariant()
+    def every_domain_of_an_ioas_has_every_mapping(self) -> None:
+        for ioas in self.living(Ioas):
+            for area in ioas.space.areas:
+                assert area.filled == ioas.domains
+                for domain in ioas.domains:
+                    assert domain.physical(area.start) is not None
+                    assert domain.physical(area.last) is not None
+
+    @invariant()
+    def who_is_attached_is_attached_to_what_is_there(self) -> None:
+        hwpts = {hwpt.id: hwpt for hwpt in self.living(Hwpt)}
+        for device in self.living(Device):
+            for attachment in device.group.attachments.values():
+                assert hwpts[attachment.hwpt.id] is attachment.hwpt
+                assert device in attachment.devices
+
+    @invariant()
+    def a_vdevice_and_its_device_know_each_other(self) -> None:
+        for viommu in self.living(Viommu):
+            for virt_id, vdevice in viommu.vdevices.items():
+                assert vdevice is not None
+                assert (vdevice.virt_id, vdevice.device.vdevice) == (virt_id, vdevice)
+
+    @invariant()
+    def what_queues_lie_in_stays_mapped(self) -> None:
+        for queue in self.living(HwQueue):
+            area = queue.viommu.parent.ioas.space.areas.first(queue.iova, queue.iova)
+            assert area is not None
+            assert area.locks
+
+    def living(self, kind: type[Living]) -> list[Living]:
+        return [found for found in self.client.file.context.table if isinstance(found, kind)]
 
     def teardown(self) -> None:
         self.client.close()
