@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import numpy as np
 from attrs import frozen
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _Kind = TypeVar("_Kind", np.uint8, np.uint32, np.uint64)
 
+WHOLE_NUMBERS = (int, np.integer)
 IOVA_LAST = (1 << 64) - 1
 ACCESS_LAST = int(Access.READ | Access.WRITE | Access.EXECUTE | Access.PRIVILEGED)
 RIGHTS = int(Access.READ | Access.WRITE | Access.EXECUTE)
@@ -39,10 +40,12 @@ class Bounds:
 
     def check(self, requester: int, pasid: int | None) -> None:
         """Refuse what does not exist. Raises OutOfRange, BadValue."""
-        _within(f"RID for {self.driver}", requester, self.requester_last)
+        if not _is_within(requester, self.requester_last):
+            _refuse(f"RID for {self.driver}", requester, self.requester_last)
         if pasid is not None:
             self.check_pasids()
-            _within(f"PASID for {self.driver}", pasid, self.pasid_last)
+            if not _is_within(pasid, self.pasid_last):
+                _refuse(f"PASID for {self.driver}", pasid, self.pasid_last)
 
     def check_pasids(self) -> None:
         """Refuse any PASID where the hardware has none. Raises BadValue."""
@@ -65,9 +68,11 @@ class Requests:
 
 def check_access(iova: int, access: int) -> None:
     """Refuse an address or an access that no device can make. Raises OutOfRange, BadValue."""
-    _within("IOVA", iova, IOVA_LAST)
-    _within("access", access, ACCESS_LAST)
-    if not access & RIGHTS:
+    if not _is_within(iova, IOVA_LAST):
+        _refuse("IOVA", iova, IOVA_LAST)
+    if not _is_within(access, ACCESS_LAST):
+        _refuse("access", access, ACCESS_LAST)
+    if not int(access) & RIGHTS:
         raise BadValue("access", int(access), "one that reads, writes or executes")
 
 
@@ -111,11 +116,14 @@ def first_rows(asked: Requests) -> dict[tuple[int, int | None], int]:
     return found
 
 
-def _within(what: str, value: int, last: int) -> None:
-    if not isinstance(value, int | np.integer):
+def _is_within(value: int, last: int) -> bool:
+    return isinstance(value, WHOLE_NUMBERS) and bool(0 <= value <= last)
+
+
+def _refuse(what: str, value: int, last: int) -> NoReturn:
+    if not isinstance(value, WHOLE_NUMBERS):
         raise BadValue(what, value, "a whole number")
-    if not 0 <= value <= last:
-        raise OutOfRange(what, int(value), last)
+    raise OutOfRange(what, int(value), last)
 
 
 def _column(what: str, values: ArrayLike, last: int, also: int | None = None) -> NDArray[np.integer]:
