@@ -391,6 +391,38 @@ def test_a_vdevice_that_goes_takes_its_id_along(vm: Vm) -> None:
     assert refused.value.errno == errno.ENOENT
 
 
+def test_events_of_an_attached_device_whose_vdevice_goes_are_the_hosts(vm: Vm) -> None:
+    owner = vm.endpoint.physical.owner
+    assert owner is not None
+    assert owner.vdevice is not None
+    vm.program.must(uapi.Destroy.of(id=owner.vdevice.id))
+    assert vm.look() == b"old"
+    assert vm.program.reaches(IOVA + PAGE) == "IO_PAGE_FAULT"
+
+    assert not vm.events
+    assert len(vm.program.unit.events) == 1
+    vm.program.vdevice(vm.device, vm.viommu, VID + 1)
+    vm.program.reaches(IOVA + PAGE)
+    (event,) = vm.events
+    assert isinstance(event, IoPageFault)
+    assert event.DeviceID == VID + 1
+
+
+def test_an_interrupt_of_a_guest_asks_nothing_of_the_host(vm: Vm) -> None:
+    reads: list[int] = []
+    port = vm.program.unit.registers.mmio
+    real = port.read
+
+    def read(offset: int, size: int) -> int:
+        reads.append(offset)
+        return real(offset, size)
+
+    vm.program.unit.registers.mmio = type("Spy", (), {"read": staticmethod(read), "write": port.write})()
+    vm.program.reaches(IOVA + PAGE, pasid=5)
+
+    assert not reads
+
+
 # --- what alloc refuses, and where there is no such hardware
 
 

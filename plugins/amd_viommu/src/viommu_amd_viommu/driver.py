@@ -134,10 +134,10 @@ def viommu_release_device(device: PhysicalDevice) -> None:
 
 
 @hookimpl
-def viommu_interrupt(iommu: PhysicalIommu, interrupt: Interrupt) -> None:  # noqa: ARG001
+def viommu_interrupt(iommu: PhysicalIommu, interrupt: Interrupt) -> None:
     """Read the logs: one message stands for all that hardware has to say."""
     if iommu.data is not None:
-        interrupts.hear(iommu.data)
+        interrupts.hear(iommu.data, interrupt)
 
 
 # --- alloc
@@ -212,7 +212,7 @@ def viommu_vdevice_init(vdevice: Vdevice) -> None:
 @hookimpl
 def viommu_vdevice_destroy(vdevice: Vdevice) -> None:
     """Let a guest know a device no more."""
-    viommus.disconnect(vdevice.viommu.data, vdevice.virt_id)
+    viommus.disconnect(vdevice.viommu.data, _device(vdevice.device.physical))
 
 
 # --- attach

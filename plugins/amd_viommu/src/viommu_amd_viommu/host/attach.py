@@ -64,7 +64,7 @@ def check(device: HostDevice, pasid: int, domain: Domain) -> None:
         raise Invalid(what, "PASIDs", bound="none attached beside host tables or a guest's")
     if isinstance(domain, HostTables):
         _check_host_tables(device, domain)
-    if isinstance(domain, NestedDomain) and domain.guest.slice and domain.guest.virtual_id(device) is None:
+    if isinstance(domain, NestedDomain) and domain.guest.slice and device not in domain.guest.known:
         raise NotThere(what, "vDEVICE", bound="one on the vIOMMU of the nested domain: hardware tells by its id")
 
 

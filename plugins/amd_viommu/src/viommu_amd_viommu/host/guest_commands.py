@@ -81,7 +81,7 @@ def _pages(command: InvalidateIommuPages, guest: GuestIommu) -> list[AnyCommand]
 def _everything(command: InvalidateIommuAll, guest: GuestIommu) -> list[AnyCommand]:  # noqa: ARG001
     """All of the guest's, and nothing of anybody else's."""
     domains = [requests.pages_of_domain(domain) for domain in guest.domains]
-    return [*domains, *(requests.device_entry(device.id) for device in guest.host_devices())]
+    return [*domains, *(requests.device_entry(device.id) for device in guest.known)]
 
 
 def _device(virtual_id: int, guest: GuestIommu) -> int:

@@ -32,6 +32,8 @@ class GuestIommu:
     slice: GuestSlice | None = None
     queues: GuestQueues | None = None
     regions: list[Region] = field(factory=list)
+    known: dict[HostDevice, int] = field(factory=dict)
+    """Devices that the guest has, with the DeviceID by which it knows each."""
     _parent: HostTables | None = None
     domains: GuestDomains = field(init=False)
 
@@ -63,23 +65,27 @@ class GuestIommu:
             self.slice.unmap_domain(guest_id)
         self.domains.give_back(guest_id)
 
+    def connect(self, device: HostDevice, virtual_id: int) -> None:
+        """Let the guest have a device."""
+        self.known[device] = virtual_id
+        if self.slice is not None:
+            self.slice.map_device(virtual_id, device.id)
+            device.update_entry()
+
+    def disconnect(self, device: HostDevice) -> None:
+        """Let it have the device no more. What is attached still translates; its events are the host's now."""
+        virtual_id = self.known.pop(device)
+        if self.slice is not None:
+            self.slice.unmap_device(virtual_id)
+            device.update_entry()
+
     def hardware_guest(self, device: HostDevice) -> HardwareGuest | None:
         """Say what a device's entry tells hardware of the guest; None where software runs its IOMMU."""
-        virtual_id = self.virtual_id(device)
+        virtual_id = self.known.get(device)
         if self.slice is None or virtual_id is None:
             return None
         return HardwareGuest(self.slice.id, virtual_id)
 
-    def virtual_id(self, device: HostDevice) -> int | None:
-        """Give the DeviceID by which the guest knows a device; None where it does not."""
-        return self.viommu.virt_id_of(device.physical)
-
     def host_device(self, virtual_id: int) -> HostDevice | None:
         """Give the device that the guest knows by a DeviceID."""
-        physical = self.viommu.find_device(virtual_id)
-        return None if physical is None else self.unit.devices.get(physical.requester)
-
-    def host_devices(self) -> list[HostDevice]:
-        """Give all devices that the guest knows."""
-        found = (self.host_device(virtual_id) for virtual_id in self.viommu.vdevices)
-        return [device for device in found if device is not None]
+        return next((device for device, number in self.known.items() if number == virtual_id), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import frozen
@@ -10,7 +11,7 @@ from viommu_amd_viommu.host import requests
 from viommu_amd_viommu.host.ranges import EVERYTHING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from viommu_amd_viommu.host.ranges import Pages
     from viommu_amd_viommu.host.unit import Unit
@@ -64,9 +65,15 @@ class GuestDeviceTag:
     pasids: int
     """How many PASIDs the device has."""
 
-    def commands(self, pages: Pages, *, directories: bool) -> list[AnyCommand]:  # noqa: ARG002
+    def commands(self, pages: Pages, *, directories: bool) -> Sequence[bytes]:  # noqa: ARG002
         """Drop everything, whatever its PASID: one command for each, as there is none for all."""
-        return [requests.device_tlb(self.device, pasid) for pasid in (None, *range(self.pasids))]
+        return _whole_tlb(self.device, self.pasids)
+
+
+@lru_cache(maxsize=64)
+def _whole_tlb(device: int, pasids: int) -> tuple[bytes, ...]:
+    """Give the same commands as at the last time: there may be thousands."""
+    return tuple(requests.device_tlb(device, pasid).encode() for pasid in (None, *range(pasids)))
 
 
 Tag: TypeAlias = HostTag | GuestTag | DeviceTag | GuestDeviceTag
@@ -79,7 +86,7 @@ def is_of_device(tag: Tag, device: int) -> bool:
 
 def drop(tags: Iterable[Tag], pages: Pages = EVERYTHING, *, directories: bool = True) -> None:
     """Have caches drop pages, and what leads to tables: IOTLBs first, as device TLBs would fill from them again."""
-    batches: dict[Unit, list[AnyCommand]] = {}
+    batches: dict[Unit, list[AnyCommand | bytes]] = {}
     for tag in sorted(tags, key=lambda tag: isinstance(tag, DeviceTag | GuestDeviceTag)):
         batches.setdefault(tag.unit, []).extend(tag.commands(pages, directories=directories))
     for unit, commands in batches.items():

@@ -106,7 +106,7 @@ class Unit:
         if self.profile.hardware:
             self.hardware = HardwareGuests.found(self)
 
-    def execute(self, commands: Sequence[AnyCommand]) -> None:
+    def execute(self, commands: Sequence[AnyCommand | bytes]) -> None:
         """Have the host's own commands executed; one that is refused is a bug of ours."""
         halt = self.queue.submit(commands)
         if halt is not None:

@@ -67,23 +67,16 @@ def alloc_nested(guest: GuestIommu, flags: DomainFlags, data: UserData) -> Neste
     return nested.make(guest, data)
 
 
-def check_device(guest: GuestIommu, virtual_id: int) -> None:
-    """Refuse what hardware cannot know a device by. Raises Invalid."""
+def connect(guest: GuestIommu, device: HostDevice, virtual_id: int) -> None:
+    """Let a guest have a device. Raises Invalid."""
     if guest.slice is not None and virtual_id > LAST_DEVICE_ID:
         raise Invalid("AMD vDEVICE", "virt_id", virtual_id, f"a DeviceID, at most {LAST_DEVICE_ID:#x}")
+    guest.connect(device, virtual_id)
 
 
-def connect(guest: GuestIommu, device: HostDevice, virtual_id: int) -> None:
-    """Let hardware know a device by the guest's DeviceID. Raises Invalid."""
-    check_device(guest, virtual_id)
-    if guest.slice is not None:
-        guest.slice.map_device(virtual_id, device.id)
-
-
-def disconnect(guest: GuestIommu, virtual_id: int) -> None:
-    """Let hardware know it no more. What is attached still translates; its events are the host's now."""
-    if guest.slice is not None:
-        guest.slice.unmap_device(virtual_id)
+def disconnect(guest: GuestIommu, device: HostDevice) -> None:
+    """Let a guest have a device no more."""
+    guest.disconnect(device)
 
 
 def has_queue(guest: GuestIommu, queue_type: int) -> bool:
