@@ -116,7 +116,7 @@ def first_rows(asked: Requests) -> dict[tuple[int, int | None], int]:
     return found
 
 
-def _is_within(value: int, last: int) -> bool:
+def _is_within(value: object, last: int) -> bool:
     return isinstance(value, WHOLE_NUMBERS) and bool(0 <= value <= last)
 
 
