@@ -16,7 +16,6 @@ from viommu_smmuv3_cmdqv.spec.page_requests import PageRequestRecord
 from viommu_smmuv3_cmdqv.spec.queue_registers import (
     EVENTQ_CONS,
     EVENTQ_PROD,
-    GERROR,
     PRIQ_CONS,
     PRIQ_PROD,
 )
@@ -142,11 +141,15 @@ def _take_request(smmu: Smmu, request: PageRequestRecord) -> None:
 
 
 def _acknowledge(smmu: Smmu) -> None:
-    """A command that hardware refuses is replaced; other errors are taken note of."""
+    """A command that hardware refuses is replaced; other errors are taken note of. By one at a time."""
     smmu.queue.recover()
+    smmu.queue.turns.leave(lambda: _acknowledge_others(smmu))
+
+
+def _acknowledge_others(smmu: Smmu) -> None:
     others = smmu.registers.active_errors().replace(CMDQ_ERR=0)
     if int(others):
-        smmu.registers.acknowledge(GERROR.decode(int(others)))
+        smmu.registers.acknowledge(others)
 
 
 def _tell_guests(smmu: Smmu, block: HostCmdqv) -> None:
