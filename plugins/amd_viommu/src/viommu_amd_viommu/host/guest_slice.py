@@ -43,20 +43,19 @@ class GuestSlice:
     @classmethod
     def bring_up(cls, hardware: HardwareGuests) -> GuestSlice:
         """Take what a guest needs, and have its registers cleared. Raises NoSpace, NoMemory."""
-        guest = hardware.take_guest()
-        try:
-            translating = hardware.take_device()
-        except BaseException:
-            hardware.guests.discard(guest)
-            raise
-        made = cls(hardware, guest, translating)
-        try:
-            made._start()
-        except BaseException:
-            hardware.translating.discard(translating)
-            hardware.guests.discard(guest)
-            raise
-        return made
+        with hardware.unit.lock:
+            guest = hardware.take_guest()
+            try:
+                made = cls(hardware, guest, hardware.take_device())
+            except BaseException:
+                hardware.guests.discard(guest)
+                raise
+            try:
+                made._start()
+            except BaseException:
+                made._give_back()
+                raise
+            return made
 
     def _start(self) -> None:
         unit, space = self.hardware.unit, self.hardware.space
@@ -89,20 +88,26 @@ class GuestSlice:
 
     def tear_down(self) -> None:
         """Give everything back; nothing of the guest is attached."""
+        with self.hardware.unit.lock:
+            for layout in (*QUEUES, GuestMiscControl):
+                self.write(layout())
+            for guest_id in tuple(self._domains):
+                self.write(GuestDomainMap(GuestDomainID=guest_id, Write=1))
+            self._leave_parent()
+            self.hardware.space.remove(self._device_map)
+            self.hardware.space.remove(self._domain_map)
+            self._give_back()
+
+    def _leave_parent(self) -> None:
         unit, parent = self.hardware.unit, self.parent
-        for layout in (*QUEUES, GuestMiscControl):
-            self.write(layout())
-        for guest_id in tuple(self._domains):
-            self.write(GuestDomainMap(GuestDomainID=guest_id, Write=1))
-        with unit.lock:
-            self.parent = None
-            self.update_entry()
-            if parent is not None:
-                parent.slices.remove(self)
-                parent.remove_tags([HostTag(unit, parent.id_in(unit))])
-                parent.leave(unit)
-        self.hardware.space.remove(self._device_map)
-        self.hardware.space.remove(self._domain_map)
+        self.parent = None
+        self.update_entry()
+        if parent is not None:
+            parent.slices.remove(self)
+            parent.remove_tags([HostTag(unit, parent.id_in(unit))])
+            parent.leave(unit)
+
+    def _give_back(self) -> None:
         self.hardware.translating.discard(self.translating)
         self.hardware.guests.discard(self.id)
 

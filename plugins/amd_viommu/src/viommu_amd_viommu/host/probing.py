@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 def add(unit: Unit, physical: PhysicalDevice) -> HostDevice:
     """Let an IOMMU know a device, blocked. What it has counts where the IOMMU has it too. Raises Busy."""
-    if unit.hardware is not None and unit.hardware.has_taken(physical.requester):
-        raise Busy(unit.name, "DeviceID", physical.requester, "no DeviceID that the IOMMU uses itself")
     has, able = physical.features, unit.able
     pasids = min(1 << has.pasid_bits, able.most_pasids) if has.pasid_bits else 0
     device = HostDevice(
@@ -28,6 +26,8 @@ def add(unit: Unit, physical: PhysicalDevice) -> HostDevice:
         pasids=pasids,
     )
     with unit.lock:
+        if unit.hardware is not None and unit.hardware.has_taken(device.id):
+            raise Busy(unit.name, "DeviceID", device.id, "no DeviceID that the IOMMU uses itself")
         unit.devices[device.id] = device
         device.update_entry()
     return device
