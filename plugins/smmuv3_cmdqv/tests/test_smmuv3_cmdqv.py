@@ -325,9 +325,10 @@ def test_without_a_param_there_is_no_block() -> None:
     assert [queues.read(offset) for offset in range(0, 0x40, 4)] == [0] * 16
 
 
-def test_a_param_that_no_register_holds_is_refused() -> None:
-    with pytest.raises(BadRegister):
-        Machine("smmuv3_cmdqv", registers={"CMDQV_PARAM": 1 << 32})
+@pytest.mark.parametrize("param", [1 << 32, 0x4081, 0x4771, 0x5011, 0x4211], ids=hex)
+def test_a_param_that_describes_no_block_is_refused(param: int) -> None:
+    with pytest.raises(BadRegister, match="CMDQV_PARAM"):
+        Machine("smmuv3_cmdqv", registers={"CMDQV_PARAM": param})
 
 
 PLACES = st.one_of(

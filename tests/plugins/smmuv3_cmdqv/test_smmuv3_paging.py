@@ -58,6 +58,32 @@ def test_dma_reads_and_writes_the_programs_memory(registers: Mapping[str, int]) 
     assert not program.smmu.asids.taken | program.smmu.vmids.taken
 
 
+@pytest.mark.parametrize("oas", range(1, 7), ids=[0, 36, 40, 42, 44, 48, 52].__getitem__)
+@pytest.mark.parametrize("flags", [0, NEST], ids=["stage 1", "stage 2"])
+def test_tables_fit_every_size_of_addresses(oas: int, flags: int) -> None:
+    program = Program.make(identity(IDR5_OAS=oas))
+    device, ioas = program.machine.add_device(SID), program.ioas()
+    bound = program.bind(device)
+    bound.attach(program.hwpt(bound, ioas, flags))
+    bits = 48 if not flags else min(48, (32, 36, 40, 42, 44, 48, 52)[oas])
+    for iova in (0, (1 << bits) - PAGE):
+        buffer = program.buffer()
+        buffer[:4] = list(b"here")
+        program.map(ioas, iova, buffer)
+        assert device.dma_read(iova, 4) == b"here"
+    beyond = uapi.IoasMap.of(flags=7, ioas_id=ioas, user_va=program.buffer().ctypes.data, length=PAGE, iova=1 << bits)
+    assert program.fails(beyond) == errno.EINVAL
+    program.clean()
+
+
+def test_memory_that_the_smmu_cannot_address_is_not_mapped() -> None:
+    program = Program.make(identity(IDR5_OAS=0))
+    ioas = program.ioas()
+    program.hwpt(program.bind(program.machine.add_device(SID)), ioas)
+    cmd = uapi.IoasMap.of(flags=7, ioas_id=ioas, user_va=program.buffer().ctypes.data, length=PAGE, iova=0)
+    assert program.fails(cmd) == errno.ERANGE
+
+
 def test_an_smmu_whose_pages_are_larger_than_the_hosts_cannot_be_used_with_an_ioas() -> None:
     program = Program.make(SMMUS["16K"])
     bound = program.bind(program.machine.add_device(SID))

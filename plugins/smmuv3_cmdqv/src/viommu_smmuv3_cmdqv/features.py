@@ -106,7 +106,13 @@ def read_features(registers: RegisterValues) -> Features:
 
 def read_cmdqv(registers: RegisterValues) -> CMDQV_PARAM:
     """Decode how much of a CMDQV there is; VER is 0 where there is none. Raises BadRegister."""
-    return _read(CMDQV_PARAM, registers)
+    param = _read(CMDQV_PARAM, registers)
+    for name, most in (("NUM_VCMDQ_LOG2", 7), ("NUM_VINTF_LOG2", 6), ("NUM_SID_PER_VM_LOG2", 4)):
+        if getattr(param, name) > most:
+            raise BadRegister("CMDQV_PARAM", int(param), f"{name} is {getattr(param, name)}, its registers hold {most}")
+    if param.NUM_VINTF_LOG2 > param.NUM_VCMDQ_LOG2:
+        raise BadRegister("CMDQV_PARAM", int(param), "there are more VINTFs than VCMDQs")
+    return param
 
 
 def _read(layout: type[Register], registers: RegisterValues) -> Register:

@@ -46,13 +46,13 @@ def block(master: Master, pasid: int) -> None:
 
 
 def park(master: Master) -> None:
-    """Block a device for the time of a reset, after which everything governs as before."""
+    """Block a device, every PASID of it, for the time of a reset, after which everything governs as before."""
     with master.smmu.lock:
-        before = sorted(master.attached.items(), reverse=True)
-        for pasid, _ in before:
-            block(master, pasid)
-        for pasid, domain in reversed(before):
-            attach(master, pasid, domain)
+        before = master.ste
+        master.install(entries.ABORTS)
+        if master.ats_on:
+            master.forget_device_tlb()
+        master.install(before)
 
 
 @define
@@ -67,7 +67,12 @@ class Change:
     new: Domain | None
     ats: bool
     virtual: VirtualMaster | None = None
-    _place: Place | None = field(default=None, init=False)
+    _had_ats: bool = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """From here to the end of the change the device may hold translations if it used ATS before or will use it."""
+        self._had_ats = self.master.ats_on
+        self.master.ats_on = self._had_ats or self.ats
 
     @classmethod
     def of(cls, master: Master, pasid: int, new: Domain, *, ats: bool = True) -> Change:
@@ -84,7 +89,7 @@ class Change:
     def commit(self) -> None:
         """Hardware uses the new domain: the device forgets the old one's translations, and the old one the device."""
         master = self.master
-        if master.ats_on:
+        if self._had_ats:
             # With ATS going off for all of the device everything goes; else what this PASID has.
             master.forget_device_tlb(self.pasid or None if self.ats else None)
         elif self.ats:

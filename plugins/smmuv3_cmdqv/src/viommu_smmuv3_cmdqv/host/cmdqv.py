@@ -156,7 +156,7 @@ class HostCmdqv:
     @property
     def queues_per_vintf(self) -> int:
         """How many queues each guest can have."""
-        return 1 << max(0, self.param.NUM_VCMDQ_LOG2 - self.param.NUM_VINTF_LOG2)
+        return int(1 << self.param.NUM_VCMDQ_LOG2 - self.param.NUM_VINTF_LOG2)
 
     @property
     def streams_per_vintf(self) -> int:

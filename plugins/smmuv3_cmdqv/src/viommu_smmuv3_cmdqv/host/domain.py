@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import define, field, frozen
 
+from viommu.kernel_errors import OutOfRangeSize
 from viommu.ops import may_write
 from viommu_smmuv3_cmdqv.host import commands
 from viommu_smmuv3_cmdqv.host.commands import AddressSpace, Span
@@ -65,7 +66,10 @@ class PagingDomain:
         return (self.space,)
 
     def map(self, iova: int, pa: int, length: int, prot: Prot, largest: int | None) -> None:
-        """Map a range; no cache ever remembers that nothing was there. Raises NoMemory."""
+        """Map a range; no cache ever remembers that nothing was there. Raises NoMemory, OutOfRangeSize (pa)."""
+        bits = self.smmu.able.output_bits
+        if pa + length - 1 >> bits:
+            raise OutOfRangeSize("domain", "physical address", pa, f"of {bits} bits, as {self.smmu.name} has")
         self.table.map(iova, pa, length, prot, largest, self.leaf_bits(writable=may_write(prot)))
 
     def unmap(self, iova: int, length: int) -> None:

@@ -18,8 +18,7 @@ PAGE_BYTES = 0x1_0000
 """Page 0 has what a guest may touch, page 1 the addresses."""
 VCMDQ_STRIDE = 0x80
 VINTF_BANK, VINTF_BANK_STRIDE = 0x1000, 0x100
-CMDQ_ALLOC, MOST_VCMDQS, MOST_VINTFS = 0x200, 128, 64
-CMDQ_ERR_MAP, CMDQ_ERR_MAPS = 0x24, 4
+CMDQ_ALLOC, CMDQ_ERR_MAP = 0x200, 0x24
 SLOTS = 16
 """Pairs of SID_MATCH and SID_REPLACE that a VINTF's bank has room for."""
 

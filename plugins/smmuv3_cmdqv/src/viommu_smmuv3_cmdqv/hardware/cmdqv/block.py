@@ -48,9 +48,8 @@ class Cmdqv:
     def of(cls, chip: Silicon, param: CMDQV_PARAM, main: CommandUnit, make_unit: Callable[[], CommandUnit]) -> Cmdqv:
         """Make one. ``make_unit``: what executes the commands of one queue; ``main``: those of the SMMU's own."""
         made = cls(chip, param)
-        vintfs = min(1 << param.NUM_VINTF_LOG2, spec.MOST_VINTFS)
-        queues = min(1 << param.NUM_VCMDQ_LOG2, spec.MOST_VCMDQS)
-        slots = min(1 << param.NUM_SID_PER_VM_LOG2, spec.SLOTS)
+        vintfs, queues = 1 << param.NUM_VINTF_LOG2, 1 << param.NUM_VCMDQ_LOG2
+        slots = 1 << param.NUM_SID_PER_VM_LOG2
         made.vintfs = [Vintf(slots, for_guests=vintfs == 1, block_enabled=True) for _ in range(vintfs)]
         made.queues = [Vcmdq(chip, make_unit(), main, made._failed) for _ in range(queues)]
         return made
