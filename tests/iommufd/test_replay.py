@@ -4,6 +4,8 @@ import errno
 import json
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from viommu.oracle.recording import Record
 from viommu.oracle.replay import replay
 from viommu.oracle.subject import Subject
@@ -11,8 +13,6 @@ from viommu.oracle.subject import Subject
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    import pytest
 
     from viommu.oracle.comparison import Case
     from viommu.oracle.processes import Process
@@ -52,6 +52,25 @@ def allocates(process: Process, address: int) -> int:
 def test_the_same_answer_and_the_same_bytes_agree(tmp_path: Path) -> None:
     case = replayed(tmp_path, allocates, OPEN, ALLOC)
     assert (case.agrees, case.calls, case.agreed) == (True, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ({"call": "reboot", "ret": 0, "errno": "0"}, "not made: this replay knows no such call"),
+        ({"call": "brk", "kind": "memory", "ret": 0, "errno": "0"}, "not made: this replay knows no such call"),
+        (ALLOC | {"in": "xyz"}, "not made"),
+        (ALLOC | {"cmd": "no number"}, "not made"),
+        (ALLOC | {"ret": [], "data_in": 7}, "not made"),
+        ({"call": "mmap", "kind": "memory", "length": "much", "ret": 0}, "not made"),
+        ({"call": "poll", "fds": [{"fd": 3}], "ret": 0, "errno": "0"}, "not made"),
+    ],
+)
+def test_what_is_not_understood_is_told_and_the_rest_is_judged(tmp_path: Path, line: dict[str, Any], told: str) -> None:
+    case = replayed(tmp_path, allocates, OPEN, line, ALLOC)
+    assert case.first is not None
+    assert (case.first.ours, case.first.record.seq) == (told, 1)
+    assert (case.calls, case.agreed) == (3, 2)
 
 
 def test_another_errno_is_told(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from viommu.addresses import PAGE_SIZE
@@ -84,7 +85,8 @@ class _Run:
         self._is_guessing = True
         for record in records:
             if record.call == "ioctl" and record.has("in"):
-                self._guessed.extend(_hints(record))
+                with suppress(RecordingError):  # it is told when the call is to be made
+                    self._guessed.extend(_hints(record))
 
     def take(self, record: Record) -> Iterator[Case]:
         """Let one record happen."""
@@ -92,17 +94,30 @@ class _Run:
             yield from self.finish()
             self._begin(record.test)
         case = self._case(record)
-        if record.is_memory:
-            memory_records.apply(self._world, record)
+        if not record.is_known:
+            case.judged = True
+            case.count(Difference(record, "call", record.call, "not made: this replay knows no such call"))
+        elif record.is_memory:
+            wrong = _tried(record, lambda: memory_records.apply(self._world, record))
+            if wrong is not None:
+                case.count(wrong)
         elif record.call == "result":
             case.judged = True
-            judged, difference = self._unrecorded.result(self._process(record), record)
-            if judged:
-                case.count(difference)
+            self._judge_result(case, record)
         else:
-            process = self._process(record)
-            self._before(process, record)
-            case.count(self._made(process, record))
+            case.count(self._made(record))
+
+    def _judge_result(self, case: Case, record: Record) -> None:
+        judged = True
+
+        def judge() -> Difference | None:
+            nonlocal judged
+            judged, difference = self._unrecorded.result(self._process(record), record)
+            return difference
+
+        difference = _tried(record, judge)
+        if judged:
+            case.count(difference)
 
     def finish(self) -> Iterator[Case]:
         """Close what the test left open, as the end of its processes does."""
@@ -140,23 +155,29 @@ class _Run:
             prepare_files(process, record)
             self._unrecorded.before(process, record)
 
-    def _made(self, process: Process, record: Record) -> Difference | None:
-        try:
-            difference = self._caller.make(process, record)
-        except RecordingError:
-            raise
-        except (
-            ViommuError,
-            ArithmeticError,
-            LookupError,
-            TypeError,
-            ValueError,
-            AttributeError,
-            AssertionError,
-        ) as error:
-            difference = Difference(record, "exception", str(record.answer), told(error))
+    def _made(self, record: Record) -> Difference | None:
+        def make() -> Difference | None:
+            process = self._process(record)
+            self._before(process, record)
+            return self._caller.make(process, record)
+
+        difference = _tried(record, make)
         self._case(record).learned = self._caller.learned
         return difference
+
+
+_BREAKS = (ViommuError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError, AssertionError)
+"""What an implementation that is judged may raise where it should answer."""
+
+
+def _tried(record: Record, act: Callable[[], Difference | None]) -> Difference | None:
+    """Make a call; what goes wrong with it is told as its difference, and the replay goes on."""
+    try:
+        return act()
+    except RecordingError as error:
+        return Difference(record, "record", str(error), "not made")
+    except _BREAKS as error:
+        return Difference(record, "exception", str(record.fields.get("errno")), told(error))
 
 
 def _hints(record: Record) -> Iterator[tuple[str, int]]:
