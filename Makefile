@@ -96,6 +96,7 @@ BENCH_OPTIONS = -DVIOMMU_BENCH=ON -DPython_EXECUTABLE=$(CURDIR)/$(VENV)/bin/pyth
 
 bench: setup
 	@pkg-config --exists glib-2.0 2>/dev/null || tools/prerequisites $(PYTHON) glib-2.0.pc=pkg-config,libglib2.0-dev || true
+	@rm -f build/bench/bench/model  # of a run that was given a checkout
 	@$(call cmake,bench,$(BENCH_OPTIONS) -DVIOMMU_RISCV_REF=$(abspath $(RISCV_REF)))
 	@$(call cmake,bench-native,-DVIOMMU_BENCH=ON -DVIOMMU_ARCH=native)
 	@python -m tools.bench build/bench/bench --native build/bench-native/bench $(if $(BENCH_JSON),--json $(BENCH_JSON)) \

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tools.bench import goals, tables
+from tools.bench.__main__ import Bench, main
 from tools.bench.goals import Goal, Limit, verdict
 from tools.bench.page import BEGIN, END, page_with
 from tools.bench.paths import Here, Measured, Path, Program, groups_of, measure
@@ -157,3 +158,20 @@ def test_a_page_gets_the_table_of_a_run_and_keeps_all_else() -> None:
 def test_a_page_without_a_place_for_the_table_is_refused() -> None:
     with pytest.raises(ValueError, match="0 places"):
         page_with("nothing", [])
+
+
+def test_what_cannot_be_measured_is_told_and_the_run_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def group(_: Bench, name: str, peers: set[str]) -> dict[str, Measured]:
+        if name == "room":
+            raise RuntimeError("no room")
+        return {peer: Measured([1.0]) for peer in (*peers, "hits, 1k pages, two threads")}
+
+    monkeypatch.setattr(Bench, "group", group)
+    report = tmp_path / "rows.json"
+    main([str(tmp_path), "--only", "r", "--json", str(report)])
+    met = {said["path"]: said["met"] for said in json.loads(report.read_text())["rows"]}
+    assert met["IOTLB slot (room)"] is None
+    assert met["hits, 1k pages, two threads (threads)"] is True
+    assert "no room" in capsys.readouterr().err

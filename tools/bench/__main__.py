@@ -103,7 +103,12 @@ def main(arguments: list[str]) -> None:
     for group in dict.fromkeys(goal.group for goal in wanted):
         console.print(f"measuring: {group}", style="dim")
         of_group = [goal for goal in wanted if goal.group == group]
-        found[group] = bench.group(group, {peer for goal in of_group for limit in goal.limits for peer in limit.peers})
+        peers = {peer for goal in of_group for limit in goal.limits for peer in limit.peers}
+        try:
+            found[group] = bench.group(group, peers)
+        except Exception:  # noqa: BLE001 # what cannot be measured is told, and keeps nothing else from it
+            found[group] = {}
+            console.print_exception()
     rows = [Row.of(goal, found[goal.group], figures_of(goal, list(bench.programs))) for goal in wanted]
     Console(width=None if sys.stdout.isatty() else 180).print(table_of(rows))
     if asked.json:
