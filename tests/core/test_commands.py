@@ -229,9 +229,14 @@ def test_a_run_ends_where_memory_does() -> None:
         assert side.executor.run_ring((1 << 64) - 16, RING_LG2, 0, 5) == (0, {})
 
 
-def test_a_call_executes_a_bounded_number_of_commands() -> None:
+def test_a_long_run_is_executed_piece_by_piece() -> None:
     for side in sides():
-        assert side.executor.run_ring(QUEUE, RING_LG2, 3, 1 << 40) == (4096, {"nothing": 4096})
+        side.memory.write(QUEUE, Toy(Opcode=4).encode())
+        every = 1 << RING_LG2
+        kinds = {"nothing": 10_000 * (every - 1) // every, "a tag of its own": 10_000 // every}
+        assert side.executor.run_ring(QUEUE, RING_LG2, 0, 10_000) == (10_000, kinds)
+        side.memory.write(QUEUE, Toy(Opcode=31).encode())
+        assert side.executor.run_ring(QUEUE, RING_LG2, 1, 10_000) == (every - 1, {"nothing": every - 1})
 
 
 def test_a_store_that_memory_refuses_is_the_models_and_nothing_was_done() -> None:

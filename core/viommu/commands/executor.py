@@ -43,14 +43,20 @@ class Executor:
             self._storing = self._not_storing = None
 
     def run_ring(self, base: int, entries_lg2: int, head: int, count: int) -> tuple[int, dict[str, int]]:
-        """Execute up to ``count`` (at most 4096) commands of a ring of 2^``entries_lg2``, from index ``head`` on."""
-        count = min(count, MOST_AT_ONCE)
+        """Execute up to ``count`` commands of a ring of 2^``entries_lg2``, from index ``head`` on."""
         caches = self.platform.caches
-        if isinstance(caches, Translator):
-            return self._set().run_ring(caches, base, entries_lg2, head, count)
-        size = self.meanings.size
-        addresses = (base + (head + index & (1 << entries_lg2) - 1) * size for index in range(count))
-        return self._interpret(self.platform.memory.read(address, size) for address in addresses)
+        if not isinstance(caches, Translator):
+            size = self.meanings.size
+            addresses = (base + (head + index & (1 << entries_lg2) - 1) * size for index in range(count))
+            return self._interpret(self.platform.memory.read(address, size) for address in addresses)
+        done, kinds = self._set().run_ring(caches, base, entries_lg2, head, min(count, MOST_AT_ONCE))
+        ran = done
+        while ran == MOST_AT_ONCE and done < count:
+            left = min(count - done, MOST_AT_ONCE)
+            ran, more = self._set().run_ring(caches, base, entries_lg2, head + done, left)
+            done += ran
+            kinds = {name: kinds.get(name, 0) + more.get(name, 0) for name in kinds | more}
+        return done, kinds
 
     def run(self, entries: BufferLike) -> tuple[int, dict[str, int]]:
         """Execute commands that lie one after the other. ValueError where the bytes are no whole number of them."""

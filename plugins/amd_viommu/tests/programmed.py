@@ -55,6 +55,7 @@ class Programmed:
     length: int = 8
     features: Mapping[str, int] = field(factory=lambda: FEATURES)
     vectors: int = 0
+    walk_cache_entries: int = 0
     memory: PhysicalMemory = field(factory=PhysicalMemory)
     interrupts: list[Interrupt] = field(factory=list)
     observed: list[tuple[str, Mapping[str, object]]] = field(factory=list)
@@ -73,6 +74,7 @@ class Programmed:
             self.memory,
             registers,
             iotlb=Iotlb(entries=None),
+            walk_cache_entries=self.walk_cache_entries,
             on_interrupt=self.interrupts.append,
             observers=[lambda event, facts: self.observed.append((event, facts))],
         )
