@@ -359,6 +359,7 @@ def test_what_a_guest_had_is_free_again_and_clean(program: Program) -> None:
     vm = Vm(program)
     hardware = program.unit.hardware
     assert hardware is not None
+    (translating,) = hardware.translating
     program.reaches(IOVA + PAGE)
     vm.device.detach()
     for number in (*vm.queue_ids.values(), vm.hwpt):
@@ -373,6 +374,9 @@ def test_what_a_guest_had_is_free_again_and_clean(program: Program) -> None:
 
     assert (hardware.guests, hardware.translating) == (set(), set())
     program.must(uapi.Destroy.of(id=vm.guest.parent))
+    assert not program.entry(translating).TV
+    used = range(1, program.unit.ids._next)
+    assert [number for number in used if number not in program.unit.ids._returned] == [hardware.space.domain]
     assert not program.unit.events
     again = Vm(program, RID + 8)
     assert (again.load(0x10), again.load(0x18), again.look()) == (0, 0, b"old")
