@@ -73,6 +73,7 @@ def draw(sweep: Sweep, found: dict[str, Measured], folder: File) -> None:
 def batch_sizes() -> dict[str, Measured]:
     """Measure batches of few and many rows."""
     world = Mapped(1024, 2048)
+    world.keep_hits(1024)
 
     def batches(rows: int) -> int:
         times = max(1, 8192 // rows)
