@@ -98,8 +98,7 @@ class Backing:
         return start // PAGE_SIZE - base, (end - 1) // PAGE_SIZE - base + 1
 
 
-@frozen(eq=False)
-class Segment:
+class Segment(NamedTuple):
     """A part of a view: ``length`` bytes of one backing, from physical address ``pa`` on."""
 
     backing: Backing

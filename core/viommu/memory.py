@@ -237,9 +237,10 @@ class PhysicalMemory:
             segments: list[Segment] = []
             try:
                 pieces = _split(known, position, position + length)
-                _refuse_odd_cuts(pieces)
-                if writable:
-                    _refuse_read_only(pieces)
+                if len(pieces) > 1 or pieces[0][0] is not None:
+                    _refuse_odd_cuts(pieces)
+                    if writable:
+                        _refuse_read_only(pieces)
                 for backing, start, end in pieces:
                     whole = backing or self._new_backing(source, known, start, end, mapper, writable)
                     whole.views += 1

@@ -34,6 +34,14 @@ class Area:
     locks: int = 0
     leaving: bool = False
     filled: list[PagingDomain] = field(factory=list)
+    first_page: int = field(init=False)
+    """Index of its first page in the storage."""
+    last_page: int = field(init=False)
+    """Index of its last page in the storage."""
+
+    def __attrs_post_init__(self) -> None:
+        self.first_page = self.start_byte // PAGE_SIZE
+        self.last_page = (self.start_byte + self.last - self.start) // PAGE_SIZE
 
     @property
     def length(self) -> int:
@@ -44,16 +52,6 @@ class Area:
     def page_offset(self) -> int:
         """Where in its first page it begins."""
         return self.start_byte % PAGE_SIZE
-
-    @property
-    def first_page(self) -> int:
-        """Index of its first page in the storage."""
-        return self.start_byte // PAGE_SIZE
-
-    @property
-    def last_page(self) -> int:
-        """Index of its last page in the storage."""
-        return (self.start_byte + self.length - 1) // PAGE_SIZE
 
     def byte_of(self, iova: int) -> int:
         """Say which byte of the storage an IOVA means."""
@@ -106,9 +104,12 @@ class Area:
 
     def physical_runs(self) -> list[tuple[int, int]]:
         """Give the physical ranges behind it, in order: (address, length)."""
-        runs: list[tuple[int, int]] = []
+        extents = self.pages.extents(self.first_page, self.last_page)
         offset, left = self.page_offset, self.length
-        for frame, count in joined(self.pages.extents(self.first_page, self.last_page)):
+        if len(extents) == 1:
+            return [(extents[0].frame * PAGE_SIZE + offset, left)]
+        runs: list[tuple[int, int]] = []
+        for frame, count in joined(extents):
             size = min(count * PAGE_SIZE - offset, left)
             runs.append((frame * PAGE_SIZE + offset, size))
             left -= size

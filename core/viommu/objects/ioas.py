@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from viommu.addresses import PAGE_SIZE
 from viommu.kernel_errors import (
@@ -38,8 +38,7 @@ if TYPE_CHECKING:
 UNMAP_TRIES = 100
 
 
-@frozen
-class Piece:
+class Piece(NamedTuple):
     """Bytes of a storage that are to be mapped."""
 
     pages: Pages

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from viommu.addresses import PAGE_SIZE
 from viommu.iommufd.user_memory import PinnableFile
@@ -19,13 +19,12 @@ if TYPE_CHECKING:
     from viommu.iommufd.user_memory import Account, PageRun, UserProcess
 
 
-@frozen(eq=False)
-class Extent:
+class Extent(NamedTuple):
     """Pages ``first`` to ``first + count - 1`` of a run: neighbours in physical memory."""
 
     run: PageRun
     first: int
-    count: int
+    count: int  # type: ignore[assignment]  # not the tuple's method, which nobody wants of three values
 
     @property
     def frame(self) -> int:
@@ -145,8 +144,8 @@ class Pages:
     def _pinned(self, first: int, last: int) -> Segment:
         count = last - first + 1
         allocation_point("pages to pin", errno.EFAULT)
-        runs = self.pin(first, count)
-        segment = Segment(first, last, 1, tuple(Extent(run, 0, run.count) for run in runs))
+        extents = tuple([Extent(run, 0, run.count) for run in self.pin(first, count)])  # a generator costs more
+        segment = Segment(first, last, 1, extents)
         try:
             charge(self.source.account, self.accounting, count)
         except BaseException:
