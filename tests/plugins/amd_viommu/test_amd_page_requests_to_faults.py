@@ -172,3 +172,19 @@ def test_more_requests_than_the_log_holds_are_taken_one_by_one(listener: Listene
         listener.answer(request.cookie)
 
     assert len(listener.responses) == 1200
+
+
+def test_groups_whose_end_the_log_lost_are_forgotten_and_later_ones_are_not(listener: Listener) -> None:
+    listener.attach()
+    registers = listener.program.unit.registers
+    registers.switch(PPRIntEn=0)
+    for number in range(600):
+        listener.ats.request_page(IOVA + number * PAGE, Access.READ, PASID, group=1, last=False)
+    assert registers.status.PPROverflow
+    registers.switch(PPRIntEn=1)
+    assert not listener.device.physical.partial_faults
+    listener.ats.request_page(IOVA, Access.READ, PASID, group=1)
+
+    (request,) = listener.read()
+    assert request.addr == IOVA
+    assert not registers.status.PPROverflow

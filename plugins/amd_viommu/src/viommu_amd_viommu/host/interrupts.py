@@ -25,5 +25,4 @@ def service(unit: Unit) -> None:
     for raw in unit.event_log.take():
         events.take(unit, raw)
     if unit.able.page_requests:
-        for raw in unit.request_log.take():
-            page_requests.take(unit, raw)
+        page_requests.service(unit)

@@ -43,6 +43,8 @@ class HostLog:
     memory: PhysicalMemory
     names: LogNames
     base: int
+    overflows: int = 0
+    """How often entries were lost."""
 
     def enable(self) -> None:
         """Hand it to hardware, empty."""
@@ -70,6 +72,7 @@ class HostLog:
             self._start_anew()
 
     def _start_anew(self) -> None:
+        self.overflows += 1
         self.registers.switch(**dict.fromkeys(self.names.enable, 0))
         self.registers["STATUS"] = self.names.overflow
         self.enable()

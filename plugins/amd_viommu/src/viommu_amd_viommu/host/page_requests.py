@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 READ, WRITE, EXECUTE, PRIVILEGED = 1, 2, 4, 8
 
 
+def service(unit: Unit) -> None:
+    """Take what lies in the PPR log. Where entries were lost, groups whose end may be among them are forgotten."""
+    before = unit.request_log.overflows
+    for raw in unit.request_log.take():
+        take(unit, raw)
+    if unit.request_log.overflows != before:
+        for device in tuple(unit.devices.values()):
+            device.physical.partial_faults.clear()
+
+
 def take(unit: Unit, raw: bytes) -> None:
     """Take one entry of the PPR log."""
     entry = PPRLogEntry.decode(raw)
