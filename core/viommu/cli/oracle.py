@@ -10,7 +10,9 @@ import click
 from attrs import define, field
 from rich.table import Table
 
+from viommu.captures.capture import load
 from viommu.cli.output import console, print_table, write_json
+from viommu.oracle.program import replay_program
 from viommu.oracle.recording import recordings_in
 from viommu.oracle.replay import replay
 from viommu.oracle.report import case_to_json, told_difference
@@ -21,26 +23,41 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from viommu.captures.capture import Capture
     from viommu.oracle.comparison import Case
 
 
 @click.command(short_help="Compare our /dev/iommu with recordings of a real kernel's.")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True), metavar="PATH...")
+@click.option(
+    "--machine",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="CAPTURE",
+    help="The recordings are of programs on real hardware: replay them on a machine like this capture's.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def oracle(paths: Sequence[Path], as_json: bool) -> int:
+def oracle(paths: Sequence[Path], machine: Path | None, as_json: bool) -> int:
     """Make every recorded call anew, and compare what it returns and writes: exit 0 if all agree, 1 if not.
 
     PATH is a recording (.jsonl, .jsonl.gz) or a folder of them. Each test begins with a fresh machine. Calls are made
     in the recorded order; a recorded answer is read after ours. Object ids are equal; fds and user addresses are
     those of the recorded processes.
+
+    A recording of the selftests' kind needs nothing else. One of a program that drove real hardware (each line has a
+    type) needs a capture, which tells of its hardware; then each scenario is a case, and ioctls are compared alone.
     """
-    cases = [case for path in recordings_in(paths) for case in replay(path, Subject)]
+    capture = None if machine is None else load(machine)
+    cases = [case for path in recordings_in(paths) for case in _replayed(path, capture)]
     agreed = all(case.agrees for case in cases)
     if as_json:
         write_json({"cases": [case_to_json(case) for case in cases], "agreed": agreed})
     else:
         _print(console(), cases)
     return 0 if agreed else 1
+
+
+def _replayed(path: Path, capture: Capture | None) -> Iterable[Case]:
+    return replay(path, Subject) if capture is None else replay_program(path, capture)
 
 
 @define
