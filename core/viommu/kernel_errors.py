@@ -10,7 +10,6 @@ from typing import ClassVar
 
 from viommu.errors import ViommuError, shown
 
-
 NAMES = {errno.EOPNOTSUPP: "EOPNOTSUPP", errno.EDEADLK: "EDEADLK", errno.EAGAIN: "EAGAIN"}
 """Names of errnos that have two, as the kernel's sources write them."""
 
