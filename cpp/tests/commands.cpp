@@ -206,6 +206,25 @@ void the_first_case_that_holds_counts() {
     equals(run(set, {{1, 5, 7}}).done, 0u);  // no case holds
 }
 
+void conditions_on_the_same_bits_must_all_hold() {
+    const auto is = [](Number number, u64 value) { return Test{Test::Kind::within, number, value, value}; };
+    Rule cases{1, {}, {}};
+    cases.cases.push_back({{is(tag, 2), is(field(16, 1), 1)}, {{action(Verb::everything)}}});
+    cases.cases.push_back({{is(tag, 3), is(field(16, 1), 1)}, {{action(Verb::all_contexts)}}});
+    cases.cases.push_back({{is(tag, 4), is(field(60, 8), 0x5A)}, {{action(Verb::contexts)}}});
+    cases.cases.push_back({{is(tag, 5), is(address, 0x7000), is(second, 9)}, {{action(Verb::stage2_tag)}}});
+    cases.cases.push_back({{is(tag, 6), is(field(32, 4), 0x10)}, {{action(Verb::stage2_tag)}}});
+    const CommandSet set(16, opcode, {cases}, {});
+    equals(run(set, {{1, 2}}).done, 0u);
+    does(set, {1, 3}, {"all_contexts"});
+    does(set, {1, 4, 0xA000'0000, 0x5}, {"contexts 0"});
+    equals(run(set, {{1, 4, 0xB000'0000, 0x5}}).done, 0u);
+    does(set, {1, 5, 9, 0x7000}, {"stage2_tag 0 0"});
+    equals(run(set, {{1, 5, 9, 0x6000}, {1, 5, 8, 0x7000}}).done, 0u);
+    equals(run(set, {{1, 5, 8, 0x7000}}).done, 0u);
+    equals(run(set, {{1, 6, 0}}).done, 0u);  // a value that the number cannot have
+}
+
 void a_run_stops_at_what_is_not_described() {
     Rule strict = rule(3, {action(Verb::everything)});
     strict.zero[1] = below(12);
@@ -312,6 +331,7 @@ int main() {
         {"a table that is named twice is locked once", a_table_that_is_named_twice_is_locked_once},
         {"a table has a bound", a_table_has_a_bound},
         {"the first case that holds counts", the_first_case_that_holds_counts},
+        {"conditions on the same bits must all hold", conditions_on_the_same_bits_must_all_hold},
         {"a run stops at the first entry that is not described", a_run_stops_at_what_is_not_described},
         {"a store that memory refuses stops the run", a_store_that_memory_refuses_stops_the_run_with_nothing_done},
         {"descriptions that cannot be are refused", descriptions_that_cannot_be_are_refused},

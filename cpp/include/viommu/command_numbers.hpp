@@ -57,6 +57,25 @@ public:
         return (simple_ ? value : changed(words)) + plus_;
     }
 
+    // That the number is `value`, as bits that an entry must have: adds to `mask` and `bits`. False, with nothing done,
+    // where it cannot be said so.
+    bool add_equality(u64 value, Words& mask, Words& bits) const {
+        if (!count_ || sign_shift_ || keep_ != ~u64{0} || flip_ || plus_) return false;
+        u64 reached = 0;
+        for (unsigned i = 0; i < count_; ++i) {
+            const Cut& piece = pieces_[i];
+            if (piece.straddles || (mask[piece.word] & piece.mask << piece.offset)) return false;
+            reached |= piece.mask << piece.position;
+        }
+        if (value & ~reached) return false;
+        for (unsigned i = 0; i < count_; ++i) {
+            const Cut& piece = pieces_[i];
+            mask[piece.word] |= piece.mask << piece.offset;
+            bits[piece.word] |= (value >> piece.position & piece.mask) << piece.offset;
+        }
+        return true;
+    }
+
 private:
     struct Cut {
         u64 mask;

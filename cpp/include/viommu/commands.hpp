@@ -57,6 +57,8 @@ struct Case {
     std::vector<Test> tests;
     // Absent: these commands are for somebody else.
     std::optional<std::vector<Action>> actions;
+    // What of `tests` says no more than that some bits have some values; the constructor of CommandSet finds it.
+    Words mask{}, bits{};
 };
 
 struct Rule {
@@ -192,12 +194,18 @@ private:
     }
 
     void place(std::size_t i) {
-        const Rule& rule = rules_[i];
+        Rule& rule = rules_[i];
         if (rule.opcode >= bit(most_opcode_bits)) throw std::invalid_argument("an opcode has more than 12 bits");
         if (rule.opcode >= by_opcode_.size()) by_opcode_.resize(rule.opcode + 1, no_rule);
         if (by_opcode_[rule.opcode] != no_rule) throw std::invalid_argument("two rules have one opcode");
         by_opcode_[rule.opcode] = static_cast<u8>(i);
-        for (const Case& one : rule.cases) check(one);
+        for (Case& one : rule.cases) {
+            check(one);
+            std::erase_if(one.tests, [&](const Test& test) {
+                return test.kind == Test::Kind::within && test.low == test.high &&
+                       test.number.add_equality(test.low, one.mask, one.bits);
+            });
+        }
     }
     void check(const Case& one) const {
         for (const Test& test : one.tests) {
@@ -232,6 +240,9 @@ private:
         return false;
     }
     bool holds(const Case& one, const Words& words) const {
+        u64 other = ((words[0] ^ one.bits[0]) & one.mask[0]) | ((words[1] ^ one.bits[1]) & one.mask[1]);
+        for (std::size_t i = 2; i < bytes_ / 8; ++i) other |= (words[i] ^ one.bits[i]) & one.mask[i];
+        if (other) return false;
         for (const Test& test : one.tests) {
             const u64 value = test.number.of(words);
             const bool so = test.kind == Test::Kind::within
