@@ -88,7 +88,7 @@ hookspec_version = 1
 
 INFO = DriverInfo(
     name="smmuv3_cmdqv",
-    title="Arm SMMUv3",
+    title="Arm SMMUv3 with Tegra241 CMDQV",
     requester_bits=32,
     pasid_bits=20,
     supports=(
@@ -100,6 +100,8 @@ INFO = DriverInfo(
         "command queue with every command",
         "event queue with stalls and merging, page requests, global errors, interrupts by message and wire",
         "device TLBs: translation requests, translated accesses, invalidation",
+        "Tegra241 CMDQV: command queues for the host and for guests",
+        "iommufd: paging and nested HWPTs, PASIDs, dirty tracking, vIOMMUs, HW_QUEUEs, events, stalls",
     ),
     specification="Arm IHI 0070",
 )
