@@ -128,9 +128,16 @@ class IoPageTable:
     def __attrs_post_init__(self) -> None:
         """Make the empty root. Raises NoMemory, ValueError."""
         allocation_point("page table root")
-        lg2 = max(self.shape.root_bytes.bit_length() - 1, 12)
-        self.frames.ensure(lg2, 1)
-        self._writer = _engine.TableWriter(self.frames.pool, self.shape.engine())
+        shape = self.shape.engine()
+        self._writer = self._made(shape, max(self.shape.root_bytes.bit_length() - 1, 12))
+
+    def _made(self, shape: _engine.TableShape, lg2: int) -> _engine.TableWriter:
+        while True:
+            self.frames.ensure(lg2, 1)
+            try:
+                return _engine.TableWriter(self.frames.pool, shape)
+            except ValueError:  # another thread has taken the frame meanwhile
+                continue
 
     @property
     def root(self) -> Pa:

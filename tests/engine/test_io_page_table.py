@@ -244,6 +244,28 @@ def test_a_failure_to_get_frames_maps_nothing() -> None:
     domain.check(3 * TABLE)
 
 
+def test_frames_that_another_thread_takes_meanwhile_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = TableFrames(PhysicalMemory())
+    ensure, asked = frames.ensure, []
+
+    def ensured(lg2: int, count: int) -> None:
+        ensure(lg2, count)
+        asked.append(count)
+        if len(asked) < 3:
+            while frames.pool.take(lg2):
+                pass
+
+    monkeypatch.setattr(frames, "ensure", ensured)
+    table = IoPageTable(frames, KINDS[7].shape)
+    assert len(asked) == 3
+    while frames.pool.take(12):
+        pass
+    asked.clear()
+    table.map(0, 0, PAGE, READ)
+    assert len(asked) == 3
+    assert table.physical(0x123) == 0x123
+
+
 def test_a_table_takes_more_frames_than_one_chunk_has() -> None:
     domain = Domain(KINDS[7])
     run = Run(0, PAGE, 2 * CHUNK * 512, READ | WRITE)
