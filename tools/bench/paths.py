@@ -52,17 +52,20 @@ class Source(Protocol):
         """Measure each path once: nanoseconds of one operation, by name."""
 
 
-@frozen
+@define
 class Here:
-    """Paths of this process."""
+    """Paths of this process, forwards in one round and backwards in the next: none always follows the same one."""
 
     paths: list[Path]
+    _backwards: bool = field(default=False, init=False)
 
     def round(self) -> dict[str, float]:
         """Measure each; nobody collects garbage meanwhile."""
+        paths = self.paths[::-1] if self._backwards else self.paths
+        self._backwards = not self._backwards
         gc.disable()
         try:
-            return {path.name: path.measured() for path in self.paths}
+            return {path.name: path.measured() for path in paths}
         finally:
             gc.enable()
 
