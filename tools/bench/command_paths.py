@@ -6,13 +6,14 @@ import struct
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
 from attrs import define, frozen
 
 from tools.bench import tables
 from tools.bench.paths import Path
 from tools.bench.tables import DATA, PAGE, RANGE, Tables
 from tools.bench.toy import machine
-from viommu import Iotlb
+from viommu import Iotlb, Machine, PhysicalMemory
 from viommu.commands import CommandTable, Executor
 from viommu.formats import Context, VtdSecondStage
 from viommu_amd_viommu.spec import command_meanings as amd_meanings
@@ -20,18 +21,22 @@ from viommu_amd_viommu.spec import commands as amd_spec
 from viommu_smmuv3_cmdqv.spec import commands as smmu
 from viommu_smmuv3_cmdqv.spec.command_meanings import CommandAbilities
 from viommu_smmuv3_cmdqv.spec.command_meanings import meanings as smmu_meanings
+from viommu_vtd.spec import commands as vtd
+from viommu_vtd.spec.offsets import OFFSETS
+from viommu_vtd.spec.queue_registers import IQA
+from viommu_vtd.spec.registers import GCMD
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from viommu.commands import Meanings
     from viommu.layout import Descriptor
-    from viommu.memory import PhysicalMemory
     from viommu.platform import Platform
 
 SPACE, DOMAIN, REQUESTER = 7, 5, 3
 """An ASID, and a VMID or domain."""
 PAGES, CALLS = 1024, 64
+QUEUE_BYTES = 1 << 15
 RUNS = (64, 1024)
 """Commands of a call."""
 
@@ -135,6 +140,44 @@ def amd() -> list[Path]:
     return vendor("AMD", Caches.of(nested_tags=False), amd_meanings.meanings(able, CommandTable()), mix)
 
 
+class VtdQueue:
+    """An invalidation queue in memory, with a unit behind it: its descriptors are executed when its tail is written."""
+
+    def __init__(self) -> None:
+        memory = PhysicalMemory()
+        self._unit = Machine("vtd", memory, iotlb=Iotlb(entries=2 * PAGES))
+        kind = vtd.InvalidationType
+        pages = partial(vtd.IotlbInvalidate, Type=kind.IOTLB, DID=DOMAIN)
+        mix = Mix(
+            lambda at: pages(G=vtd.IotlbGranularity.PAGE, ADDR=at),
+            pages(G=vtd.IotlbGranularity.DOMAIN),
+            vtd.ContextCacheInvalidate(
+                Type=kind.CONTEXT_CACHE, G=vtd.ContextCacheGranularity.DEVICE, DID=DOMAIN, SID=REQUESTER
+            ),
+        )
+        memory.place(tables.RAM, np.frombuffer(bytearray(mix.raw(QUEUE_BYTES // 16)), np.uint8))
+        self._write("IQT", 0, 8)
+        self._write("IQA", int(IQA(QS=(QUEUE_BYTES // PAGE).bit_length() - 1, Address=tables.RAM)), 8)
+        self._write("GCMD", int(GCMD(QIE=1)), 4)
+        self._tail = 0
+
+    def _write(self, name: str, value: int, size: int) -> None:
+        self._unit.write_register(OFFSETS[name], value, size)
+
+    def run(self, count: int) -> int:
+        """Let the unit execute so many more. Refuses to measure what it refuses."""
+        self._tail = (self._tail + count * 16) % QUEUE_BYTES
+        self._write("IQT", self._tail, 8)
+        assert self._unit.read_register(OFFSETS["IQH"], 8) == self._tail
+        return count
+
+
+def vt_d() -> list[Path]:
+    """Give the paths of a VT-d invalidation queue: the whole way, from the register on."""
+    queue = VtdQueue()
+    return [Path(f"VT-d commands, {count} a call", partial(queue.run, count)) for count in RUNS]
+
+
 class PythonQueue:
     """The same in Python: SMMUv3 commands unpacked one by one, and a dict for an IOTLB."""
 
@@ -160,7 +203,7 @@ class PythonQueue:
 
 def commands() -> list[Path]:
     """Give every vendor's paths, and what one writes without an engine."""
-    return [*smmuv3(), *amd(), Path("Python command", partial(PythonQueue().run, smmu_mix().raw(RUNS[-1])))]
+    return [*smmuv3(), *amd(), *vt_d(), Path("Python command", partial(PythonQueue().run, smmu_mix().raw(RUNS[-1])))]
 
 
 def groups() -> dict[str, Callable[[], list[Path]]]:
