@@ -91,10 +91,11 @@ def test_an_smmu_whose_pages_are_larger_than_the_hosts_cannot_be_used_with_an_io
         bound.attach(program.ioas())
 
 
-def test_an_smmu_without_a_stage_is_no_device_of_this_driver() -> None:
-    program = Program.make(identity(IDR0_S1P=0, IDR0_S2P=0))
-    with pytest.raises(NoDevice):
-        program.machine.add_device(SID)
+def test_an_smmu_without_a_stage_or_with_a_tiny_queue_is_no_device_of_this_driver() -> None:
+    for registers in (identity(IDR0_S1P=0, IDR0_S2P=0), identity(IDR1_CMDQS=5)):
+        program = Program.make(registers)
+        with pytest.raises(NoDevice):
+            program.machine.add_device(SID)
 
 
 def test_read_only_mappings_refuse_writes_and_the_host_keeps_the_record() -> None:

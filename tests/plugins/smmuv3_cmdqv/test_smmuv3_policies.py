@@ -155,6 +155,22 @@ def test_unmapping_the_parent_reaches_every_vmid_on_it() -> None:
     program.clean()
 
 
+def test_what_is_unmapped_while_nobody_is_attached_is_forgotten_under_every_vmid() -> None:
+    program, guests = guests_on_one_parent(OF_VIOMMU)
+    at = BASE + (64 << 20)
+    program.map(guests[0].ioas, at, program.buffer())
+    for guest, device in zip(guests, program.machine.endpoints, strict=True):
+        guest.store(guest.leaf(IOVA + PAGE), at | 0x743 | NG)
+        assert device.dma_read(IOVA + PAGE, 1) == b"\0"
+    for guest in guests:
+        guest.device.detach()
+    program.unmap(guests[0].ioas, at, PAGE)
+    for guest, device in zip(guests, program.machine.endpoints, strict=True):
+        guest.device.attach(guest.nested(guest.ste()))
+        assert isinstance(device.dma_read(IOVA + PAGE, 1), Fault)
+    program.clean()
+
+
 def test_a_vmid_of_a_viommus_own_is_free_again_afterwards() -> None:
     program, _ = guests_on_one_parent(OF_VIOMMU)
     assert len(program.smmu.vmids.taken) == 3

@@ -110,10 +110,10 @@ class PagingDomain:
         self.places.append(place)
 
     def leave(self, place: Place) -> None:
-        """Forget a place, once hardware has; with the last one its tag is nowhere any more."""
+        """Forget a place, once hardware has; with the last one its tags are nowhere any more."""
         self.places.remove(place)
         if not self.places:
-            self.smmu.invalidations.submit([self.space.everything()])
+            self.smmu.invalidations.submit(space.everything() for space in self.spaces)
 
     def free(self) -> None:
         """Give table and tag back; it is used nowhere."""

@@ -13,7 +13,7 @@ from viommu.policies import MAINLINE, Policy, VmidOwner
 from viommu_smmuv3_cmdqv.host import commands
 from viommu_smmuv3_cmdqv.host.abilities import Abilities
 from viommu_smmuv3_cmdqv.host.cmdqv import HostCmdqv
-from viommu_smmuv3_cmdqv.host.command_queue import CommandQueue
+from viommu_smmuv3_cmdqv.host.command_queue import BATCH, CommandQueue
 from viommu_smmuv3_cmdqv.host.identifiers import Numbers
 from viommu_smmuv3_cmdqv.host.queue import HostRing
 from viommu_smmuv3_cmdqv.host.registers import SmmuRegisters
@@ -116,6 +116,8 @@ class Smmu:
         able = Abilities.of(registers)
         if not able.usable:
             raise NoDevice(name, "IDR0", int(able.idr0), "of an SMMU with a stage, a granule and AArch64 tables")
+        if 1 << able.idr1.CMDQS <= BATCH:
+            raise NoDevice(name, "IDR1.CMDQS", able.idr1.CMDQS, f"log2 of more than {BATCH} commands")
         own = _ring(frames, min(COMMANDS_LG2, able.idr1.CMDQS), 16)
         made = cls(
             name,

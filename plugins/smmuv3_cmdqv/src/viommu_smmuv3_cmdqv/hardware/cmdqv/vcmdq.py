@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import RLock
 from typing import TYPE_CHECKING
 
 from attrs import define, field
@@ -79,6 +80,8 @@ class Vcmdq:
     _known: tuple[object, object] = (None, None)
     """The registers that the executor was made for."""
     _ring: Ring | None = None
+    _lock: RLock = field(factory=RLock)
+    """Held while commands are consumed: once a store that switches the queue off returns, no memory of it is read."""
     _draining: bool = False
     _disturbed: bool = False
 
@@ -100,6 +103,10 @@ class Vcmdq:
 
     def write0(self, offset: int, value: int) -> None:
         """Write a register of page 0."""
+        with self._lock:
+            self._write0(offset, value)
+
+    def _write0(self, offset: int, value: int) -> None:
         self._disturbed = self._disturbed or offset != PROD_AT
         if offset == PROD_AT:
             self._prod = value & POINTER
@@ -163,8 +170,11 @@ class Vcmdq:
 
         Software that acknowledges an error from its interrupt, without mending the command, waits for its next write.
         """
-        if self._draining:
-            return
+        with self._lock:
+            if not self._draining:
+                self._drain()
+
+    def _drain(self) -> None:
         self._draining = True
         stopped_at: int | None = None
         try:
