@@ -332,6 +332,58 @@ void batch_is_scalar() {
     equals(many.resolved, 2u);
 }
 
+// Pages of both sizes, many rows to each; once their flags are set, all that a group walks ahead is plain.
+template <typename Map> void batches_walk(Stage1 first, Stage2 second, Engine& e, Map&& map, Where where) {
+    for (u64 page = 0; page < 4; ++page) map(page << 12, (page + 0x100) << 12, 0u);
+    map(0x20'0000, 0x4000'0000, 1u);
+    map(0x40'0000, 0x8000'0000, 1u);
+    const auto context = std::make_shared<const Context>(std::move(first), std::move(second), ContextSettings{});
+    std::vector<u64> inputs;
+    for (u64 i = 0; i < 96; ++i)  // some rows to each page, one after the other
+        inputs.push_back(i / 5 % 3 ? 0x20'0000 * (i / 5 % 3) + i * 0x1238 : i << 10 & 0x3FFF);
+    const std::vector<u32> requesters(inputs.size());
+    const std::vector<u8> wanted(inputs.size(), read);
+    std::vector<u64> pa(inputs.size());
+    std::vector<u8> kind(inputs.size()), lg2(inputs.size()), rights(inputs.size());
+    for (const bool cached : {true, false}) {
+        Translator translator(e.ram.memory, cached ? std::make_shared<Iotlb>(IotlbGeometry{}) : nullptr, 4, 0);
+        for (int round = 0; round < 3; ++round) {
+            Columns out{pa.data(), kind.data(), lg2.data(), rights.data(), {}};
+            translator.invalidate_all();
+            BatchTranslation(translator, {requesters.data(), nullptr, inputs.data(), wanted.data(), inputs.size()}, out)
+                .run([&](ContextKey) { return context; });
+            for (std::size_t row = 0; row < inputs.size(); ++row) {
+                const Result r = walked(e.ram, *context, inputs[row]);
+                check(r.ok(), "the page is there", where);
+                equals(pa[row], r.pa, where);
+                equals(lg2[row], r.page_lg2, where);
+                equals(rights[row], r.rights.granted(read), where);
+            }
+        }
+    }
+}
+void one_stage_batch(const Layout& layout, std::pair<Stage1, Stage2> (*stages)(u64 root),
+                     Where where = Where::current()) {
+    Engine e;
+    Tables tables(e.ram, layout);
+    auto [first, second] = stages(tables.root());
+    const auto map = [&](u64 input, u64 to, unsigned level) { tables.map(input, to, level); };
+    batches_walk(std::move(first), std::move(second), e, map, where);
+}
+void batches_walk_every_format() {
+    using Stages = std::pair<Stage1, Stage2>;
+    one_stage_batch(layout::x86, [](u64 root) { return Stages{x86_at(root), NoStage{}}; });
+    one_stage_batch(layout::arm, [](u64 root) { return Stages{arm_at(root), NoStage{}}; });
+    one_stage_batch(layout::vtd, [](u64 root) { return Stages{NoStage{}, vtd_at(root)}; });
+    one_stage_batch(layout::arm_stage2, [](u64 root) { return Stages{NoStage{}, arm_stage2_at(root)}; });
+    Engine e;
+    Tables second(e.ram, layout::vtd), first(e.ram, layout::x86);
+    for (u64 at = 0x40'0000; at < 0xC000'0000; at += 0x20'0000) second.map(at, at, 1);
+    for (u64 page = 0; page < 0x400; ++page) second.map(page << 12, page << 12);
+    const auto map = [&](u64 input, u64 to, unsigned level) { first.map(input, to, level); };
+    batches_walk(x86_at(first.root()), vtd_at(second.root()), e, map, Where::current());
+}
+
 void refusals() {
     Engine e;
     const std::vector<u32> requesters(3000, 9);
@@ -415,6 +467,7 @@ int main() {
         {"the context cache is first in, first out", bounded_contexts},
         {"configuration that is older than an invalidation is not kept", late_configuration},
         {"a batch is its rows one by one", batch_is_scalar},
+        {"a batch walks ahead to what each row finds alone", batches_walk_every_format},
         {"a refusal is asked for once in a batch, and kept no longer", refusals},
         {"a refusal that is older than an invalidation is asked for again", late_refusals},
         {"walks without caches leave no trace", walk_many_leaves_no_trace},

@@ -181,7 +181,8 @@ private:
         const unsigned level = level_[row];
         WalkState state = state_[row];
         if (known_.is(raw, level, access, state)) {
-            address[row] = splice((raw & known_.plain.address) << known_.plain.shift, input, known_.lg2);
+            const u64 found = known_.fixed | (raw & known_.plain.address) << known_.plain.shift;
+            address[row] = splice(found, input, known_.lg2);
             lg2[row] = known_.lg2;
             facts[row] = known_.facts;
             global[row] = known_.global;
@@ -201,7 +202,9 @@ private:
         lg2[row] = step.lg2;
         facts[row] = {state.rights, static_cast<u8>(level), format_.attrs(raw, level, state), 0, step.clean};
         global[row] = format_.global(raw);
-        known_ = {raw, format_.plain_leaf(raw, level, state), facts[row], before, level, access, step.lg2, global[row]};
+        const PlainLeaf plain = format_.plain_leaf(raw, level, state);
+        const u64 fixed = step.address & ~(plain.address << plain.shift);
+        known_ = {raw, plain, fixed, facts[row], before, level, access, step.lg2, global[row]};
         return allowed(row, other_lg2);
     }
     Step::Verdict allowed(unsigned row, u8 other_lg2) const {
@@ -213,6 +216,7 @@ private:
     struct Known {
         u64 raw = 0;
         PlainLeaf plain;
+        u64 fixed = 0;  // the rest of its address
         PackedFacts facts;
         WalkState before;
         unsigned level = ~0u;
