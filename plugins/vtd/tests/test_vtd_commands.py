@@ -7,11 +7,13 @@ import pytest
 from plugins.vtd.tests.attached import IOVA, PASID, RID, cc, iotlb, legacy, p_iotlb, pasid_cache, reaches, scalable
 from plugins.vtd.tests.guest import USED, A, D
 from plugins.vtd.tests.programming import DONE, Software
+from viommu.commands import CommandTable
 from viommu.faults import Access
 from viommu.platform import PageResponse, ResponseCode
 from viommu.translation import Translation
 from viommu_vtd.hardware.live.command_rules import JUDGES
 from viommu_vtd.hardware.live.commands import HANDLERS
+from viommu_vtd.spec.command_meanings import CommandAbilities, CommandTables, meanings
 from viommu_vtd.spec.commands import (
     COMMANDS,
     WIDE,
@@ -26,9 +28,13 @@ from viommu_vtd.spec.commands import (
 from viommu_vtd.spec.pasid import PasidTableEntry
 from viommu_vtd.spec.root_context import ContextEntry
 
+ABLE = CommandAbilities(wide=True, scalable=True, psi=True, mamv=18, pds=True)
 
-def test_every_descriptor_has_a_handler_that_names_fields_it_has() -> None:
-    assert set(HANDLERS) == set(COMMANDS) == set(WIDE) == set(InvalidationType)
+
+def test_every_descriptor_is_described_or_has_a_handler_that_names_fields_it_has() -> None:
+    described = meanings(ABLE, CommandTables(CommandTable(), CommandTable())).of
+    assert set(HANDLERS) | set(described) == set(COMMANDS) == set(WIDE) == set(InvalidationType)
+    assert set(HANDLERS) & set(described) == {InvalidationType.CONTEXT_CACHE, InvalidationType.WAIT}
     assert set(JUDGES) <= set(COMMANDS)
     for kind, (fields, _) in HANDLERS.items():
         assert set(fields) <= COMMANDS[kind].fields.keys()
@@ -262,3 +268,15 @@ def test_a_wait_descriptor_with_nowhere_to_store_completes() -> None:
 
     assert software.read("IQH") == software.read("IQT")
     assert software.fsts.IQE == 0
+
+
+@pytest.mark.parametrize("earlier", [iotlb(G=1), iotlb(G=2, DID=5)])
+def test_nested_translations_that_are_made_again_still_end_with_pages_of_second_stage(earlier: Invalidation) -> None:
+    software, leaf, _ = scalable(3)
+    software.submit(earlier)
+    assert reaches(software, PASID)  # from the context that is still cached
+    software.guest.put(leaf, 0)
+
+    software.submit(iotlb(G=3, DID=5, ADDR=0x7000_0000))
+
+    assert not reaches(software, PASID)

@@ -1,96 +1,64 @@
-"""What each invalidation descriptor does. A handler is given fields of it, and tells whether the queue goes on."""
+"""What descriptors do that have no neutral meaning. A handler is given fields, and tells whether the queue goes on."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from viommu.addresses import Pasid, RequesterId
+from viommu.commands import CommandTable
 from viommu.platform import PageResponse, ResponseCode
 from viommu_vtd.hardware.live.events import EventInterrupt
-from viommu_vtd.spec.commands import (
-    ContextCacheGranularity,
-    InvalidationType,
-    IotlbGranularity,
-    PasidCacheGranularity,
-    PasidIotlbGranularity,
-)
+from viommu_vtd.spec.command_meanings import ANY, STATUS_BYTES
+from viommu_vtd.spec.commands import ContextCacheGranularity, InvalidationType, PasidCacheGranularity
 from viommu_vtd.spec.commands import ResponseCode as Code
 from viommu_vtd.spec.queue_registers import ICS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
-    from viommu_vtd.hardware.live.command_rules import Columns, Run
     from viommu_vtd.hardware.live.invalidation import Invalidator
     from viommu_vtd.hardware.live.state import State
-
-STATUS_BYTES = 4
+    from viommu_vtd.spec.commands import Invalidation
 
 CODES: Mapping[int, ResponseCode] = {Code.SUCCESS: ResponseCode.SUCCESS, Code.INVALID: ResponseCode.INVALID}
 """Any other response is a failure to the device, as PCIe has it."""
 
 
-@frozen
-class Step:
-    """One descriptor of a run, ready to be executed. False: the queue has to look about before it goes on."""
-
-    execute: Callable[..., bool]
-    fields: tuple[int, ...]
-
-    def __call__(self) -> bool:
-        """Execute it."""
-        return self.execute(*self.fields)
-
-
 @define(eq=False)
 class Executor:
-    """Executes descriptors that hardware accepts."""
+    """Executes descriptors that hardware accepts, and that have no neutral meaning (`spec.command_meanings`)."""
 
     state: State
     invalidate: Invalidator
     interrupt: EventInterrupt = field(init=False)
-    timed_out: int | None = None
-    """The device whose TLB has not answered, until that is told."""
+    unanswered: CommandTable = field(factory=CommandTable, init=False)
+    """Has something for `ANY` while a device has not answered."""
+    _timed_out: int | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.interrupt = EventInterrupt(self.state, "invalidation", "IE")
 
-    def steps(self, run: Run) -> Iterator[Step]:
-        """Give the descriptors of a run, up to the first that is refused, in order."""
-        rows = {kind: self._rows(columns, kind) for kind, columns in run.columns.items()}
-        return (Step(self._handler(kind), next(rows[kind])) for kind in run.types[: run.good])
+    def execute(self, command: Invalidation) -> bool:
+        """Execute one; False: the queue has to look about before it goes on."""
+        names, method = HANDLERS[InvalidationType(command.Type)]
+        handle: Callable[..., bool] = getattr(self, method)
+        return handle(*[getattr(command, name) for name in names])
 
-    def _rows(self, columns: Columns, kind: int) -> Iterator[tuple[int, ...]]:
-        names, _ = HANDLERS[InvalidationType(kind)]
-        return zip(*(columns[name].tolist() for name in names), strict=True)
+    def take_timed_out(self) -> int | None:
+        """Give the device whose TLB has not answered, if there is one, and forget it."""
+        requester, self._timed_out = self._timed_out, None
+        if requester is not None:
+            self.unanswered.clear()
+        return requester
 
-    def _handler(self, kind: int) -> Callable[..., bool]:
-        _, method = HANDLERS[InvalidationType(kind)]
-        bound: Callable[..., bool] = getattr(self, method)
-        return bound
-
-    def context_cache(self, granularity: int, domain: int, requester: int, function_mask: int) -> bool:
-        """Type 1."""
-        match granularity:
-            case ContextCacheGranularity.GLOBAL:
-                self.invalidate.all_contexts()
-            case ContextCacheGranularity.DOMAIN:
-                self.invalidate.contexts_of_domain(domain)
-            case ContextCacheGranularity.DEVICE:
-                self.invalidate.contexts_of_device(requester, function_mask)
-        return True
-
-    def iotlb(self, granularity: int, domain: int, mask: int, hint: int, address: int) -> bool:
-        """Type 2."""
-        match granularity:
-            case IotlbGranularity.GLOBAL:
-                self.invalidate.everything_of_iotlb()
-            case IotlbGranularity.DOMAIN:
-                self.invalidate.iotlb_of_domain(domain)
-            case IotlbGranularity.PAGE:
-                self.invalidate.iotlb_pages(domain, address, mask, leaf_only=bool(hint))
+    def context_cache(self, granularity: int, domain: int) -> bool:
+        """Type 1, but for that of a device."""
+        if granularity == ContextCacheGranularity.GLOBAL:
+            self.invalidate.all_contexts()
+        else:
+            self.invalidate.contexts_of_domain(domain)
         return True
 
     def device_tlb(self, requester: int, sized: int, address: int) -> bool:
@@ -107,7 +75,7 @@ class Executor:
 
     def wait(self, status_write: int, interrupt: int, data: int, address: int) -> bool:
         """Type 5: all before is done. While a device has not answered it is not, and the descriptor is aborted."""
-        if self.timed_out is not None:
+        if self._timed_out is not None:
             return False
         if status_write:  # to where there is no memory, a posted write is lost
             self.state.memory.write(address, data.to_bytes(STATUS_BYTES, "little"))
@@ -117,14 +85,6 @@ class Executor:
         """Tell software that a wait descriptor with IF is done, and ICS.IWC was not set."""
         self.state.registers["ICS"] = int(ICS(IWC=1))
         self.interrupt.raise_()
-
-    def pasid_iotlb(self, granularity: int, domain: int, pasid: int, mask: int, hint: int, address: int) -> bool:
-        """Type 6."""
-        if granularity == PasidIotlbGranularity.PASID:
-            self.invalidate.iotlb_of_pasid(domain, pasid)
-        else:
-            self.invalidate.iotlb_pages_of_pasid(domain, pasid, address, mask, leaf_only=bool(hint))
-        return True
 
     def pasid_cache(self, granularity: int, domain: int, pasid: int) -> bool:
         """Type 7."""
@@ -158,19 +118,18 @@ class Executor:
         return True
 
     def _not_answered(self, requester: int) -> None:
-        if self.timed_out is None:
-            self.timed_out = requester
+        if self._timed_out is None:
+            self._timed_out = requester
+            self.unanswered.add(ANY, requester)
 
 
 HANDLERS: Mapping[InvalidationType, tuple[tuple[str, ...], str]] = {
-    InvalidationType.CONTEXT_CACHE: (("G", "DID", "SID", "FM"), "context_cache"),
-    InvalidationType.IOTLB: (("G", "DID", "AM", "IH", "ADDR"), "iotlb"),
+    InvalidationType.CONTEXT_CACHE: (("G", "DID"), "context_cache"),
     InvalidationType.DEVICE_TLB: (("SID", "S", "ADDR"), "device_tlb"),
     InvalidationType.INTERRUPT_ENTRY_CACHE: (("G", "IIDX", "IM"), "interrupt_entries"),
     InvalidationType.WAIT: (("SW", "IF", "STDATA", "STADDR"), "wait"),
-    InvalidationType.PASID_IOTLB: (("G", "DID", "PASID", "AM", "IH", "ADDR"), "pasid_iotlb"),
     InvalidationType.PASID_CACHE: (("G", "DID", "PASID"), "pasid_cache"),
     InvalidationType.PASID_DEVICE_TLB: (("SID", "PASID", "G", "S", "ADDR"), "pasid_device_tlb"),
     InvalidationType.PAGE_GROUP_RESPONSE: (("RID", "PASID_P", "PASID", "PRGI", "RESP"), "page_response"),
 }
-"""For each type: the fields that are used, and the method of `Executor` that is given them."""
+"""For each type that may come here: the fields that are used, and the method of `Executor` that is given them."""

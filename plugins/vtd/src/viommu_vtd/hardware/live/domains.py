@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import define, field
 
+from viommu.commands import CommandTable
 from viommu_vtd.translate import PASID_SHIFT
 
 if TYPE_CHECKING:
@@ -22,8 +23,11 @@ MOST_CONTEXTS = 65536
 class Domains:
     """What was configured with each DID since that was last invalidated."""
 
-    nested: set[int] = field(factory=set)
-    """DIDs that nested translations may be cached with."""
+    nested: CommandTable = field(factory=CommandTable)
+    """DIDs that nested translations may be cached with (each stands for itself).
+
+    Once one has been, it stays: contexts that outlive an invalidation of the IOTLB make such translations again.
+    """
     _contexts: dict[int, dict[Key, int]] = field(factory=dict)
     _count: int = 0
     _lost: bool = False
@@ -31,7 +35,7 @@ class Domains:
     def add(self, requester: int, pasid: int | None, context: Context) -> None:
         """Remember a context, and the PASID whose table entry it came from."""
         if context.stage1 is not None and context.stage2 is not None:
-            self.nested.add(context.stage2_tag)
+            self.nested.add(context.stage2_tag, context.stage2_tag)
         members = self._contexts.setdefault(context.stage2_tag, {})
         if (requester, pasid) not in members:
             self._count += 1

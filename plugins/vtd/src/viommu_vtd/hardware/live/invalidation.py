@@ -12,6 +12,7 @@ from attrs import define, field
 
 from viommu.platform import DeviceInvalidation
 from viommu_vtd.hardware.live.domains import Domains
+from viommu_vtd.spec.command_meanings import IGNORED_FUNCTIONS
 from viommu_vtd.spec.registers import TranslationTableMode
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ PAGE_BITS = 12
 ADDRESS_BITS = 64
 WITHOUT_PASID = 0xFFFF_FFFF
 """How the engine names requests without PASID."""
-
-IGNORED_FUNCTIONS = ((0,), (0, 4), (0, 2, 4, 6), tuple(range(8)))
-"""For each FM: what to flip in a source-id so that its function takes every value that FM allows."""
 
 
 @define(eq=False)
@@ -63,12 +61,10 @@ class Invalidator:
 
     def everything_of_iotlb(self) -> None:
         """Every translation."""
-        self.domains.nested.clear()
         self._caches.invalidate_all()
 
     def iotlb_of_domain(self, domain: int) -> None:
         """All translations of a domain: second-stage, first-stage and nested."""
-        self.domains.nested.discard(domain)
         self._caches.invalidate_stage2_tag(domain)
 
     def iotlb_pages(self, domain: int, address: int, mask: int, *, leaf_only: bool) -> None:
@@ -78,17 +74,8 @@ class Invalidator:
         """
         start, last = aligned_range(address, PAGE_BITS + mask)
         self._caches.invalidate_stage2_range(domain, start, last, leaf_only=leaf_only)
-        if domain in self.domains.nested:
+        if self.domains.nested.values(domain):
             self._caches.invalidate_stage2_tag(domain, stage1_only=True)
-
-    def iotlb_of_pasid(self, domain: int, pasid: int) -> None:
-        """First-stage and nested translations of a PASID."""
-        self._caches.invalidate_stage1_tag(domain, pasid)
-
-    def iotlb_pages_of_pasid(self, domain: int, pasid: int, address: int, mask: int, *, leaf_only: bool) -> None:
-        """First-stage and nested translations of pages of a PASID."""
-        start, last = aligned_range(address, PAGE_BITS + mask)
-        self._caches.invalidate_range(domain, pasid, start, last, leaf_only=leaf_only)
 
     def device_tlb(
         self, requester: RequesterId, pasid: Pasid | None, address: int, *, sized: bool, every_pasid: bool = False

@@ -1,4 +1,4 @@
-"""The invalidation queue: fetching, order, errors (VT-d 6.5.2)."""
+"""The invalidation queue: what is described runs in the engine, the rest one by one; order, errors (VT-d 6.5.2)."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
-from viommu.rings import read_entries
-from viommu_vtd.hardware.live.command_rules import Abilities, Run
+from viommu import commands
+from viommu_vtd.hardware.live.command_rules import Abilities, judged
 from viommu_vtd.hardware.live.commands import Executor
+from viommu_vtd.spec.command_meanings import CommandAbilities, CommandTables, meanings
 from viommu_vtd.spec.commands import InvalidationType
 from viommu_vtd.spec.faults import FSTS
 from viommu_vtd.spec.queue_registers import IQA, IQERCD, IQT, QueueError
 from viommu_vtd.spec.registers import TranslationTableMode
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from viommu.commands import Meanings
     from viommu_vtd.hardware.live.fault_log import FaultLog
     from viommu_vtd.hardware.live.invalidation import Invalidator
     from viommu_vtd.hardware.live.state import State
@@ -37,12 +36,17 @@ class InvalidationQueue:
     state: State
     invalidate: Invalidator
     faults: FaultLog
-    executor: Executor = field(init=False)
+    others: Executor = field(init=False)
+    """Executes what has no neutral meaning."""
+    _executor: commands.Executor = field(init=False)
+    _meanings: dict[tuple[bool, bool], Meanings] = field(init=False, factory=dict)
+    """What descriptors mean, by whether those of scalable mode exist, and whether they are wide."""
     _running: bool = False
     """An interrupt handler that writes IQT finds the queue running; that goes on to the new tail by itself."""
 
     def __attrs_post_init__(self) -> None:
-        self.executor = Executor(self.state, self.invalidate)
+        self.others = Executor(self.state, self.invalidate)
+        self._executor = commands.Executor(self.state.platform, self._described(scalable=False, wide=False))
 
     def run(self) -> None:
         """Execute until the queue is empty or stops."""
@@ -83,35 +87,59 @@ class InvalidationQueue:
         tail = self.state.registers["IQT"] >> entry_lg2
         if head == tail:
             return self._time_out()
-        count = tail - head if tail > head else entries - head
-        raw = read_entries(self.state.memory, address.Address, entries, 1 << entry_lg2, head, count)
-        if not len(raw):
-            self._stop(QueueError.FETCH)
-            return True
-        return self._execute(raw, head, entries, entry_lg2)
+        entries_lg2 = PAGE_LG2 + address.QS - entry_lg2
+        return self._execute(address, entries_lg2, head, (tail - head) % entries)
 
-    def _execute(self, raw: NDArray[np.uint8], head: int, entries: int, entry_lg2: int) -> bool:
+    def _execute(self, address: IQA, entries_lg2: int, head: int, count: int) -> bool:
         """Execute descriptors up to the first that is refused, or after which the queue has to look about."""
-        run = Run.of(raw, self._abilities)
+        able = self._abilities
+        self._executor.understand(self._described(scalable=able.scalable, wide=bool(address.DW)))
+        kinds: dict[str, int] = {}
         done = 0
-        paused = False
-        for step in self.executor.steps(run):
-            paused = not step()
-            done += 1
-            if paused:
-                break
-        self.state.registers["IQH"] = (head + done) % entries << entry_lg2
-        self._observe(run.types[:done])
-        if paused:
+        outcome: QueueError | bool = True
+        while done < count and outcome is True:
+            ran, of_kinds = self._executor.run_ring(address.Address, entries_lg2, head + done, count - done)
+            done += ran
+            for name, number in of_kinds.items():
+                kinds[name] = kinds.get(name, 0) + number
+            if done < count:
+                outcome = self._execute_one(address, (head + done) % (1 << entries_lg2), able, kinds)
+                done += not isinstance(outcome, QueueError)
+        entry_lg2 = WIDE_LG2 if address.DW else NARROW_LG2
+        self.state.registers["IQH"] = (head + done) % (1 << entries_lg2) << entry_lg2
+        self.state.platform.observe("vtd.commands", {"kinds": kinds})
+        if isinstance(outcome, QueueError):
+            self._stop(outcome)
+        elif not outcome:
             self._after_wait()
-        elif done < len(run.errors):
-            self._stop(QueueError(run.errors[done]))
         return True
+
+    def _execute_one(self, address: IQA, index: int, able: Abilities, kinds: dict[str, int]) -> QueueError | bool:
+        """Execute a descriptor that has no neutral meaning; False: the queue has to look about."""
+        size = 1 << (WIDE_LG2 if address.DW else NARROW_LG2)
+        raw = self.state.memory.read(address.Address + index * size, size)
+        if raw is None:
+            return QueueError.FETCH
+        command = judged(raw, able)
+        if isinstance(command, QueueError):
+            return command
+        name = InvalidationType(command.Type).name.lower()
+        kinds[name] = kinds.get(name, 0) + 1
+        return self.others.execute(command)
+
+    def _described(self, *, scalable: bool, wide: bool) -> Meanings:
+        found = self._meanings.get((scalable, wide))
+        if found is None:
+            cap, ecap = self.state.cap, self.state.ecap
+            able = CommandAbilities(wide=wide, scalable=scalable, psi=bool(cap.PSI), mamv=cap.MAMV, pds=bool(ecap.PDS))
+            tables = CommandTables(self.invalidate.domains.nested, self.others.unanswered)
+            found = self._meanings[scalable, wide] = meanings(able, tables)
+        return found
 
     def _after_wait(self) -> None:
         """A wait descriptor was aborted, or interrupts: then software may have changed anything."""
         if not self._time_out():
-            self.executor.completed()
+            self.others.completed()
 
     def _queue_error(self, address: IQA) -> QueueError | None:
         ecap, root = self.state.ecap, self.state.unit.root
@@ -145,7 +173,7 @@ class InvalidationQueue:
 
     def _time_out(self) -> bool:
         """Tell of a device that did not answer; False where all did."""
-        requester, self.executor.timed_out = self.executor.timed_out, None
+        requester = self.others.take_timed_out()
         if requester is None:
             return False
         self._set_error_record(ITESID=requester)
@@ -156,7 +184,3 @@ class InvalidationQueue:
     def _set_error_record(self, **fields: int) -> None:
         record = self.state.registers.decoded("IQERCD", IQERCD)
         self.state.registers["IQERCD"] = int(record.replace(**fields))
-
-    def _observe(self, kinds: list[int]) -> None:
-        counted = {InvalidationType(kind).name.lower(): kinds.count(kind) for kind in set(kinds)}
-        self.state.platform.observe("vtd.commands", {"kinds": counted})

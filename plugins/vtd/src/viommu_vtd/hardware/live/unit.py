@@ -145,10 +145,10 @@ def _reactions(unit: LiveUnit, registers: RegisterInvalidation) -> dict[str, Cal
         "IQT": lambda _: unit.queue.run(),
         "IQA": lambda store: _kept_while_in_use(unit.state, store),
         "FSTS": lambda store: _status_cleared(unit, store),
-        "ICS": lambda store: unit.queue.executor.interrupt.serviced() if not store.after else None,
+        "ICS": lambda store: unit.queue.others.interrupt.serviced() if not store.after else None,
         "PRS": lambda _: unit.page_requests.serviced(),
         "FECTL": lambda _: unit.faults.interrupt.unmasked(),
-        "IECTL": lambda _: unit.queue.executor.interrupt.unmasked(),
+        "IECTL": lambda _: unit.queue.others.interrupt.unmasked(),
         "PECTL": lambda _: unit.page_requests.interrupt.unmasked(),
         "PMEN": lambda _: _protect(unit.state),
     }
