@@ -79,7 +79,10 @@ class Board:
     def observe(self, event: str, facts: Mapping[str, object]) -> None:
         """Count commands, log at debug level where logging was set up, and tell the observers."""
         kinds = facts.get("kinds")
-        if isinstance(kinds, Mapping):
+        if isinstance(kinds, dict):  # as models have it; asking for any Mapping, and `update`, take longer
+            for name, count in kinds.items():
+                self.command_counts[name] += count
+        elif isinstance(kinds, Mapping):
             self.command_counts.update(kinds)
         if structlog.is_configured():  # else structlog would print debug lines to standard output
             log.debug(event, **facts)

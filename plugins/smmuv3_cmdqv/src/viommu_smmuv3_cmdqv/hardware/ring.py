@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from attrs import frozen
@@ -11,6 +12,7 @@ from viommu_smmuv3_cmdqv.spec.queue_registers import CMDQ_BASE
 
 if TYPE_CHECKING:
     from viommu_smmuv3_cmdqv.hardware.silicon import Silicon
+    from viommu_smmuv3_cmdqv.spec.registers import IDR1
 
 LARGEST_LG2 = 19
 """Of any queue; index and wrap flag fill bits 19:0 of its registers then."""
@@ -61,16 +63,22 @@ class Ring:
         return self.waiting(prod, cons) >= self.entries
 
 
+@lru_cache(maxsize=64)
+def _ring(base: int, idr1: IDR1, name: str, entry_size: int) -> Ring:
+    """Software sets a queue up once and rings its doorbell ever after."""
+    return Ring.of(base, int(getattr(idr1, name)), entry_size)
+
+
 def command_ring(chip: Silicon) -> Ring:
     """Where the command queue lies."""
-    return Ring.of(chip.registers["CMDQ_BASE"], chip.features.idr1.CMDQS, 16)
+    return _ring(chip.registers["CMDQ_BASE"], chip.features.idr1, "CMDQS", 16)
 
 
 def event_ring(chip: Silicon) -> Ring:
     """Where the event queue lies."""
-    return Ring.of(chip.registers["EVENTQ_BASE"], chip.features.idr1.EVTQS, 32)
+    return _ring(chip.registers["EVENTQ_BASE"], chip.features.idr1, "EVTQS", 32)
 
 
 def request_ring(chip: Silicon) -> Ring:
     """Where the PRI queue lies."""
-    return Ring.of(chip.registers["PRIQ_BASE"], chip.features.idr1.PRIQS, 16)
+    return _ring(chip.registers["PRIQ_BASE"], chip.features.idr1, "PRIQS", 16)

@@ -7,23 +7,24 @@ from typing import TYPE_CHECKING
 from attrs import define, field
 
 from viommu import commands
-from viommu_vtd.hardware.live.command_rules import Abilities, judged
+from viommu_vtd.hardware.live.command_rules import judged
 from viommu_vtd.hardware.live.commands import Executor
+from viommu_vtd.hardware.live.queue_setup import QueueSetup
 from viommu_vtd.spec.command_meanings import CommandAbilities, CommandTables, meanings
 from viommu_vtd.spec.commands import InvalidationType
 from viommu_vtd.spec.faults import FSTS
-from viommu_vtd.spec.queue_registers import IQA, IQERCD, IQT, QueueError
-from viommu_vtd.spec.registers import TranslationTableMode
+from viommu_vtd.spec.queue_registers import IQERCD, QueueError
+from viommu_vtd.spec.registers import GSTS
 
 if TYPE_CHECKING:
     from viommu.commands import Meanings
     from viommu_vtd.hardware.live.fault_log import FaultLog
     from viommu_vtd.hardware.live.invalidation import Invalidator
     from viommu_vtd.hardware.live.state import State
+    from viommu_vtd.spec.registers import RTADDR
 
-PAGE_LG2 = 12
-NARROW_LG2, WIDE_LG2 = 4, 5
-"""log2 of a descriptor's bytes."""
+STOPPED = int(FSTS(IQE=1, ITE=1))
+"""Errors that software has to clear before the queue goes on."""
 
 ERROR_RECORDS = (("IQE", "IQEI"), ("ITE", "ITESID"), ("ICE", "ICESID"))
 """For each error bit of FSTS, the field of IQERCD that counts while it is set."""
@@ -41,6 +42,9 @@ class InvalidationQueue:
     _executor: commands.Executor = field(init=False)
     _meanings: dict[tuple[bool, bool], Meanings] = field(init=False, factory=dict)
     """What descriptors mean, by whether those of scalable mode exist, and whether they are wide."""
+    _setup: QueueSetup = field(init=False)
+    _known: tuple[int, RTADDR | None] = field(init=False, default=(0, None))
+    """IQA and RTADDR that the setup was read from."""
     _running: bool = False
     """An interrupt handler that writes IQT finds the queue running; that goes on to the new tail by itself."""
 
@@ -73,40 +77,40 @@ class InvalidationQueue:
 
     def _go_on(self) -> bool:
         """Execute one run, or say what is wrong; False where nothing is left to do."""
-        status = self.state.registers.decoded("FSTS", FSTS)
-        if not self.state.status.QIES or status.IQE or status.ITE:
+        registers = self.state.registers
+        if not registers["GSTS"] & GSTS.QIES.mask or registers["FSTS"] & STOPPED:
             return False
-        address = self.state.registers.decoded("IQA", IQA)
-        error = self._queue_error(address)
+        setup, tail = self._set_up(), registers["IQT"]
+        error = setup.error or setup.tail_error(tail)
         if error is not None:
             self._stop(error)
             return True
-        entry_lg2 = WIDE_LG2 if address.DW else NARROW_LG2
-        entries = 1 << PAGE_LG2 + address.QS - entry_lg2
-        head = (self.state.registers["IQH"] >> entry_lg2) % entries
-        tail = self.state.registers["IQT"] >> entry_lg2
-        if head == tail:
-            return self._time_out()
-        entries_lg2 = PAGE_LG2 + address.QS - entry_lg2
-        return self._execute(address, entries_lg2, head, (tail - head) % entries)
+        head = setup.index(registers["IQH"])
+        count = setup.index(tail) - head
+        return self._execute(setup, head, count % (1 << setup.entries_lg2)) if count else self._time_out()
 
-    def _execute(self, address: IQA, entries_lg2: int, head: int, count: int) -> bool:
+    def _set_up(self) -> QueueSetup:
+        registered, unit = self.state.registers["IQA"], self.state.unit
+        if self._known[0] != registered or self._known[1] is not unit.root:
+            self._setup = QueueSetup.of(registered, unit)
+            self._known = registered, unit.root
+            self._executor.understand(self._described(scalable=self._setup.able.scalable, wide=self._setup.wide))
+        return self._setup
+
+    def _execute(self, setup: QueueSetup, head: int, count: int) -> bool:
         """Execute descriptors up to the first that is refused, or after which the queue has to look about."""
-        able = self._abilities
-        self._executor.understand(self._described(scalable=able.scalable, wide=bool(address.DW)))
         kinds: dict[str, int] = {}
         done = 0
         outcome: QueueError | bool = True
         while done < count and outcome is True:
-            ran, of_kinds = self._executor.run_ring(address.Address, entries_lg2, head + done, count - done)
+            ran, of_kinds = self._executor.run_ring(setup.base, setup.entries_lg2, head + done, count - done)
             done += ran
             for name, number in of_kinds.items():
                 kinds[name] = kinds.get(name, 0) + number
             if done < count:
-                outcome = self._execute_one(address, (head + done) % (1 << entries_lg2), able, kinds)
+                outcome = self._execute_one(setup, setup.offset(head + done), kinds)
                 done += not isinstance(outcome, QueueError)
-        entry_lg2 = WIDE_LG2 if address.DW else NARROW_LG2
-        self.state.registers["IQH"] = (head + done) % (1 << entries_lg2) << entry_lg2
+        self.state.registers["IQH"] = setup.offset(head + done)
         self.state.platform.observe("vtd.commands", {"kinds": kinds})
         if isinstance(outcome, QueueError):
             self._stop(outcome)
@@ -114,13 +118,12 @@ class InvalidationQueue:
             self._after_wait()
         return True
 
-    def _execute_one(self, address: IQA, index: int, able: Abilities, kinds: dict[str, int]) -> QueueError | bool:
+    def _execute_one(self, setup: QueueSetup, offset: int, kinds: dict[str, int]) -> QueueError | bool:
         """Execute a descriptor that has no neutral meaning; False: the queue has to look about."""
-        size = 1 << (WIDE_LG2 if address.DW else NARROW_LG2)
-        raw = self.state.memory.read(address.Address + index * size, size)
+        raw = self.state.memory.read(setup.base + offset, 1 << setup.entry_lg2)
         if raw is None:
             return QueueError.FETCH
-        command = judged(raw, able)
+        command = judged(raw, setup.able)
         if isinstance(command, QueueError):
             return command
         name = InvalidationType(command.Type).name.lower()
@@ -140,29 +143,6 @@ class InvalidationQueue:
         """A wait descriptor was aborted, or interrupts: then software may have changed anything."""
         if not self._time_out():
             self.others.completed()
-
-    def _queue_error(self, address: IQA) -> QueueError | None:
-        ecap, root = self.state.ecap, self.state.unit.root
-        match root.TTM:
-            case TranslationTableMode.LEGACY:
-                wide_needed = False
-            case TranslationTableMode.SCALABLE if ecap.SMTS:
-                wide_needed = True
-            case TranslationTableMode.ABORT_DMA if ecap.ADMS:
-                wide_needed = True
-            case _:
-                return QueueError.TABLE_MODE
-        if (wide_needed and not address.DW) or (address.DW and not (ecap.SMTS or ecap.ADMS)):
-            return QueueError.WIDTH
-        tail = self.state.registers["IQT"]
-        if tail & IQT.reserved_mask or tail >> PAGE_LG2 + address.QS:
-            return QueueError.TAIL
-        return QueueError.TAIL_ALIGNMENT if address.DW and tail & 1 << NARROW_LG2 else None
-
-    @property
-    def _abilities(self) -> Abilities:
-        scalable = self.state.unit.root.TTM != TranslationTableMode.LEGACY
-        return Abilities(self.state.cap, self.state.ecap, scalable)
 
     def _stop(self, error: QueueError) -> None:
         """Stay at the descriptor until software clears IQE, which it may do while it is told."""
