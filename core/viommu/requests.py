@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeAlias, TypeVar
 
 import numpy as np
 from attrs import frozen
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from viommu.hookspecs import DriverInfo
 
 _Kind = TypeVar("_Kind", np.uint8, np.uint32, np.uint64)
+_Column: TypeAlias = "int | NDArray[np.integer]"
+_MOST = {np.dtype(kind): int(np.iinfo(kind).max) for kind in (np.uint8, np.uint16, np.uint32, np.uint64)}
+"""What a column cannot but be within, by its type."""
 
 WHOLE_NUMBERS = (int, np.integer)
 IOVA_LAST = (1 << 64) - 1
@@ -86,20 +89,16 @@ def requests(
         _column("RID", requester, bounds.requester_last),
         _column("IOVA", iova, IOVA_LAST),
         _column("access", access, ACCESS_LAST),
-        _column("PASID", NO_PASID if pasid is None else pasid, bounds.pasid_last, also=NO_PASID),
+        NO_PASID if pasid is None else _column("PASID", pasid, bounds.pasid_last, also=NO_PASID),
     )
-    try:
-        size = np.broadcast_shapes((1,), *(column.shape for column in columns))
-    except ValueError:
-        lengths = ", ".join(str(column.size) for column in columns)
-        raise BadValue("columns of a batch", f"of {lengths} rows", "of one length") from None
+    size = _rows(columns)
     made = Requests(
         _spread(columns[0], size, np.uint32),
         _spread(columns[1], size, np.uint64),
         _spread(columns[2], size, np.uint8),
         _spread(columns[3], size, np.uint32),
     )
-    idle = (made.access & RIGHTS) == 0
+    idle = made.access[: size if isinstance(columns[2], np.ndarray) else 1] & RIGHTS == 0
     if idle.any():
         raise BadValue(f"access in row {int(idle.argmax())}", 0, "one that reads, writes or executes")
     return made
@@ -126,42 +125,58 @@ def _refuse(what: str, value: int, last: int) -> NoReturn:
     raise OutOfRange(what, int(value), last)
 
 
-def _column(what: str, values: ArrayLike, last: int, also: int | None = None) -> NDArray[np.integer]:
+def _column(what: str, values: ArrayLike, last: int, also: int | None = None) -> _Column:
     column = _whole_numbers(what, values)
+    if isinstance(column, int):
+        if 0 <= column <= last or column == also:
+            return column
+        raise OutOfRange(f"{what} in row 0", column, last)
     if _certainly_within(column, last, also):
         return column
     wrong = (column < 0) | (column > last)
     if also is not None:
         wrong &= column != also
     if wrong.any():
-        row = int(np.atleast_1d(wrong).argmax())
-        raise OutOfRange(f"{what} in row {row}", int(np.atleast_1d(column)[row]), last)
+        row = int(wrong.argmax())
+        raise OutOfRange(f"{what} in row {row}", int(column[row]), last)
     return column
 
 
 def _certainly_within(column: NDArray[np.integer], last: int, also: int | None) -> bool:
     """Say in few passes over a column that it is right, as most are; which row is wrong is asked only of the others."""
-    if not column.size or (column.dtype.kind == "u" and np.iinfo(column.dtype).max <= last):
+    if not column.size or _MOST.get(column.dtype, IOVA_LAST + 1) <= last:
         return True
     least, most = int(column.min()), int(column.max())
     return (least >= 0 and most <= last) or least == most == also
 
 
-def _spread(column: NDArray[np.integer], shape: tuple[int, ...], kind: type[_Kind]) -> NDArray[_Kind]:
+def _rows(columns: tuple[_Column, ...]) -> int:
+    """Give how many rows columns are for; one of a single row stands for every row, as a single value does."""
+    lengths = {len(column) for column in columns if isinstance(column, np.ndarray)}
+    if len(lengths - {1}) > 1:
+        told = ", ".join(str(len(column) if isinstance(column, np.ndarray) else 1) for column in columns)
+        raise BadValue("columns of a batch", f"of {told} rows", "of one length")
+    return next(iter(lengths - {1}), 1)
+
+
+def _spread(column: _Column, size: int, kind: type[_Kind]) -> NDArray[_Kind]:
     """Give a column of a type and a length; a copy only where it is another."""
-    if column.shape == shape:
+    if isinstance(column, np.ndarray) and len(column) == size:
         return np.ascontiguousarray(column, kind)
-    return np.full(shape, column, kind)
+    return np.full(size, column, kind)
 
 
-def _whole_numbers(what: str, values: ArrayLike) -> NDArray[np.integer]:
+def _whole_numbers(what: str, values: ArrayLike) -> _Column:
+    """Give whole numbers as an array of one dimension, or as one number."""
+    if isinstance(values, WHOLE_NUMBERS):
+        return int(values)
     # As objects first: of whole numbers on both sides of 2^63, NumPy would make floating-point ones.
     column = values if isinstance(values, np.ndarray) else np.asarray(values, object)
-    if column.dtype == object and all(isinstance(value, int | np.integer) for value in column.flat):
+    if column.dtype == object and all(isinstance(value, WHOLE_NUMBERS) for value in column.flat):
         wide = all(0 <= value <= IOVA_LAST for value in column.flat)
         column = column.astype(np.uint64) if wide else column
-    elif not np.issubdtype(column.dtype, np.integer):
+    elif column.dtype.kind not in "iu":
         raise BadValue(f"column {what}", str(column.dtype), "made of whole numbers")
     if column.ndim > 1:
         raise BadValue(f"column {what}", f"{column.ndim}-dimensional", "one row of values")
-    return column
+    return column if column.ndim else int(column)
