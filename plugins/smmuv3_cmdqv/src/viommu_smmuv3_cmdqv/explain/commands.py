@@ -5,8 +5,10 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from viommu.commands import span_of
 from viommu.hookspecs import Decoded
 from viommu_smmuv3_cmdqv.explain.words import complaints_of, granule, stream
+from viommu_smmuv3_cmdqv.spec.command_meanings import extents
 from viommu_smmuv3_cmdqv.spec.commands import (
     ATC_INV,
     COMMANDS,
@@ -72,10 +74,10 @@ def _span(c: Any) -> str:  # noqa: ANN401
     if not c.TG:
         return f"at {c.Address:#x}{leaf}"
     lg2 = 10 + 2 * c.TG
-    start = c.Address >> lg2 << lg2
-    size = c.NUM + 1 << c.SCALE + lg2
+    _, counted = extents(type(c))
+    start, last = span_of(counted, int(c))
     level = f", leaves of level {c.TTL}" if c.TTL else ""
-    return f"from {start:#x} to {start + size - 1:#x} ({size >> lg2} x {granule(lg2)}){level}{leaf}"
+    return f"from {start:#x} to {last:#x} ({last + 1 - start >> lg2} x {granule(lg2)}){level}{leaf}"
 
 
 def _device_invalidation(c: Any) -> str:  # noqa: ANN401

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from viommu.commands import span_of
 from viommu.hookspecs import Decoded
 from viommu_vtd.explain.words import PAGE_LG2, bits_text, complaints, device, listed, size
+from viommu_vtd.spec.command_meanings import extent
 from viommu_vtd.spec.commands import (
     COMMANDS,
     TYPE_BITS,
@@ -96,9 +98,9 @@ def _refusals(command: Invalidation, kind: int, width: int) -> list[str]:
     return []
 
 
-def _pages(address: int, mask: int, hint: int) -> str:
-    start = address & -(1 << PAGE_LG2 + mask)
-    return f"{size(PAGE_LG2 + mask)} at {start:#x}" + (", leaves only" if hint else "")
+def _pages(this: IotlbInvalidate | PasidIotlbInvalidate) -> str:
+    start, _ = span_of(extent(type(this)), int(this))
+    return f"{size(PAGE_LG2 + this.AM)} at {start:#x}" + (", leaves only" if this.IH else "")
 
 
 def _context_cache(command: Invalidation) -> str:
@@ -117,7 +119,7 @@ def _iotlb(command: Invalidation) -> str:
     what = {
         1: "every translation",
         2: f"all translations of domain {this.DID}",
-        3: f"second-stage translations of domain {this.DID} for {_pages(this.ADDR, this.AM, this.IH)}",
+        3: f"second-stage translations of domain {this.DID} for {_pages(this)}",
     }
     return f"Drop {what.get(this.G, 'nothing: G is reserved')}."
 
@@ -155,8 +157,7 @@ def _pasid_iotlb(command: Invalidation) -> str:
     this = cast("PasidIotlbInvalidate", command)
     what = {
         2: f"all first-stage and nested translations of PASID {this.PASID:#x} in domain {this.DID}",
-        3: f"first-stage and nested translations of PASID {this.PASID:#x} in domain {this.DID}"
-        f" for {_pages(this.ADDR, this.AM, this.IH)}",
+        3: f"first-stage and nested translations of PASID {this.PASID:#x} in domain {this.DID} for {_pages(this)}",
     }
     return f"Drop {what.get(this.G, 'nothing: G is reserved')}."
 
