@@ -118,7 +118,7 @@ public:
     // False where configuration was invalidated since `generation`: what was resolved must be resolved again.
     bool keep_context(ContextKey key, std::shared_ptr<const Context> context, u64 generation) {
         std::scoped_lock lock(mutex_);
-        hot_ = {};
+        hot_.bound = nullptr;
         if (contexts_.generation() != generation) return false;
         if (tags_.size() > most_tags) forget_tags();
         ++counters_.context_misses;
@@ -136,7 +136,7 @@ public:
     // The engine lock, held over a run of invalidations.
     class Invalidations {
     public:
-        explicit Invalidations(Translator& t) : lock_(t.mutex_), t_(t) { t.hot_ = {}; }
+        explicit Invalidations(Translator& t) : lock_(t.mutex_), t_(t) { t.hot_.bound = nullptr; }
 
         void all() {
             t_.invalidation([this] {
@@ -391,7 +391,7 @@ private:
         entry.tag = walk.global ? bound.global_tag : bound.tag;
         entry.lg2 = walk.page_lg2;
         entry.facts = walk.facts;
-        hot_ = {};
+        hot_.bound = nullptr;
         ++counters_.insertions;
         counters_.evictions += iotlb_->insert(entry, bound.look_up, tags_);
         return entry;
@@ -453,7 +453,7 @@ private:
     Streams streams_;
     std::unique_ptr<Sanitizer> sanitizer_;
 
-    // What the next scalar hit needs, if it is of the same context as the last: gone with any change.
+    // What the next scalar hit needs, if it is of the same context as the last. No `bound`: a change came between.
     struct Hot {
         ContextKey key{};
         BoundContext* bound = nullptr;
