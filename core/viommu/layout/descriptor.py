@@ -75,7 +75,7 @@ class Descriptor(metaclass=_DescriptorType):
         Raises ValueError where a value does not fit its field or an address has low bits set, and TypeError
         for a name that is no field.
         """
-        self.__attrs_init__(self._patched(0, values))
+        self._raw = self._patched(0, values)
 
     @classmethod
     def decode(cls, raw: bytes | bytearray | memoryview | int) -> Self:
@@ -123,18 +123,17 @@ class Descriptor(metaclass=_DescriptorType):
     @classmethod
     def _of(cls, raw: int) -> Self:
         made = cls.__new__(cls)
-        made.__attrs_init__(raw)
+        made._raw = raw  # noqa: SLF001 - the constructor would be one more call for each entry that is read
         return made
 
     @classmethod
     def _patched(cls, raw: int, values: Mapping[str, int]) -> int:
+        fields, owner = cls.fields, cls.__name__
         for name, value in values.items():
-            spec = cls.fields.get(name)
+            spec = fields.get(name)
             if spec is None:
-                raise TypeError(f"{cls.__name__} has no field {name!r}; it has {', '.join(cls.fields)}")
-            number = index(value)  # a NumPy integer would overflow where it meets 512 bits
-            spec.check(cls.__name__, number)
-            raw = raw & ~spec.mask | spec.put(number)
+                raise TypeError(f"{owner} has no field {name!r}; it has {', '.join(fields)}")
+            raw = spec.patched(owner, raw, index(value))  # a NumPy integer would overflow where it meets 512 bits
         return raw
 
 

@@ -35,6 +35,12 @@ class FieldSpec:
     _slices: tuple[tuple[int, int, int], ...] = field(default=(), init=False, repr=False)
     _maximum: int = field(default=0, init=False, repr=False)
     _mask: int = field(default=0, init=False, repr=False)
+    _others: int = field(default=-1, init=False, repr=False)
+    """The bits of a descriptor that are not covered."""
+    _refused: int = field(default=0, init=False, repr=False)
+    """Bits that no value has: it would be out of bounds on either side, or not aligned."""
+    _shifts: tuple[int, int] | None = field(default=None, init=False, repr=False)
+    """For a field of one part: how far its bits lie above the value's, and below. One of them is 0."""
     _members: Mapping[int, IntEnum] = field(factory=dict, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -49,7 +55,10 @@ class FieldSpec:
         self._slices = tuple(self._cut())
         # Kept, for models ask at each store of a register and each descriptor that is built.
         self._maximum = ((1 << self.bits) - 1) << self.shift
+        if len(self.parts) == 1:
+            self._shifts = max(self.low - self.shift, 0), max(self.shift - self.low, 0)
         self._mask = self.put(self._maximum)
+        self._others, self._refused = ~self._mask, ~self._maximum
         self._members = {member.value: member for member in self.of or ()}
         for value, member in self._members.items():
             if not 0 <= value <= self.maximum:
@@ -100,17 +109,30 @@ class FieldSpec:
 
     def take(self, raw: int) -> int:
         """Read the field's value out of a whole descriptor: a member of ``of`` where that has it."""
-        value = 0
-        for low, mask, position in self._slices:
-            value |= (raw >> low & mask) << position
-        return self._members.get(value, value)
+        if self._shifts is not None:  # the common case, and what models spend their time on
+            above, below = self._shifts
+            value = (raw & self._mask) >> above << below
+        else:
+            value = 0
+            for low, mask, position in self._slices:
+                value |= (raw >> low & mask) << position
+        return self._members.get(value, value) if self._members else value
 
     def put(self, value: int) -> int:
         """Give the bits, in place, that hold ``value`` (which fits, see `check`)."""
+        if self._shifts is not None:
+            above, below = self._shifts
+            return value >> below << above
         raw = 0
         for low, mask, position in self._slices:
             raw |= (value >> position & mask) << low
         return raw
+
+    def patched(self, owner: str, raw: int, value: int) -> int:
+        """Give a whole descriptor with ``value`` in this field. Raises as `check`."""
+        if value & self._refused:
+            self.check(owner, value)
+        return raw & self._others | self.put(value)
 
     def check(self, owner: str, value: int) -> None:
         """Raise ValueError, naming field, value and bound, where ``value`` cannot be held."""
@@ -129,7 +151,7 @@ class FieldSpec:
     @overload
     def __get__(self, instance: Descriptor, owner: type) -> int: ...
     def __get__(self, instance: Descriptor | None, owner: type) -> Self | int:
-        return self if instance is None else self.take(int(instance))
+        return self if instance is None else self.take(instance._raw)  # noqa: SLF001 - the value of its owner
 
     def __set__(self, instance: Descriptor, value: Never) -> Never:
         kind = type(instance).__name__
