@@ -1,7 +1,9 @@
 // Numbers that a command holds: fields of an entry, put together and changed as a description says.
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
 #include <stdexcept>
 #include <vector>
@@ -34,27 +36,33 @@ public:
     Number() = default;
     explicit Number(u64 constant) : plus_(constant) {}
     // Throws std::invalid_argument where a piece leaves the entry or the number.
-    Number(const std::vector<Piece>& pieces, const Changes& changes, std::size_t entry_bytes)
-        : sign_shift_(static_cast<u8>(63 - changes.sign_bit)),
-          keep_(changes.keep),
-          flip_(changes.flip),
-          plus_(changes.plus) {
+    Number(const std::vector<Piece>& pieces, const Changes& changes, std::size_t entry_bytes) : plus_(changes.plus) {
         if (changes.sign_bit > 63) throw std::invalid_argument("a number has no bit above 63 to be its sign");
         if (pieces.size() > most_pieces) throw std::invalid_argument("a number is in at most 4 pieces");
         for (const Piece& piece : pieces) {
             if (!piece.width || piece.width > 64 || piece.low >= entry_bytes * 8 ||
                 piece.low + piece.width > entry_bytes * 8 || piece.position > 63)
                 throw std::invalid_argument("a piece of a number lies outside the entry, or outside the number");
-            pieces_[count_++] = {below(piece.width), static_cast<u8>(piece.low / 64), static_cast<u8>(piece.low % 64),
-                                 static_cast<u8>(piece.position), piece.low % 64 + piece.width > 64};
+            cut(piece);
         }
-        simple_ = !count_ || (count_ == 1 && !pieces_[0].straddles && !sign_shift_ && keep_ == ~u64{0} && !flip_);
+        if (pieces.empty()) return;
+        sign_shift_ = static_cast<u8>(63 - changes.sign_bit);
+        keep_ = changes.keep;
+        flip_ = changes.flip;
     }
 
-    // Most numbers are one field as it is: that is in line.
+    // Most numbers are one stretch of one word: that is in line, and has no branches.
     [[gnu::always_inline]] u64 of(const Words& words) const {
-        const u64 value = pieces_[0].simple(words);
-        return (simple_ ? value : changed(words)) + plus_;
+        u64 value = cuts_[0].of(words);
+        if (count_ > 1) [[unlikely]]
+            value |= others(words);
+        value = static_cast<u64>(static_cast<std::int64_t>(value << sign_shift_) >> sign_shift_);
+        return ((value & keep_) ^ flip_) + plus_;
+    }
+
+    // Adds the bits of an entry that have a say in the number.
+    void add_bits(Words& mask) const {
+        for (unsigned i = 0; i < count_; ++i) mask[cuts_[i].word] |= cuts_[i].in_entry();
     }
 
     // That the number is `value`, as bits that an entry must have: adds to `mask` and `bits`. False, with nothing done,
@@ -62,45 +70,48 @@ public:
     bool add_equality(u64 value, Words& mask, Words& bits) const {
         if (!count_ || sign_shift_ || keep_ != ~u64{0} || flip_ || plus_) return false;
         u64 reached = 0;
+        Words taken = mask;
         for (unsigned i = 0; i < count_; ++i) {
-            const Cut& piece = pieces_[i];
-            if (piece.straddles || (mask[piece.word] & piece.mask << piece.offset)) return false;
-            reached |= piece.mask << piece.position;
+            if (taken[cuts_[i].word] & cuts_[i].in_entry()) return false;
+            taken[cuts_[i].word] |= cuts_[i].in_entry();
+            reached |= cuts_[i].mask;
         }
         if (value & ~reached) return false;
         for (unsigned i = 0; i < count_; ++i) {
-            const Cut& piece = pieces_[i];
-            mask[piece.word] |= piece.mask << piece.offset;
-            bits[piece.word] |= (value >> piece.position & piece.mask) << piece.offset;
+            mask[cuts_[i].word] |= cuts_[i].in_entry();
+            bits[cuts_[i].word] |= std::rotl(value & cuts_[i].mask, cuts_[i].turn);
         }
         return true;
     }
 
 private:
+    // A stretch of one word: turned right by `turn`, it lies where the number has it, under `mask`.
     struct Cut {
-        u64 mask;
-        u8 word, offset, position;
-        bool straddles;
+        u64 mask = 0;
+        u8 word = 0, turn = 0;
 
-        u64 simple(const Words& words) const { return (words[word] >> offset & mask) << position; }
-        u64 of(const Words& words) const {
-            u64 bits = words[word] >> offset;
-            if (straddles) bits |= words[word + 1] << (64 - offset);
-            return (bits & mask) << position;
-        }
+        u64 of(const Words& words) const { return std::rotr(words[word], turn) & mask; }
+        u64 in_entry() const { return std::rotl(mask, turn); }
     };
 
-    [[gnu::noinline]] u64 changed(const Words& words) const {
+    // A piece that runs over the end of a word is two; what would come to lie above bit 63 is lost.
+    void cut(Piece piece) {
+        while (piece.width && piece.position < 64) {
+            const unsigned offset = piece.low % 64, width = std::min(piece.width, 64 - offset);
+            cuts_[count_++] = {below(width) << piece.position, static_cast<u8>(piece.low / 64),
+                               static_cast<u8>((offset - piece.position) % 64)};
+            piece = {piece.low + width, piece.width - width, piece.position + width};
+        }
+    }
+    [[gnu::noinline]] u64 others(const Words& words) const {
         u64 value = 0;
-        for (unsigned i = 0; i < count_; ++i) value |= pieces_[i].of(words);
-        if (sign_shift_) value = static_cast<u64>(static_cast<std::int64_t>(value << sign_shift_) >> sign_shift_);
-        return (value & keep_) ^ flip_;
+        for (unsigned i = 1; i < count_; ++i) value |= cuts_[i].of(words);
+        return value;
     }
 
-    std::array<Cut, most_pieces> pieces_{};
+    std::array<Cut, 2 * most_pieces> cuts_{};
     u8 count_ = 0;
     u8 sign_shift_ = 0;
-    bool simple_ = true;  // nothing but `plus_` is to be done to the first piece
     u64 keep_ = ~u64{0}, flip_ = 0, plus_ = 0;
 };
 

@@ -1,6 +1,7 @@
 // The configuration cache: (requester, PASID) -> Context, first in first out when full.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <deque>
 #include <memory>
@@ -47,35 +48,46 @@ public:
             return recent.bound;
         const auto at = contexts_.find(key);
         if (at == contexts_.end()) return nullptr;
-        recent = {key, &at->second};
+        recent = {key, &at->second.context};
         return recent.bound;
     }
     void insert(ContextKey key, BoundContext context) {
         recent_of(key) = {};
-        const auto [at, fresh] = contexts_.insert_or_assign(key, std::move(context));
+        const auto [at, fresh] = contexts_.try_emplace(key);
+        Kept& kept = at->second;
+        kept.context = std::move(context);
         if (!fresh) return;
-        order_.push_back(key);
-        while (contexts_.size() > capacity_) {
-            recent_of(order_.front()) = {};
-            contexts_.erase(order_.front());
-            order_.pop_front();
-        }
+        kept.key = key;
+        kept.came = ++came_;
+        order_.push_back({key, came_});
+        Kept*& first = of_requester_[key.requester];
+        kept.next = first;
+        if (first) first->previous = &kept;
+        first = &kept;
+        while (contexts_.size() > capacity_) drop_oldest();
+        if (order_.size() > 2 * contexts_.size() + 64) std::erase_if(order_, [&](const Place& p) { return !holds(p); });
     }
     void drop(ContextKey key) {
         ++generation_;
-        recent_of(key) = {};
-        if (contexts_.erase(key)) std::erase(order_, key);
+        forget(key);
     }
     void drop_requester(u32 requester) {
         ++generation_;
-        recent_.fill({});
-        std::erase_if(contexts_, [&](const auto& item) { return item.first.requester == requester; });
-        std::erase_if(order_, [&](const ContextKey& key) { return key.requester == requester; });
+        const auto at = of_requester_.find(requester);
+        if (at == of_requester_.end()) return;
+        for (const Kept* kept = at->second; kept;) {
+            const ContextKey key = kept->key;
+            kept = kept->next;
+            recent_of(key) = {};
+            contexts_.erase(key);
+        }
+        of_requester_.erase(at);
     }
     void drop_all() {
         ++generation_;
         recent_.fill({});
         contexts_.clear();
+        of_requester_.clear();
         order_.clear();
     }
 
@@ -89,11 +101,49 @@ private:
         return recent_[(u64{key.requester} * 0x9E37'79B1 + key.pasid * u64{0x85EB'CA6B}) >> 24 & (recent_.size() - 1)];
     }
 
+    struct Kept {
+        BoundContext context;
+        ContextKey key{};
+        u64 came = 0;
+        Kept *previous = nullptr, *next = nullptr;  // of the same requester
+    };
+    // Where a context stands in the order of coming. One that was dropped leaves its place behind, which is passed
+    // over: to look for it would cost each drop a walk through all.
+    struct Place {
+        ContextKey key;
+        u64 came;
+    };
+    bool holds(const Place& place) const {
+        const auto at = contexts_.find(place.key);
+        return at != contexts_.end() && at->second.came == place.came;
+    }
+    void drop_oldest() {
+        const Place oldest = order_.front();
+        order_.pop_front();
+        if (holds(oldest)) forget(oldest.key);
+    }
+    void forget(ContextKey key) {
+        recent_of(key) = {};
+        const auto at = contexts_.find(key);
+        if (at == contexts_.end()) return;
+        const Kept& kept = at->second;
+        if (kept.next) kept.next->previous = kept.previous;
+        if (kept.previous)
+            kept.previous->next = kept.next;
+        else if (kept.next)
+            of_requester_[key.requester] = kept.next;
+        else
+            of_requester_.erase(key.requester);
+        contexts_.erase(at);
+    }
+
     std::size_t capacity_;
     std::array<Recent, 64> recent_{};
     u64 generation_ = 0;
-    std::unordered_map<ContextKey, BoundContext, ContextKeyHash> contexts_;
-    std::deque<ContextKey> order_;
+    u64 came_ = 0;
+    std::unordered_map<ContextKey, Kept, ContextKeyHash> contexts_;
+    std::unordered_map<u32, Kept*> of_requester_;  // the one that came last
+    std::deque<Place> order_;
 };
 
 }  // namespace viommu
