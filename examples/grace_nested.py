@@ -12,7 +12,6 @@ from attrs import define, field
 
 from viommu import Fault, Iotlb, Machine
 from viommu.iommufd.uapi import HwInfoTegra241Cmdqv, HwptArmSmmuv3, ViommuArmSmmuv3Invalidate, ViommuTegra241Cmdqv
-from viommu_smmuv3_cmdqv.costs import GuestCosts
 from viommu_smmuv3_cmdqv.spec import cmdqv_registers as vcmdq
 from viommu_smmuv3_cmdqv.spec.commands import CFGI_CD, SYNC, TLBI_NH_VA, CommandOpcode
 from viommu_smmuv3_cmdqv.spec.context_descriptor import CD
@@ -129,9 +128,8 @@ def give_queue(viommu: Viommu, guest: Guest) -> CommandQueue:
 
 def main() -> None:
     """Tell the story."""
-    story, costs = Story(), GuestCosts()
-    grace = Machine("smmuv3_cmdqv", memory="64M", iotlb=Iotlb(entries=1024), observers=[costs.observe])
-    with grace as machine, machine.open_iommufd() as iommu:
+    story = Story()
+    with Machine("smmuv3_cmdqv", memory="64M", iotlb=Iotlb(entries=1024)) as machine, machine.open_iommufd() as iommu:
         device = iommu.bind(machine.add_device(STREAM))
         info = device.hw_info(3).registers(HwInfoTegra241Cmdqv)
         story.tell("hardware", "GET_HW_INFO", f"{1 << info.log2vcmdqs} vCMDQs, {1 << info.log2vsids} streams a guest")
@@ -170,7 +168,7 @@ def main() -> None:
         story.tell("the same by the vCMDQ", "vCMDQ, no exit", f"refused, still at {queue.consumed}")
         queue.registers.close()
     story.print()
-    print(costs)
+    print(f"\n{machine.summary()}")
 
 
 main()

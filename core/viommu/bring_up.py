@@ -12,6 +12,7 @@ from viommu.kernel_errors import NoDevice
 from viommu.objects.physical import PhysicalIommu
 
 if TYPE_CHECKING:
+    from viommu.activity import Activity
     from viommu.instance.iommu import Iommu
     from viommu.memory import PhysicalMemory
     from viommu.platform import Interrupt
@@ -26,13 +27,16 @@ class IommuPort:
     iommu: Iommu
     memory: PhysicalMemory
     frames: TableFrames
+    activity: Activity
 
     def read(self, offset: int, size: int) -> int:
         """Read a register."""
+        self.activity.register_reads += 1
         return self.iommu.read_register(offset, size)
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Write a register."""
+        self.activity.register_writes += 1
         self.iommu.write_register(offset, value, size)
 
 
@@ -44,6 +48,7 @@ class InterruptLine:
     """
 
     iommu: PhysicalIommu
+    activity: Activity
     waiting: deque[Interrupt] = field(factory=deque)
     turn: Lock = field(factory=Lock)
 
@@ -64,10 +69,11 @@ class InterruptLine:
     def _handle_all(self) -> None:
         while self.waiting:
             interrupt = self.waiting.popleft()
+            self.activity.interrupts[interrupt.source] += 1
             self.iommu.driver.ask("viommu_interrupt", iommu=self.iommu, interrupt=interrupt)
 
 
-def bring_up(iommu: Iommu, frames: TableFrames, policy: Policy) -> PhysicalIommu:
+def bring_up(iommu: Iommu, frames: TableFrames, policy: Policy, activity: Activity) -> PhysicalIommu:
     """Let the host driver of an instance take its hardware. Raises KernelError, DriverBug.
 
     Interrupts that come meanwhile are handled when it has.
@@ -75,8 +81,9 @@ def bring_up(iommu: Iommu, frames: TableFrames, policy: Policy) -> PhysicalIommu
     driver = iommu.driver
     if not driver.implements("viommu_device_facts"):
         raise NoDevice(iommu.name, "host driver", bound=f"{driver.info.name} has a hardware model, but no host driver")
-    physical = PhysicalIommu(iommu.name, driver, port=IommuPort(iommu, iommu.memory, frames), policy=policy)
-    line = InterruptLine(physical)
+    port = IommuPort(iommu, iommu.memory, frames, activity)
+    physical = PhysicalIommu(iommu.name, driver, port=port, policy=policy)
+    line = InterruptLine(physical, activity)
     with line.turn:
         if driver.implements("viommu_interrupt"):
             iommu.handle_interrupts(line.raised)

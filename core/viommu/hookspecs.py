@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from viommu._engine import Context
+    from viommu.activity import Activity
     from viommu.faults import ConfigurationLog, Fault, Refusal, Report
     from viommu.layout import Descriptor
     from viommu.memory import PhysicalMemory
@@ -203,6 +204,18 @@ def viommu_observe(event: str, facts: Mapping[str, object]) -> None:
     Owes:     not to change the facts, and to be quick. Plugins that a machine was given beside its driver may
               implement this hook without being wrappers.
     Returns:  nothing.
+    Raises:   nothing.
+    """
+
+
+@hookspec(firstresult=True)
+def viommu_costs(activity: Activity) -> Sequence[str] | None:
+    """Say what a machine's invalidations would have cost on real hardware.
+
+    When:     when somebody asks for a machine's summary.
+    Given:    counts of all of the machine; ``guest_commands`` and ``requests`` are the two ways of a guest.
+    Owes:     figures whose source each line, or the last one, names.
+    Returns:  lines of text; None or none where nothing is known, or nothing happened.
     Raises:   nothing.
     """
 

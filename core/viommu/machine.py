@@ -7,6 +7,7 @@ from threading import RLock
 from typing import TYPE_CHECKING
 
 from viommu import drivers
+from viommu.activity import Activity
 from viommu.addresses import PAGE_SIZE
 from viommu.api.iommufd import Iommufd
 from viommu.bring_up import bring_up
@@ -23,6 +24,7 @@ from viommu.ops import DeviceFeatures
 from viommu.policies import MAINLINE, Policy
 from viommu.ram import Ram
 from viommu.sizes import size_of
+from viommu.summary import Summary
 from viommu.table_frames import TableFrames
 from viommu.uapi_profiles import NEWEST, Profile
 
@@ -77,6 +79,7 @@ class Machine(Iommu):
         policy: Policy = MAINLINE,
         uapi: str = NEWEST,
     ) -> None:
+        self.activity = Activity()
         size = size_of(memory) if isinstance(memory, str | int) else None
         whole = memory if isinstance(memory, PhysicalMemory) else PhysicalMemory()
         super().__init__(
@@ -86,7 +89,7 @@ class Machine(Iommu):
             iotlb=iotlb,
             walk_cache_entries=walk_cache_entries,
             on_interrupt=on_interrupt,
-            observers=observers,
+            observers=(*observers, self.activity.observe),
             sanitize=sanitize,
         )
         self.policy = policy
@@ -147,7 +150,7 @@ class Machine(Iommu):
             iotlb=iotlb,
             walk_cache_entries=walk_cache_entries,
             on_interrupt=on_interrupt,
-            observers=observers,
+            observers=(*observers, self.activity.observe),
             name=name or f"{driver.info.name} {len(self.iommus)}",
         )
         self.iommus.append(made)
@@ -200,7 +203,7 @@ class Machine(Iommu):
         place = self.iommus.index(wanted)
         with self._lock:
             if place not in self._hosts:
-                self._hosts[place] = bring_up(self.iommus[place], self._frames, self.policy)
+                self._hosts[place] = bring_up(self.iommus[place], self._frames, self.policy, self.activity)
             return self._hosts[place]
 
     @cached_property
@@ -226,15 +229,20 @@ class Machine(Iommu):
 
     def open_file(self, *, vfio: bool = False) -> IommuFd:
         """Open /dev/iommu (``vfio``: /dev/vfio/vfio), for ioctls by number and address; `process` may make them."""
-        file = IommuFd(vfio=vfio, policy=self.policy, profile=self.profile)
+        file = IommuFd(vfio=vfio, policy=self.policy, profile=self.profile, activity=self.activity)
         self._files.append(file)
         return file
 
     def open_iommufd(self) -> Iommufd:
         """Open /dev/iommu, for Python."""
-        made = Iommufd(IommuFd(policy=self.policy, profile=self.profile), self.process, self._open.remove)
+        file = IommuFd(policy=self.policy, profile=self.profile, activity=self.activity)
+        made = Iommufd(file, self.process, self._open.remove)
         self._open.append(made)
         return made
+
+    def summary(self) -> Summary:
+        """Say what happened so far, and what it would have cost where the driver knows. Raises DriverBug."""
+        return Summary.of(self.activity, self.iommus)
 
     def close(self) -> None:
         """Close what is open."""

@@ -164,5 +164,6 @@ class Platform(Protocol):
         """Tell of something on the control path: a command batch, a configuration change, a fault.
 
         ``event`` is a dotted name that begins with the driver's. A batch of commands has the fact ``kinds``: the
-        specification's names, with how many of each were executed. No fact is named ``event``.
+        specification's names, with how many of each were executed; where they came from a guest's own queue, the fact
+        ``guest`` says which guest's. No fact is named ``event``.
         """

@@ -115,6 +115,7 @@ def dispatch(
 
 
 def _run(row: Ioctl[S], call: Call[S]) -> int:
+    call.context.activity.ioctls[row.name] += 1
     try:
         result = row.handler(call)
         if row.replies:

@@ -17,6 +17,7 @@ import errno
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from viommu.activity import Activity
 from viommu.iommufd import vfio_compat
 from viommu.iommufd.dispatch import dispatch
 from viommu.iommufd.handlers import ROWS, ahead
@@ -51,12 +52,15 @@ class IommuFd:
         explain: Callable[[KernelError], None] | None = None,
         policy: Policy = MAINLINE,
         profile: Profile = CURRENT,
+        activity: Activity | None = None,
     ) -> None:
         """Open it. ``ioctls`` are rows that a driver adds to the table, as a test kernel does.
 
         ``policy``: which experimental calls there are, the machine's; ``profile``: of which release the uAPI is.
+        ``activity``: where calls are counted, the machine's.
         """
-        self.context = Context(Accounting.MM if vfio else Accounting.USER, policy, profile)
+        accounting = Accounting.MM if vfio else Accounting.USER
+        self.context = Context(accounting, policy, profile, activity or Activity())
         self._table = table_of(profile) | {row.number & 0xFF: row for row in ioctls}
         self._last = max(self._table)
         self._table |= ahead.rows(policy)

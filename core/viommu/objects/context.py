@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
+from viommu.activity import Activity
 from viommu.objects.mmap import MmapOffsets
 from viommu.objects.table import ObjectTable
 from viommu.policies import MAINLINE
@@ -37,6 +38,8 @@ class Context:
     accounting: Accounting = Accounting.USER
     policy: Policy = MAINLINE
     profile: Profile = CURRENT
+    activity: Activity = field(factory=Activity, repr=False)
+    """Where its calls are counted: the machine's."""
     table: ObjectTable = field(factory=ObjectTable)
     offsets: MmapOffsets = field(factory=MmapOffsets)
     lock: RLock = field(factory=RLock, repr=False)

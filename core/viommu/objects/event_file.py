@@ -99,10 +99,12 @@ class EventFile:
 
     def read(self, process: UserProcess, address: int, count: int, position: int = 0) -> int:
         """Answer read: bytes, or a negative errno. Never blocks."""
+        self.object.context.activity.file_calls["read"] += 1
         return self.object.read(process, address, count, position)
 
     def write(self, process: UserProcess, address: int, count: int, position: int = 0) -> int:
         """Answer write: bytes, or a negative errno."""
+        self.object.context.activity.file_calls["write"] += 1
         return self.object.write(process, address, count, position)
 
     def poll(self, events: int = 0xFFFF) -> int:

@@ -65,10 +65,12 @@ class RegisterMapping:
 
     def read(self, offset: int, length: int) -> bytes:
         """Give bytes."""
+        self.context.activity.guest_reads += 1
         return self.region.registers.read(offset, length)
 
     def write(self, offset: int, data: bytes) -> None:
         """Store bytes."""
+        self.context.activity.guest_writes += 1
         self.region.registers.write(offset, data)
 
 

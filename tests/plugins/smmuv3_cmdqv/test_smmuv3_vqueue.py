@@ -10,11 +10,9 @@ from attrs import define, field
 
 from tests.plugins.smmuv3_cmdqv.guest import BASE, NG, VSID, Guest
 from tests.plugins.smmuv3_cmdqv.program import FIXED, NEST, PAGE, RECORDED, SID, Program, identity
-from viommu import Machine
 from viommu.faults import Access
 from viommu.iommufd import uapi
 from viommu.objects.mmap import RegisterMapping
-from viommu_smmuv3_cmdqv.costs import GuestCosts
 from viommu_smmuv3_cmdqv.identity import GUEST_CMDQV
 from viommu_smmuv3_cmdqv.spec import cmdqv_registers as spec
 from viommu_smmuv3_cmdqv.spec.cmdqv_registers import VcmdqError
@@ -423,14 +421,3 @@ def test_closing_the_file_takes_everything_back() -> None:
     assert block is not None
     assert not program.smmu.guests
     assert not block.vintfs.taken | program.smmu.vmids.taken
-
-
-def test_what_vcmdqs_would_have_saved_on_a_grace_is_told() -> None:
-    costs = GuestCosts()
-    program = Program.on(Machine("smmuv3_cmdqv", observers=[costs.observe]))
-    queue = queue_of(*guest_with_vintf(program))
-    for _ in range(10):
-        queue.submit(NH_VA, NH_VA, SYNC_COMMAND)
-    assert (costs.syncs, costs.commands) == (10, 20)
-    assert costs.saved == pytest.approx(10 * (32.0 - 6.0) + 20 * (2.42 - 0.19))
-    assert str(costs) == ("20 commands and 10 SYNCs by vCMDQs: about 64 us on a Grace, 368 us if they had been trapped")

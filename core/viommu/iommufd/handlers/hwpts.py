@@ -82,6 +82,7 @@ def invalidate(call: Call[uapi.HwptInvalidate]) -> None:
         _invalidate(call, requests)
     finally:
         cmd.entry_num = requests.done
+        call.context.activity.requests += requests.done
         call.respond()
 
 

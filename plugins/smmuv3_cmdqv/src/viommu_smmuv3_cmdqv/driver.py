@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from viommu.hookspecs import DriverInfo, hookimpl
 from viommu_smmuv3_cmdqv import explain
+from viommu_smmuv3_cmdqv.costs import Costs
 from viommu_smmuv3_cmdqv.hardware import Smmuv3
 from viommu_smmuv3_cmdqv.host.guest_hooks import (
     viommu_alloc_nested_on,
@@ -41,8 +42,9 @@ from viommu_smmuv3_cmdqv.host.hooks import (
 from viommu_smmuv3_cmdqv.spec import LAYOUTS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from viommu.activity import Activity
     from viommu.hookspecs import Decoded, Registers
     from viommu.layout import Descriptor
     from viommu.memory import PhysicalMemory
@@ -52,6 +54,7 @@ __all__ = [
     "viommu_alloc_nested_on",
     "viommu_alloc_paging",
     "viommu_attach",
+    "viommu_costs",
     "viommu_decode",
     "viommu_destroy",
     "viommu_detach",
@@ -123,6 +126,12 @@ def viommu_layouts() -> Mapping[str, type[Descriptor]]:
 def viommu_hardware(memory: PhysicalMemory, registers: Registers, platform: Platform) -> Smmuv3:
     """Make one SMMU. Raises BadRegister."""
     return Smmuv3.made(memory, registers, platform)
+
+
+@hookimpl
+def viommu_costs(activity: Activity) -> Sequence[str]:
+    """Say what a guest's invalidations would have cost on a Grace."""
+    return list(Costs().account(activity).lines())
 
 
 @hookimpl

@@ -214,6 +214,7 @@ class Vcmdq:
                 done += error is None
         facts = {
             "vintf": self.alloc.VINTF,
+            "guest": self.alloc.VINTF or None,
             "count": done,
             "kinds": kinds,
             "error": None if error is None else error.name,

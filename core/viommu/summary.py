@@ -1,0 +1,86 @@
+"""What happened on a machine, in lines: who was asked how often, what hardware executed, what it would have cost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from viommu.activity import Activity
+    from viommu.instance.iommu import Iommu
+
+SHOWN_KINDS = 6
+"""Of ioctls, or of commands; the rest is added up."""
+
+
+@frozen
+class Summary:
+    """What `viommu.Machine.summary` gives. ``str`` of it is a table of lines, a title and what belongs to it."""
+
+    activity: Activity
+    host_commands: Counter[str]
+    """Commands that hardware executed from the host's own queues, by kind."""
+    costs: Sequence[str]
+    """What that would have cost on real hardware, in the words of the driver (`viommu_costs`)."""
+
+    @classmethod
+    def of(cls, activity: Activity, iommus: Iterable[Iommu]) -> Summary:
+        """Gather it. Raises DriverBug."""
+        every, drivers = Counter[str](), {}
+        for iommu in iommus:
+            every += iommu.command_counts
+            drivers[iommu.driver.info.name] = iommu.driver
+        costs = [line for driver in drivers.values() for line in driver.ask("viommu_costs", activity=activity) or ()]
+        return cls(activity, every - activity.guest_commands, costs)
+
+    @property
+    def lines(self) -> list[tuple[str, str]]:
+        """Give titles and texts."""
+        did = self.activity
+        called = f"{_kinds(did.ioctls)}; event queues: {_kinds(did.file_calls)}"
+        return [
+            ("ioctls of the user", called),
+            ("invalidation requests", f"{did.requests} executed for ioctls"),
+            ("interrupts of the host", _kinds(did.interrupts)),
+            ("host driver", f"{did.register_writes} register writes, {did.register_reads} reads"),
+            ("its commands", _kinds(self.host_commands)),
+            ("guests, without exit", f"{did.guest_writes} register writes, {did.guest_reads} reads"),
+            ("their commands", _kinds(did.guest_commands)),
+            *(("on real hardware", line) for line in self.costs),
+        ]
+
+    def __str__(self) -> str:
+        width = max(len(title) for title, _ in self.lines)
+        return "\n".join(f"{title:{width}}  {text}" for title, text in self.lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give it as the commands print it."""
+        did = self.activity
+        return {
+            "ioctls": dict(did.ioctls),
+            "file_calls": dict(did.file_calls),
+            "invalidation_requests": did.requests,
+            "interrupts": dict(did.interrupts),
+            "host_register_writes": did.register_writes,
+            "host_register_reads": did.register_reads,
+            "host_commands": dict(self.host_commands),
+            "guest_register_writes": did.guest_writes,
+            "guest_register_reads": did.guest_reads,
+            "guest_commands": dict(did.guest_commands),
+            "costs": list(self.costs),
+        }
+
+
+def _kinds(counts: Mapping[str, int]) -> str:
+    """Say a total, and the kinds that are most of it."""
+    total = sum(counts.values())
+    if not total:
+        return "0"
+    most = Counter(counts).most_common(SHOWN_KINDS)
+    told = [f"{count} {name}" for name, count in most if count]
+    rest = total - sum(count for _, count in most)
+    return f"{total} ({', '.join([*told, f'{rest} others'] if rest else told)})"
