@@ -1,45 +1,82 @@
-"""The command buffer: described commands run in the engine, others one by one, in order (AMD 48882, 2.4)."""
+"""A command buffer, the host's or a guest's: described commands run in the engine (AMD 48882, 2.4)."""
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from attrs import define, field
+from attrs import define, field, frozen
 
-from viommu_amd_viommu.hardware.logs import ENTRY_BYTES, Ring
+from viommu_amd_viommu.hardware.logs import ENTRY_BYTES, MOST_LENGTH, Ring
 from viommu_amd_viommu.spec.commands import AnyCommand, Opcode
 from viommu_amd_viommu.spec.events import CommandHardwareError, EventCode, HardwareErrorType
 from viommu_amd_viommu.spec.registers import Status
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from viommu.commands import Executor
     from viommu.memory import PhysicalMemory
-    from viommu.platform import Platform
     from viommu.registers import RegisterFile
-    from viommu_amd_viommu.hardware.commands import Commands, Halt
     from viommu_amd_viommu.hardware.events import Events
     from viommu_amd_viommu.spec.events import EventEntry
 
 NAMES = {opcode.value: opcode.name for opcode in Opcode}
+RUNS = Status.CmdBufRun.mask
 
 
-@define(eq=False)
+@frozen
+class Halt:
+    """A command that did not complete, and at which the buffer stays.
+
+    ``event``: why the buffer halts, told where its owner looks. ``waits``: it does not halt, but tries again later.
+    """
+
+    event: EventEntry | None = None
+    waits: bool = False
+
+
+class Effects(Protocol):
+    """What commands do that the engine leaves to hardware."""
+
+    def execute(self, raw: bytes, address: int, /) -> Halt | None:
+        """Do one command; ``address`` is where software wrote it. None: it is done."""
+
+
+class Reach(Protocol):
+    """How the addresses of a buffer come to memory."""
+
+    def run_at(self, address: int, length: int, /) -> tuple[int, int] | None:
+        """Give where an address lies, and how many of ``length`` bytes follow it there; None: nowhere."""
+
+
+@frozen
+class Untranslated:
+    """The host's buffer lies at physical addresses."""
+
+    def run_at(self, address: int, length: int, /) -> tuple[int, int]:
+        """Give the same."""
+        return address, length
+
+
+@define(eq=False, repr=False)
 class CommandBuffer:
-    """Executes what lies between head and tail while Status.CmdBufRun is set.
+    """Executes what lies between head and tail while Status.CmdBufRun is set and ``may_run`` says so.
 
     A command that halts it stays at the head: software repairs or skips it, clears Control.CmdBufEn and sets it again.
+    ``told`` hears how many commands of each name were done, and where the head is.
     """
 
     file: RegisterFile
     memory: PhysicalMemory
-    platform: Platform
+    reach: Reach
     executor: Executor
-    commands: Commands
+    effects: Effects
     events: Events
+    told: Callable[[Mapping[str, int], int], None]
+    may_run: Callable[[], bool] = lambda: True
     _busy: bool = False
     _starts: int = 0
-    _done: Counter[str] = field(factory=Counter)
+    _done: dict[str, int] = field(factory=dict)
 
     def restarted(self) -> None:
         """Software stopped or started the buffer: what was being executed is not carried on with."""
@@ -55,51 +92,59 @@ class CommandBuffer:
                 pass
         finally:
             self._busy = False
-            self._tell()
+            if self._done:
+                done, self._done = self._done, {}
+                self.told(done, self.file["CMDHEAD"])
 
     def _run_once(self) -> bool:
-        """Execute what has a neutral meaning, and the command after that; whether there may be more to do."""
-        ring = Ring.of(self.file, "CMDBASE", "CMDHEAD", "CMDTAIL")
-        if not self.file["STATUS"] & Status.CmdBufRun.mask or not ring.used:
+        """Execute what is described, and the command after that; whether there may be more to do."""
+        file = self.file
+        if not file["STATUS"] & RUNS or file["CMDHEAD"] == file["CMDTAIL"] or not self.may_run():
             return False
-        count, kinds = self.executor.run_ring(ring.base, ring.entries_lg2, ring.head // ENTRY_BYTES, ring.used)
-        self._done.update(kinds)
-        offset = ring.after(ring.head, count)
-        self.file["CMDHEAD"] = offset
-        return count == ring.used or self._execute(ring, offset)
+        ring = Ring.of(file, "CMDBASE", "CMDHEAD", "CMDTAIL")
+        if ring.head == ring.tail:
+            return False
+        end = ring.tail if ring.tail > ring.head else ring.size
+        address = ring.base + ring.head
+        place = self.reach.run_at(address, end - ring.head)
+        if place is None:
+            return self._unreadable(address)
+        pa, length = place
+        wanted = length // ENTRY_BYTES
+        count, kinds = self.executor.run_ring(pa, MOST_LENGTH, 0, wanted)
+        self._count(kinds)
+        ring = ring.on(count)
+        file["CMDHEAD"] = ring.head
+        return count == wanted or self._execute(ring, pa + count * ENTRY_BYTES)
 
-    def _execute(self, ring: Ring, offset: int) -> bool:
+    def _execute(self, ring: Ring, pa: int) -> bool:
         """Execute one command; the head moves past it when it is done."""
-        starts, address = self._starts, ring.base + offset
-        raw = self.memory.read(address, ENTRY_BYTES)
+        starts, address = self._starts, ring.base + ring.head
+        raw = self.memory.read(pa, ENTRY_BYTES)
         if raw is None:
-            self._halt(_unreadable(address))
-            return False
-        progress = self.commands.execute(raw, address)
+            return self._unreadable(address)
+        halt = self.effects.execute(raw, address)
         if self._starts != starts:
             return True
-        if progress is not None:
-            return self._stopped(progress)
-        self._done[NAMES[AnyCommand.decode(raw).Opcode]] += 1
-        self.file["CMDHEAD"] = ring.after(offset)
+        if halt is not None:
+            return self._stopped(halt)
+        self._count({NAMES[AnyCommand.decode(raw).Opcode]: 1})
+        self.file["CMDHEAD"] = ring.on(1).head
         return True
 
+    def _count(self, kinds: Mapping[str, int]) -> None:
+        for name, count in kinds.items():
+            self._done[name] = self._done.get(name, 0) + count
+
+    def _unreadable(self, address: int) -> bool:
+        error = HardwareErrorType.MASTER_ABORT
+        return self._stopped(
+            Halt(CommandHardwareError(EventCode=EventCode.COMMAND_HW_ERROR, Type=error, Address=address))
+        )
+
     def _stopped(self, halt: Halt) -> bool:
+        if not halt.waits:
+            self.file["STATUS"] &= ~RUNS
         if halt.event is not None:
-            self._halt(halt.event)
+            self.events.tell(halt.event)
         return False
-
-    def _halt(self, event: EventEntry) -> None:
-        self.file["STATUS"] &= ~Status.CmdBufRun.mask
-        self.events.tell(event)
-
-    def _tell(self) -> None:
-        if self._done:
-            done, self._done = self._done, Counter()
-            self.platform.observe("amd.commands", {"kinds": dict(done), "head": self.file["CMDHEAD"]})
-
-
-def _unreadable(address: int) -> CommandHardwareError:
-    return CommandHardwareError(
-        EventCode=EventCode.COMMAND_HW_ERROR, Type=HardwareErrorType.MASTER_ABORT, Address=address
-    )

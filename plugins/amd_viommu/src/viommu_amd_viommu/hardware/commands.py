@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import define, frozen
+from attrs import define
 
 from viommu.addresses import Pasid, RequesterId
 from viommu.platform import DeviceInvalidation, PageResponse
+from viommu_amd_viommu.hardware.command_buffer import Halt
 from viommu_amd_viommu.hardware.command_legality import is_illegal, span
 from viommu_amd_viommu.hardware.page_requests import response_code
 from viommu_amd_viommu.spec.commands import (
@@ -34,21 +35,9 @@ if TYPE_CHECKING:
     from viommu_amd_viommu.hardware.events import Events
     from viommu_amd_viommu.hardware.guests.guests import Guests
     from viommu_amd_viommu.spec.commands import AnyCommand
-    from viommu_amd_viommu.spec.events import EventEntry
 
 LAST_ADDRESS = (1 << 64) - 1
 STORE_BYTES = 8
-
-
-@frozen
-class Halt:
-    """A command that did not complete. ``event``: why the buffer halts; None: it waits at this command."""
-
-    event: EventEntry | None
-
-
-Progress = Halt | None
-"""What became of one command; None: it is done."""
 
 
 @define(eq=False)
@@ -62,7 +51,7 @@ class Commands:
     devices: DeviceState
     guests: Guests
 
-    def execute(self, raw: bytes, address: int) -> Progress:
+    def execute(self, raw: bytes, address: int) -> Halt | None:
         """Do one command; ``address`` is where it lies."""
         command = decode_command(raw)
         effect = EFFECTS.get(type(command))
@@ -70,7 +59,7 @@ class Commands:
             return Halt(IllegalCommandError(EventCode=EventCode.ILLEGAL_COMMAND_ERROR, Address=address))
         return effect(self, command, address)
 
-    def completion_wait(self, command: CompletionWait, _: int) -> Progress:
+    def completion_wait(self, command: CompletionWait, _: int) -> Halt | None:
         """Store and interrupt. ``f`` asks for no more: commands are done when the next one begins."""
         data = command.Data.to_bytes(STORE_BYTES, "little")
         if command.s and not self.memory.write(command.Address, data):
@@ -79,23 +68,23 @@ class Commands:
             self.events.interrupts.raise_(Status.ComWaitInt.mask)
         return None
 
-    def invalidate_devtab_entry(self, command: InvalidateDevtabEntry, _: int) -> Progress:
+    def invalidate_devtab_entry(self, command: InvalidateDevtabEntry, _: int) -> Halt | None:
         """The next access reads the entry again; translations stay."""
         self.platform.caches.invalidate_contexts(command.DeviceID)
         self.devices.forget(command.DeviceID)
         return None
 
-    def invalidate_iotlb_pages(self, command: InvalidateIotlbPages, address: int) -> Progress:
+    def invalidate_iotlb_pages(self, command: InvalidateIotlbPages, address: int) -> Halt | None:
         """A device that does not answer is an event; without a time-out, the buffer waits for it."""
         device, pasid = RequesterId(command.DeviceID), Pasid(command.PASID) if command.GN else None
         if self.platform.invalidate_device(DeviceInvalidation(device, pasid, *span(command))):
             return None
         if self.file.decoded("CONTROL", Control).InvTimeOut == InvalidationTimeout.NONE:
-            return Halt(None)
+            return Halt(waits=True)
         self.events.tell(Timeout(EventCode=EventCode.IOTLB_INV_TIMEOUT, DeviceID=device, Address=address))
         return None
 
-    def prefetch_iommu_pages(self, command: PrefetchIommuPages, _: int) -> Progress:
+    def prefetch_iommu_pages(self, command: PrefetchIommuPages, _: int) -> Halt | None:
         """A hint, which this hardware takes as far as Inval goes: it forgets, and fetches at the first use."""
         start, last = span(command)
         domain = self.devices.domain(command.DeviceID) if command.Inval else None
@@ -107,20 +96,20 @@ class Commands:
                 self._drop_host(domain, start, end)
         return None
 
-    def complete_ppr_request(self, command: CompletePprRequest, _: int) -> Progress:
+    def complete_ppr_request(self, command: CompletePprRequest, _: int) -> Halt | None:
         """Answer a group of page requests."""
         device, pasid = RequesterId(command.DeviceID), Pasid(command.PASID) if command.GN else None
         self.platform.respond(PageResponse(device, pasid, command.Tag, response_code(command.Status)))
         return None
 
-    def invalidate_iommu_all(self, _command: InvalidateIommuAll, _: int) -> Progress:
+    def invalidate_iommu_all(self, _command: InvalidateIommuAll, _: int) -> Halt | None:
         """Forget device table entries and translations."""
         self.platform.caches.invalidate_contexts()
         self.platform.caches.invalidate_all()
         self.devices.forget_all()
         return None
 
-    def reset_vmmio(self, command: ResetVmmio, _: int) -> Progress:
+    def reset_vmmio(self, command: ResetVmmio, _: int) -> Halt | None:
         """Clear the VF page of a guest. What All and vCMD choose of it is not known: all of it is cleared."""
         self.guests.reset(command.GuestID)
         return None
@@ -140,7 +129,7 @@ class Commands:
         return CommandHardwareError(EventCode=EventCode.COMMAND_HW_ERROR, Type=error, Address=address)
 
 
-EFFECTS: Mapping[type[AnyCommand], Callable[..., Progress]] = {
+EFFECTS: Mapping[type[AnyCommand], Callable[..., Halt | None]] = {
     CompletionWait: Commands.completion_wait,
     InvalidateDevtabEntry: Commands.invalidate_devtab_entry,
     InvalidateIotlbPages: Commands.invalidate_iotlb_pages,

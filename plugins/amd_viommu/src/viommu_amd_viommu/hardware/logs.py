@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 from attrs import define, frozen
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     from viommu.registers import RegisterFile
 
 ENTRY_BYTES = 16
-LEAST_LENGTH = 8
-"""Lengths below are reserved, and taken for it."""
+LEAST_LENGTH, MOST_LENGTH = 8, 15
+"""log2 of entries. Lengths below are reserved, and taken for the least."""
 
 
 class LogMemory(Protocol):
@@ -37,20 +38,18 @@ class Ring:
     @classmethod
     def of(cls, file: RegisterFile, base: str, head: str, tail: str) -> Ring:
         """Read a queue's registers."""
-        where = file.decoded(base, BufferBase)
-        size = ENTRY_BYTES << max(where.Length, LEAST_LENGTH)
+        where, size = _place(file[base])
         within = size - ENTRY_BYTES
-        return cls(where.Base, size, file[head] & within, file[tail] & within)
+        return cls(where, size, file[head] & within, file[tail] & within)
 
     @property
     def used(self) -> int:
         """Entries between head and tail."""
         return (self.tail - self.head) % self.size // ENTRY_BYTES
 
-    @property
-    def entries_lg2(self) -> int:
-        """log2 of how many entries it has."""
-        return (self.size // ENTRY_BYTES).bit_length() - 1
+    def on(self, count: int) -> Ring:
+        """The same when ``count`` entries were consumed."""
+        return Ring(self.base, self.size, self.after(self.head, count), self.tail)
 
     def after(self, offset: int, count: int = 1) -> int:
         """The offset ``count`` entries further on."""
@@ -60,6 +59,13 @@ class Ring:
     def full(self) -> bool:
         """Whether one more entry would make it look empty."""
         return self.after(self.tail) == self.head
+
+
+@lru_cache(maxsize=1024)
+def _place(register: int) -> tuple[int, int]:
+    """Base and size in bytes; kept, for queues are asked at each doorbell and each record."""
+    where = BufferBase.decode(register)
+    return where.Base, ENTRY_BYTES << max(where.Length, LEAST_LENGTH)
 
 
 @frozen

@@ -14,14 +14,13 @@ from viommu.registers import RegisterFile
 from viommu.translation import refused
 from viommu_amd_viommu import translate
 from viommu_amd_viommu.hardware import control, cures, reporting
-from viommu_amd_viommu.hardware.command_buffer import CommandBuffer
+from viommu_amd_viommu.hardware.command_buffer import CommandBuffer, Untranslated
 from viommu_amd_viommu.hardware.command_legality import abilities
 from viommu_amd_viommu.hardware.commands import Commands
 from viommu_amd_viommu.hardware.decision import Decision
 from viommu_amd_viommu.hardware.device_state import DeviceState
 from viommu_amd_viommu.hardware.events import Events
 from viommu_amd_viommu.hardware.guests.guests import Guests, show_apertures
-from viommu_amd_viommu.hardware.guests.inferred import VF_MMIO
 from viommu_amd_viommu.hardware.interrupts import Interrupts
 from viommu_amd_viommu.hardware.page_requests import PageRequests
 from viommu_amd_viommu.hardware.refusals import NOT_PRESENT, device_table_error, illegal_entry, invalid_request
@@ -30,9 +29,12 @@ from viommu_amd_viommu.hardware.settings import SETTINGS_REGISTERS, Settings
 from viommu_amd_viommu.spec.command_meanings import meanings
 from viommu_amd_viommu.spec.device_table import DTE
 from viommu_amd_viommu.spec.events import EventCode, InvalidAccess, InvalidTranslationRequest
+from viommu_amd_viommu.spec.inferred import VF_MMIO
 from viommu_amd_viommu.spec.registers import EFR, EFR2, Status
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from viommu.faults import ConfigurationLog, Fault, Report
     from viommu.formats import Context
     from viommu.hookspecs import Registers
@@ -77,7 +79,9 @@ class AmdIommu:
         show_apertures(file, settings.features)
         described = meanings(abilities(settings.features), made.devices.guest_devices)
         others = Commands(file, memory, platform, events, made.devices, made.guests)
-        made.commands = CommandBuffer(file, memory, platform, Executor(platform, described), others, events)
+        made.commands = CommandBuffer(
+            file, memory, Untranslated(), Executor(platform, described), others, events, made._commands_done
+        )
         made.page_requests = PageRequests.of(file, memory, platform, events)
         return made
 
@@ -167,6 +171,9 @@ class AmdIommu:
             guest.take_request(request, entry)
         else:
             self.page_requests.take(request, entry)
+
+    def _commands_done(self, kinds: Mapping[str, int], head: int) -> None:
+        self.platform.observe("amd.commands", {"kinds": kinds, "head": head})
 
     def _react(self, store: Store) -> None:
         """What hardware does about a store; registers that are not here are only read when they are needed."""

@@ -53,6 +53,25 @@ class Segment:
 
 
 @frozen
+class Hosting:
+    """Whether hardware can run guests' IOMMUs, and what of it software has switched on."""
+
+    here: bool
+    enabled: bool
+    """VF MMIO and entries with vImuEn mean something."""
+    executes: bool
+    """Guests' command buffers run."""
+    translates: bool
+    """Addresses of guests' buffers are translated."""
+
+    @classmethod
+    def of(cls, features: EFR, control: Control) -> Hosting:
+        """Take it from registers."""
+        here, enabled = bool(features.vIOMMU), bool(features.vIOMMU and control.vIommuEn)
+        return cls(here, enabled, bool(enabled and control.vCmdEn), bool(here and control.GstBufferTRPMode))
+
+
+@frozen
 class Settings:
     """Control and feature registers, read once. `of` raises BadRegister."""
 
@@ -63,18 +82,21 @@ class Settings:
     exclusion: tuple[int, int] | None
     """(start, last) of the exclusion range, where it is enabled."""
     exclusion_for_all: bool
+    hosting: Hosting
 
     @classmethod
     def of(cls, registers: Values) -> Settings:
         """Decode the registers. BadRegister where a value is no 64-bit number, or asks for too many segments."""
         control = _register(registers, "CONTROL", Control)
         exclusion = _register(registers, "EXCLBASE", ExclusionBase)
+        features = _register(registers, "EFR", EFR)
         return cls(
             control=control,
-            features=_register(registers, "EFR", EFR),
+            features=features,
             segments=_segments(registers, control),
             exclusion=_exclusion(exclusion, _register(registers, "EXCLLIMIT", ExclusionLimit)),
             exclusion_for_all=bool(exclusion.Allow),
+            hosting=Hosting.of(features, control),
         )
 
     @property

@@ -18,13 +18,13 @@ from viommu_amd_viommu.spec.guest_registers import (
     GuestMiscControl,
     GuestPprControl,
 )
+from viommu_amd_viommu.spec.inferred import NO_DEVICE
 
 if TYPE_CHECKING:
     from viommu.layout import Descriptor
     from viommu_amd_viommu.host.hardware_guests import HardwareGuests
     from viommu_amd_viommu.host.paging import HostTables
 
-NO_DEVICE = 0
 OFFSETS = {layout: offset for offset, layout in VF_CONTROL_REGISTERS.items()}
 QUEUES = (GuestCommandControl, GuestEventControl, GuestPprControl)
 

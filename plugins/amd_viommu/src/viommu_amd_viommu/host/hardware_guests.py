@@ -8,8 +8,8 @@ from attrs import define, field
 
 from viommu.kernel_errors import NoSpace
 from viommu_amd_viommu.host.private_space import PrivateSpace
-from viommu_amd_viommu.spec.guest_maps import OWN_DEVICE_ID
 from viommu_amd_viommu.spec.guest_registers import VF_CONTROL, VF_PAGE, VSC_ID, VscBarHigh, VscBarLow, VscHeader
+from viommu_amd_viommu.spec.inferred import OWN_DEVICE_ID
 
 if TYPE_CHECKING:
     from viommu_amd_viommu.host.registers import HostRegisters

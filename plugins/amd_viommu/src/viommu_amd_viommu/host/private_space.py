@@ -13,7 +13,7 @@ from viommu_amd_viommu.host import entries, tags
 from viommu_amd_viommu.host.entries import HostStage
 from viommu_amd_viommu.host.ranges import PAGE, Pages
 from viommu_amd_viommu.host.tags import HostTag
-from viommu_amd_viommu.spec.guest_maps import OWN_DEVICE_ID
+from viommu_amd_viommu.spec.inferred import OWN_DEVICE_ID
 
 if TYPE_CHECKING:
     from viommu_amd_viommu.host.unit import Unit

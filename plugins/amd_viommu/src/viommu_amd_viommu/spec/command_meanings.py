@@ -83,7 +83,7 @@ def _completion_wait() -> Meaning:
 def _invalidate_pages(able: CommandAbilities, guest_devices: CommandTable) -> Meaning:
     layout = InvalidateIommuPages
     cases = (
-        _without_size(layout),
+        without_size(layout),
         *_guest_pages(guest_devices),
         *_with_directories(
             guest_devices, (Is(layout.S, 1), Is(layout.Address, EVERYTHING)), Stage2Tag(layout.DomainID)
@@ -123,11 +123,11 @@ def _with_directories(guest_devices: CommandTable, when: tuple[Condition, ...], 
 def _prefetch(able: CommandAbilities) -> Meaning:
     """A hint, which is not taken. What Inval forgets depends on the device's entry: that is hardware's own."""
     layout = PrefetchIommuPages
-    cases = (_without_size(layout), Case((), (Is(layout.Inval, 0),)))
+    cases = (without_size(layout), Case((), (Is(layout.Inval, 0),)))
     return Meaning(Opcode.PREFETCH_IOMMU_PAGES.name, cases, _zero(layout, able))
 
 
-def _without_size(layout: SizedCommand) -> Case:
+def without_size(layout: SizedCommand) -> Case:
     """Hardware refuses it."""
     return Case(None, (Is(layout.S, 1), Is(layout.Address, ENDLESS)))
 

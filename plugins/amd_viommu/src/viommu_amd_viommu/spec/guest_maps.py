@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from viommu.layout import Bit, Bits, Descriptor
-
-OWN_DEVICE_ID = 0x0002
-"""The DeviceID under which the IOMMU itself reads and writes (00:00.2, as every AMD system has it)."""
+from viommu_amd_viommu.spec.inferred import HOST_DOMAIN_BITS, VALID_BIT
 
 MMIO_BASE, MMIO_SIZE = 0x0, 0x80_0000
 """Where hardware keeps the state of VF pages."""
@@ -16,14 +14,14 @@ DOMAIN_MAPS, DOMAIN_MAP_SIZE = 0x20_0000_0000, 0x8_0000
 
 
 class DeviceMapEntry(Descriptor, width=128):
-    """A guest's DeviceID. Only the place of HostDeviceID is known, from one source; Valid is inferred."""
+    """A guest's DeviceID. Only the place of HostDeviceID is known, from one source."""
 
-    Valid = Bit(0)
+    Valid = Bit(VALID_BIT)
     HostDeviceID = Bits(39, 24)
 
 
 class DomainMapEntry(Descriptor, width=64):
-    """A guest's DomainID. Its layout is not known: this one is inferred."""
+    """A guest's DomainID. Its layout is inferred."""
 
-    Valid = Bit(0)
-    HostDomainID = Bits(31, 16)
+    Valid = Bit(VALID_BIT)
+    HostDomainID = Bits(*HOST_DOMAIN_BITS)

@@ -15,14 +15,12 @@ from viommu_amd_viommu.spec import interrupt_registers as msi
 from viommu_amd_viommu.spec import other_registers as other
 from viommu_amd_viommu.spec import queue_registers as queues
 from viommu_amd_viommu.spec import registers as spec
+from viommu_amd_viommu.spec.inferred import CAPABILITY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from viommu.layout import Descriptor
-
-VSC = 0x3F00
-"""Where the vendor-specific capability of PCI configuration space is mirrored: there is no configuration space."""
 
 SMI_FILTERS = 16
 DEVICE_TABLE_SEGMENTS = range(1, 8)
@@ -105,11 +103,11 @@ PLACES: Mapping[str, Place] = MappingProxyType(
         "VIOMMUSTATUS": Place(0x190, other.ViommuStatus),
         "EFR2": Place(0x1A0, spec.EFR2),
         "STATUS": Place(0x2020, spec.Status),
-        "VSCHDR": Place(VSC, guests.VscHeader),
-        "VFBARLO": Place(VSC + 0x08, guests.VscBarLow),
-        "VFBARHI": Place(VSC + 0x0C, guests.VscBarHigh),
-        "VFCTLBARLO": Place(VSC + 0x10, guests.VscBarLow),
-        "VFCTLBARHI": Place(VSC + 0x14, guests.VscBarHigh),
+        "VSCHDR": Place(CAPABILITY, guests.VscHeader),
+        "VFBARLO": Place(CAPABILITY + 0x08, guests.VscBarLow),
+        "VFBARHI": Place(CAPABILITY + 0x0C, guests.VscBarHigh),
+        "VFCTLBARLO": Place(CAPABILITY + 0x10, guests.VscBarLow),
+        "VFCTLBARHI": Place(CAPABILITY + 0x14, guests.VscBarHigh),
         "COUNTERCFG": Place(0x4000, other.CounterConfiguration),
     }
 )

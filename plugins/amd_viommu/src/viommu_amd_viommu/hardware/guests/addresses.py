@@ -48,6 +48,18 @@ class TranslatedMemory:
             return False
         return all(self.memory.write(pa, data[at : at + size]) for pa, at, size in pieces)
 
+    def run_at(self, address: int, length: int) -> tuple[int, int] | None:
+        """Give where an address lies, and how many of ``length`` bytes follow it there; None: nowhere."""
+        found: tuple[int, int] | None = None
+        for pa, at, size in self._pieces(address, length, Access.READ):
+            if found is None:
+                found = pa, size
+            elif pa == found[0] + at:
+                found = found[0], at + size
+            else:
+                break
+        return found
+
     def _pieces(self, address: int, length: int, access: Access) -> Iterator[tuple[int, int, int]]:
         """Cut a range where pages end: (physical address, offset, bytes) of each piece, up to one that is refused."""
         context = self._context()

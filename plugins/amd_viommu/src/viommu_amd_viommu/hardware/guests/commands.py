@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import define, frozen
+from attrs import define
 
 from viommu.addresses import Pasid, RequesterId
 from viommu.platform import DeviceInvalidation, PageResponse
+from viommu_amd_viommu.hardware.command_buffer import Halt
 from viommu_amd_viommu.hardware.command_legality import is_illegal, span
-from viommu_amd_viommu.hardware.guests.inferred import (
-    HALTS_ON_UNMAPPED_DEVICE,
-    SOURCE_DEVICE_MAP,
-    SOURCE_DOMAIN_MAP,
-)
 from viommu_amd_viommu.hardware.page_requests import response_code
+from viommu_amd_viommu.spec import inferred
 from viommu_amd_viommu.spec.commands import (
     AnyCommand,
     CompletePprRequest,
@@ -27,7 +24,6 @@ from viommu_amd_viommu.spec.commands import (
     InvalidateIommuAll,
     InvalidateIommuPages,
     InvalidateIotlbPages,
-    Opcode,
     PrefetchIommuPages,
     decode_command,
 )
@@ -44,21 +40,13 @@ from viommu_amd_viommu.spec.registers import EFR, Status
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from viommu.platform import Caches, Platform
+    from viommu.platform import Platform
     from viommu.registers import RegisterFile
     from viommu_amd_viommu.hardware.events import Events
     from viommu_amd_viommu.hardware.guests.addresses import TranslatedMemory
     from viommu_amd_viommu.hardware.guests.maps import IdMaps
-    from viommu_amd_viommu.spec.events import EventEntry
 
 STORE_BYTES = 8
-
-
-@frozen
-class Stop:
-    """The command was not done, and the buffer halts. ``event``: what the guest is told, None: nothing."""
-
-    event: EventEntry | None
 
 
 @define(eq=False, repr=False)
@@ -72,50 +60,33 @@ class GuestCommands:
     host_events: Events
     maps: IdMaps
 
-    def execute(self, raw: bytes, address: int) -> Stop | None:
+    def execute(self, raw: bytes, address: int) -> Halt | None:
         """Do one command; ``address`` is where the guest wrote it."""
         command = decode_command(raw)
-        if is_illegal(command, self.file.decoded("EFR", EFR)) or type(command) not in EFFECTS:
-            return Stop(IllegalCommandError(EventCode=EventCode.ILLEGAL_COMMAND_ERROR, Address=address))
+        illegal = is_illegal(command, self.file.decoded("EFR", EFR))
+        if illegal or command.Opcode in inferred.OPCODES_OF_HOSTS or type(command) not in EFFECTS:
+            return Halt(IllegalCommandError(EventCode=EventCode.ILLEGAL_COMMAND_ERROR, Address=address))
         return EFFECTS[type(command)](self, command, address)
 
-    @property
-    def _caches(self) -> Caches:
-        return self.platform.caches
-
-    def completion_wait(self, command: CompletionWait, _: int) -> Stop | None:
+    def completion_wait(self, command: CompletionWait, _: int) -> Halt | None:
         """Store in the guest's memory, and interrupt the guest."""
         if command.s and not self.memory.write(command.Address, command.Data.to_bytes(STORE_BYTES, "little")):
             error = HardwareErrorType.MASTER_ABORT
-            return Stop(CommandHardwareError(EventCode=EventCode.COMMAND_HW_ERROR, Type=error, Address=command.Address))
+            return Halt(CommandHardwareError(EventCode=EventCode.COMMAND_HW_ERROR, Type=error, Address=command.Address))
         if command.i:
             self.events.interrupts.raise_(Status.ComWaitInt.mask)
         return None
 
-    def invalidate_pages(self, command: InvalidateIommuPages, address: int) -> Stop | None:
-        """A DomainID that is not mapped is told to the host, and passed over: nothing bears it."""
-        domain = self.maps.domains.get(command.DomainID)
-        if domain is None:
-            self._tell_host(SOURCE_DOMAIN_MAP, address)
-            return None
-        if not command.GN:
-            self._caches.invalidate_stage2_tag(domain, stage1_only=True)
-        else:
-            start, last = span(command)
-            self._caches.invalidate_range(domain, command.PASID, start, last, leaf_only=not command.PDE)
-        if command.PDE:
-            self._forget_entries()
-        return None
+    def invalidate_pages(self, _: InvalidateIommuPages, address: int) -> Halt | None:
+        """The engine leaves one whose DomainID is not mapped: told to the host, for nothing bears it."""
+        self._tell_host(inferred.SOURCE_DOMAIN_MAP, address)
+        return Halt() if inferred.HALTS_ON_UNMAPPED_DOMAIN else None
 
-    def invalidate_entry(self, command: InvalidateDevtabEntry, address: int) -> Stop | None:
-        """The device's entry is read anew. It is the host's: what the guest's says, software has to carry over."""
-        device = self.maps.devices.get(command.DeviceID)
-        if device is None:
-            return self._unmapped(address)
-        self._caches.invalidate_contexts(device)
-        return None
+    def invalidate_entry(self, _: InvalidateDevtabEntry, address: int) -> Halt | None:
+        """The engine leaves one whose DeviceID is not mapped."""
+        return self._unmapped(address)
 
-    def invalidate_device_tlb(self, command: InvalidateIotlbPages, address: int) -> Stop | None:
+    def invalidate_device_tlb(self, command: InvalidateIotlbPages, address: int) -> Halt | None:
         """A device that does not answer is told to the guest, as after any time-out."""
         device = self.maps.devices.get(command.DeviceID)
         if device is None:
@@ -128,17 +99,16 @@ class GuestCommands:
             )
         return None
 
-    def touch_device(self, command: InvalidateInterruptTable | PrefetchIommuPages, address: int) -> Stop | None:
+    def touch_device(self, command: InvalidateInterruptTable | PrefetchIommuPages, address: int) -> Halt | None:
         """No interrupt remapping entry is cached, and nothing is fetched ahead; Inval of a prefetch forgets."""
         device = self.maps.devices.get(command.DeviceID)
         if device is None:
             return self._unmapped(address)
         if isinstance(command, PrefetchIommuPages) and command.Inval:
-            for domain in self.maps.host_domains:
-                self._caches.invalidate_stage2_tag(domain, stage1_only=True)
+            self._forget_translations()
         return None
 
-    def complete_page_request(self, command: CompletePprRequest, address: int) -> Stop | None:
+    def complete_page_request(self, command: CompletePprRequest, address: int) -> Halt | None:
         """Answer a group of page requests."""
         device = self.maps.devices.get(command.DeviceID)
         if device is None:
@@ -148,20 +118,20 @@ class GuestCommands:
         self.platform.respond(PageResponse(RequesterId(device), pasid, command.Tag, code))
         return None
 
-    def invalidate_all(self, _command: InvalidateIommuAll, _: int) -> Stop | None:
+    def invalidate_all(self, _command: InvalidateIommuAll, _: int) -> Halt | None:
         """Forget what went through any of the guest's tables, and entries of its devices."""
-        for domain in self.maps.host_domains:
-            self._caches.invalidate_stage2_tag(domain, stage1_only=True)
-        self._forget_entries()
+        self._forget_translations()
+        for device in self.maps.devices.values():
+            self.platform.caches.invalidate_contexts(device)
         return None
 
-    def _forget_entries(self) -> None:
-        for device in self.maps.devices.values():
-            self._caches.invalidate_contexts(device)
+    def _forget_translations(self) -> None:
+        for domain in self.maps.host_domains:
+            self.platform.caches.invalidate_stage2_tag(domain, stage1_only=inferred.GUEST_TABLES_ALONE)
 
-    def _unmapped(self, address: int) -> Stop | None:
-        self._tell_host(SOURCE_DEVICE_MAP, address)
-        return Stop(None) if HALTS_ON_UNMAPPED_DEVICE else None
+    def _unmapped(self, address: int) -> Halt | None:
+        self._tell_host(inferred.SOURCE_DEVICE_MAP, address)
+        return Halt() if inferred.HALTS_ON_UNMAPPED_DEVICE else None
 
     def _tell_host(self, source: int, address: int) -> None:
         self.host_events.tell(
@@ -171,7 +141,7 @@ class GuestCommands:
         )
 
 
-EFFECTS: Mapping[type[AnyCommand], Callable[..., Stop | None]] = {
+EFFECTS: Mapping[type[AnyCommand], Callable[..., Halt | None]] = {
     CompletionWait: GuestCommands.completion_wait,
     InvalidateIommuPages: GuestCommands.invalidate_pages,
     InvalidateDevtabEntry: GuestCommands.invalidate_entry,
@@ -181,6 +151,4 @@ EFFECTS: Mapping[type[AnyCommand], Callable[..., Stop | None]] = {
     CompletePprRequest: GuestCommands.complete_page_request,
     InvalidateIommuAll: GuestCommands.invalidate_all,
 }
-"""What a guest may give: the host's own (INSERT_GUEST_EVENT, RESET_VMMIO) are illegal to it."""
-
-NAMES = {opcode.value: opcode.name for opcode in Opcode}
+"""What a guest may give."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from attrs import define, field
 
 from viommu_amd_viommu.hardware.events import Events
-from viommu_amd_viommu.hardware.guests.inferred import TELLS_ALL_LOST_EVENTS
 from viommu_amd_viommu.hardware.logs import EVENT_LOG, RecordLog
+from viommu_amd_viommu.spec import inferred
 from viommu_amd_viommu.spec.events import EventCode, GuestEventFault
 
 if TYPE_CHECKING:
@@ -34,5 +34,5 @@ class GuestEvents(Events):
         ran, full = self.runs, self.file["STATUS"] & overflows
         super().tell(event)
         became_full = self.file["STATUS"] & overflows & ~full
-        if TELLS_ALL_LOST_EVENTS and ran and not self.runs and not became_full:
+        if inferred.TELLS_ALL_LOST_EVENTS and ran and not self.runs and not became_full:
             self.host.tell(GuestEventFault(EventCode=EventCode.GUEST_EVENT_FAULT, GuestID=self.guest, vEVENT=1))

@@ -11,17 +11,17 @@ from viommu.commands import Executor
 from viommu.hookspecs import Registers
 from viommu.registers import RegisterFile
 from viommu_amd_viommu.hardware import control
+from viommu_amd_viommu.hardware.command_buffer import CommandBuffer
 from viommu_amd_viommu.hardware.guests import meanings
-from viommu_amd_viommu.hardware.guests.command_buffer import GuestCommandBuffer
 from viommu_amd_viommu.hardware.guests.commands import GuestCommands
 from viommu_amd_viommu.hardware.guests.events import GuestEvents
-from viommu_amd_viommu.hardware.guests.inferred import REQUESTS_OF_PARKED_GUESTS_GO_TO_THE_HOST
 from viommu_amd_viommu.hardware.guests.platform import GuestPlatform
 from viommu_amd_viommu.hardware.interrupts import Interrupts
 from viommu_amd_viommu.hardware.logs import EVENT_LOG, PPR_LOG, RecordLog
 from viommu_amd_viommu.hardware.page_requests import PageRequests
 from viommu_amd_viommu.hardware.register_map import REGISTERS
-from viommu_amd_viommu.spec.events import IllegalDevTableEntry, InvalidDeviceRequest, InvalidPprRequest, IoPageFault
+from viommu_amd_viommu.spec import inferred
+from viommu_amd_viommu.spec.events import IoPageFault
 from viommu_amd_viommu.spec.guest_registers import (
     GUEST_PAGE_OFFSET,
     GuestCommandControl,
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 
 PAGE_LG2 = 12
 _NO_MORE_FEATURES = EFR2()
-TOLD_TO_GUESTS = (IoPageFault, IllegalDevTableEntry, InvalidDeviceRequest, InvalidPprRequest)
-"""Events of a guest's devices that its log gets. Others name addresses of the host's."""
 
 
 @define(eq=False, repr=False)
@@ -56,7 +54,7 @@ class Guest:
     file: RegisterFile
     platform: GuestPlatform
     events: GuestEvents
-    buffer: GuestCommandBuffer
+    buffer: CommandBuffer
     page_requests: PageRequests
     controls: dict[int, int] = field(factory=dict)
     """VF control registers as they were written last, by offset."""
@@ -81,8 +79,16 @@ class Guest:
         events = GuestEvents(file, platform, Interrupts(file, platform), host_events, maps.guest)
         events.log = RecordLog(EVENT_LOG, file, memory)
         commands = GuestCommands(file, memory, host, events, host_events, maps)
-        executor = Executor(host, meanings.of(maps))
-        buffer = GuestCommandBuffer(file, memory, host, executor, commands, may_run)
+        buffer = CommandBuffer(
+            file,
+            host.memory,
+            memory,
+            Executor(host, meanings.of(maps)),
+            commands,
+            events,
+            lambda kinds, head: platform.observe("amd.guest_commands", {"kinds": kinds, "head": head}),
+            may_run,
+        )
         requests = PageRequests(file, platform, events)
         requests.log = RecordLog(PPR_LOG, file, memory)
         return cls(maps, memory, file, platform, events, buffer, requests)
@@ -139,7 +145,9 @@ class Guest:
 
     def wants(self, event: AnyEvent) -> bool:
         """Say whether an event of one of its devices is for its log."""
-        return isinstance(event, TOLD_TO_GUESTS) and self.events.runs
+        if not self.events.runs and inferred.EVENTS_OF_PARKED_GUESTS_GO_TO_THE_HOST:
+            return False
+        return event.EventCode in inferred.EVENTS_OF_GUESTS
 
     def tell(self, event: AnyEvent, device: int) -> None:
         """Log an event of a device, which the guest knows by ``device``."""
@@ -151,7 +159,7 @@ class Guest:
     @property
     def takes_requests(self) -> bool:
         """Whether page requests of its devices go to its own log."""
-        return not REQUESTS_OF_PARKED_GUESTS_GO_TO_THE_HOST or bool(self.file["STATUS"] & Status.PPRRun.mask)
+        return not inferred.REQUESTS_OF_PARKED_GUESTS_GO_TO_THE_HOST or bool(self.file["STATUS"] & Status.PPRRun.mask)
 
     def take_request(self, request: PageRequest, entry: DTE) -> None:
         """Take a page request of one of its devices."""

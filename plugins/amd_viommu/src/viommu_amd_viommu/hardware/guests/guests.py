@@ -8,10 +8,8 @@ from attrs import define, field
 
 from viommu_amd_viommu.hardware.guests.addresses import TranslatedMemory
 from viommu_amd_viommu.hardware.guests.guest import Guest
-from viommu_amd_viommu.hardware.guests.inferred import VF_CONTROL_MMIO, VF_MMIO
 from viommu_amd_viommu.hardware.guests.maps import IdMaps
 from viommu_amd_viommu.spec.events import EventCode, ViommuHardwareError
-from viommu_amd_viommu.spec.guest_maps import OWN_DEVICE_ID
 from viommu_amd_viommu.spec.guest_registers import (
     MOST_GUESTS,
     VF_CONTROL,
@@ -28,6 +26,7 @@ from viommu_amd_viommu.spec.guest_registers import (
     VscBarLow,
     VscHeader,
 )
+from viommu_amd_viommu.spec.inferred import OWN_DEVICE_ID, VF_CONTROL_MMIO, VF_MMIO
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,12 +74,12 @@ class Guests:
     @property
     def here(self) -> bool:
         """Whether hardware can do all this."""
-        return bool(self.settings().features.vIOMMU)
+        return self.settings().hosting.here
 
     @property
     def enabled(self) -> bool:
         """Whether software has switched it on."""
-        return self.here and bool(self.settings().control.vIommuEn)
+        return self.settings().hosting.enabled
 
     # --- registers
 
@@ -160,13 +159,13 @@ class Guests:
             self.settings().features,
             self.platform,
             self.events,
-            lambda: self.enabled and bool(self.settings().control.vCmdEn),
+            lambda: self.settings().hosting.executes,
         )
 
     def _translating_entry(self, number: int) -> bytes | None:
         """Read the entry by which a guest's addresses are translated; without one it has no memory."""
         device = self.known[number].translating
-        return self.entry(device) if device and self.settings().control.GstBufferTRPMode else None
+        return self.entry(device) if device and self.settings().hosting.translates else None
 
     # --- whose devices are whose
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from attrs import define, field
 
 from viommu.commands import CommandTable
-from viommu_amd_viommu.hardware.guests.inferred import NO_DEVICE
 from viommu_amd_viommu.spec.guest_maps import (
     DEVICE_MAP_SIZE,
     DEVICE_MAPS,
@@ -21,6 +20,7 @@ from viommu_amd_viommu.spec.guest_maps import (
     DeviceMapEntry,
     DomainMapEntry,
 )
+from viommu_amd_viommu.spec.inferred import NO_DEVICE
 
 if TYPE_CHECKING:
     from viommu_amd_viommu.hardware.guests.addresses import TranslatedMemory

@@ -14,10 +14,10 @@ from viommu.commands import (
     Meaning,
     Meanings,
     Number,
-    Sized,
     Stage2Tag,
-    Within,
 )
+from viommu_amd_viommu.spec import inferred
+from viommu_amd_viommu.spec.command_meanings import extent, without_size
 from viommu_amd_viommu.spec.commands import AnyCommand, InvalidateDevtabEntry, InvalidateIommuPages, Opcode
 
 if TYPE_CHECKING:
@@ -26,24 +26,19 @@ if TYPE_CHECKING:
 EVERY_DEVICE = 0
 """The key of `IdMaps.every_device` under which all of the guest's devices are."""
 
-SIZELESS = ((1 << 64) - (1 << 12), (1 << 64) - 1)
-"""Addresses of a sized command in which no zero tells the size."""
-
 
 def of(maps: IdMaps) -> Meanings:
     """Describe a guest's commands. What is not here is done one by one: waits, devices, everything at once."""
-    return Meanings(
-        AnyCommand.size,
-        AnyCommand.Opcode,
-        {
-            Opcode.INVALIDATE_IOMMU_PAGES: Meaning(
-                Opcode.INVALIDATE_IOMMU_PAGES.name, tuple(_pages(maps)), InvalidateIommuPages.reserved_mask
-            ),
-            Opcode.INVALIDATE_DEVTAB_ENTRY: Meaning(
-                Opcode.INVALIDATE_DEVTAB_ENTRY.name, (_entry(maps),), InvalidateDevtabEntry.reserved_mask
-            ),
-        },
-    )
+    found: dict[int, Meaning] = {
+        Opcode.INVALIDATE_IOMMU_PAGES: Meaning(
+            Opcode.INVALIDATE_IOMMU_PAGES.name, tuple(_pages(maps)), InvalidateIommuPages.reserved_mask
+        ),
+        Opcode.INVALIDATE_DEVTAB_ENTRY: Meaning(
+            Opcode.INVALIDATE_DEVTAB_ENTRY.name, (_entry(maps),), InvalidateDevtabEntry.reserved_mask
+        ),
+    }
+    of_guests = {opcode: meaning for opcode, meaning in found.items() if opcode not in inferred.OPCODES_OF_HOSTS}
+    return Meanings(AnyCommand.size, AnyCommand.Opcode, of_guests)
 
 
 def _pages(maps: IdMaps) -> list[Case]:
@@ -54,12 +49,10 @@ def _pages(maps: IdMaps) -> list[Case]:
     layout = InvalidateIommuPages
     domain = Each(maps.domain_table, layout.DomainID)
     roots = Contexts(Each(maps.every_device, EVERY_DEVICE))
-    by_range = InvalidateRange(
-        domain, layout.PASID, Sized(layout.Address, layout.S), leaf_only=Number(layout.PDE, flip=1)
-    )
-    whole = Stage2Tag(domain, stage1_only=True)
+    by_range = InvalidateRange(domain, layout.PASID, extent(layout), leaf_only=Number(layout.PDE, flip=1))
+    whole = Stage2Tag(domain, stage1_only=inferred.GUEST_TABLES_ALONE)
     return [
-        Case(None, (Is(layout.S, 1), Within(layout.Address, *SIZELESS))),
+        without_size(layout),
         Case(None, (Among(maps.domain_table, layout.DomainID, present=False),)),
         Case((by_range,), (Is(layout.GN, 1), Is(layout.PDE, 0))),
         Case((by_range, roots), (Is(layout.GN, 1),)),
