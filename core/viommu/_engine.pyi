@@ -676,6 +676,27 @@ class TableWriter:
     def free(self) -> None:
         """Give all frames back; the table is of no use any more."""
 
+def dma_read(
+    translator: Translator, requester: int, iova: int, length: int, most: int, pasid: int = NO_PASID
+) -> tuple[bytes, Result | None]:
+    """What a device reads, as far as nothing is out of the ordinary: whole pages in order, while ``most`` holds them.
+
+    The result is that of the page after them, where it was asked for and is counted: a fault, or a translation to
+    where the bytes cannot be copied (a hole, read-only memory, callbacks, more than ``most``). None where all was
+    read, where ``most`` is full, and in front of a page whose configuration is not cached; nothing is resolved.
+    ValueError where the range ends beyond the address space.
+    """
+
+def dma_read_into(
+    translator: Translator, requester: int, iova: int, out: Buffer, pasid: int = NO_PASID
+) -> tuple[int, Result | None]:
+    """The same into a writable contiguous buffer, as long as the DMA; gives how many bytes were read."""
+
+def dma_write(
+    translator: Translator, requester: int, iova: int, data: Buffer, pasid: int = NO_PASID
+) -> tuple[int, Result | None]:
+    """The same for what a device writes; gives how many bytes were written."""
+
 def read_own(address: int, length: int) -> bytes | None:
     """Copy from memory of this process as a system call does: None where any of it cannot be read."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from attrs import define, field
 
@@ -14,6 +14,7 @@ from viommu.objects.physical import Group, PhysicalDevice
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+    from viommu.backing import BufferLike
     from viommu.devices import Device
     from viommu.faults import Fault
     from viommu.instance.dma import BusAbort
@@ -75,8 +76,18 @@ class Endpoint:
         """Send one access; what it comes to. Raises as `viommu.instance.iommu.Iommu.translate`."""
         return self.iommu.translate(self.requester, iova, access, pasid)
 
-    def dma_read(self, iova: int, length: int, pasid: int | None = None) -> bytes | Fault | BusAbort:
-        """Read memory. Raises as `translate`."""
+    @overload
+    def dma_read(self, iova: int, length: int, pasid: int | None = None) -> bytes | Fault | BusAbort: ...
+    @overload
+    def dma_read(
+        self, iova: int, length: int, pasid: int | None = None, *, out: BufferLike
+    ) -> Fault | BusAbort | None: ...
+    def dma_read(
+        self, iova: int, length: int, pasid: int | None = None, *, out: BufferLike | None = None
+    ) -> bytes | Fault | BusAbort | None:
+        """Read memory, into ``out`` where it is given. Raises as `viommu.instance.iommu.Iommu.dma_read`."""
+        if out is not None:
+            return self.iommu.dma_read(self.requester, iova, length, pasid, out=out)
         return self.iommu.dma_read(self.requester, iova, length, pasid)
 
     def dma_write(self, iova: int, data: Buffer, pasid: int | None = None) -> Fault | BusAbort | None:

@@ -44,6 +44,7 @@ void bind_formats(py::module_& m);
 void bind_context(py::module_& m);
 void bind_translator(py::module_& m);
 void bind_commands(py::module_& m);
+void bind_dma(py::module_& m);
 void bind_table_writer(py::module_& m);
 void bind_own_memory(py::module_& m);
 

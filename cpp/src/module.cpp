@@ -9,6 +9,7 @@ PYBIND11_MODULE(_engine, m) {
     viommu::bind_context(m);
     viommu::bind_translator(m);
     viommu::bind_commands(m);
+    viommu::bind_dma(m);
     viommu::bind_table_writer(m);
     viommu::bind_own_memory(m);
 }

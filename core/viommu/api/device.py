@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, overload
 
 import numpy as np
 from attrs import define, frozen
@@ -18,6 +18,7 @@ from viommu.objects.device import Device as BoundDevice
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+    from viommu.backing import BufferLike
     from viommu.endpoint import Endpoint
     from viommu.faults import Fault
     from viommu.instance.dma import BusAbort
@@ -117,8 +118,21 @@ class Device(Handle):
         """Ask for a page, as PRI has it (`viommu.endpoint.Endpoint.request_page`)."""
         self.endpoint.request_page(iova, access, pasid, group=group, last=last)
 
-    def dma_read(self, iova: int, length: int, pasid: int | None = None) -> bytes | Fault | BusAbort:
-        """Read memory as the device does. What tables refuse is a value, as hardware tells no program of it."""
+    @overload
+    def dma_read(self, iova: int, length: int, pasid: int | None = None) -> bytes | Fault | BusAbort: ...
+    @overload
+    def dma_read(
+        self, iova: int, length: int, pasid: int | None = None, *, out: BufferLike
+    ) -> Fault | BusAbort | None: ...
+    def dma_read(
+        self, iova: int, length: int, pasid: int | None = None, *, out: BufferLike | None = None
+    ) -> bytes | Fault | BusAbort | None:
+        """Read memory as the device does, into ``out`` where it is given (`viommu.instance.iommu.Iommu.dma_read`).
+
+        What tables refuse is a value, as hardware tells no program of it.
+        """
+        if out is not None:
+            return self.endpoint.dma_read(iova, length, pasid, out=out)
         return self.endpoint.dma_read(iova, length, pasid)
 
     def dma_write(self, iova: int, data: Buffer, pasid: int | None = None) -> Fault | BusAbort | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from viommu._engine import Context, read_dirty
 from viommu.addresses import PAGE_SIZE, RequesterId
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from viommu._engine import Iotlb, Translator
+    from viommu.backing import BufferLike
     from viommu.devices import Held
     from viommu.drivers import BoundDriver
     from viommu.memory import PhysicalMemory
@@ -67,8 +68,8 @@ class Iommu:
         self.hardware = CheckedHardware.made_by(driver, memory, self.registers, self._board)
         self._lookups = Lookups.through(self.hardware, memory, iotlb, walk_cache_entries, sanitize=sanitize)
         self._board.caches = self._lookups.translator
-        self._dma = Dma(memory, self.translate)
         self._bounds = Bounds.of(driver.info)
+        self._dma = Dma(memory, self._lookups, self._bounds, self._recorded)
 
     @property
     def info(self) -> DriverInfo:
@@ -213,8 +214,24 @@ class Iommu:
 
     # --- memory, as devices see it
 
-    def dma_read(self, requester: int, iova: int, length: int, pasid: int | None = None) -> bytes | Fault | BusAbort:
-        """Read as the device does, page by page. Raises as `translate`."""
+    @overload
+    def dma_read(
+        self, requester: int, iova: int, length: int, pasid: int | None = None
+    ) -> bytes | Fault | BusAbort: ...
+    @overload
+    def dma_read(
+        self, requester: int, iova: int, length: int, pasid: int | None = None, *, out: BufferLike
+    ) -> Fault | BusAbort | None: ...
+    def dma_read(
+        self, requester: int, iova: int, length: int, pasid: int | None = None, *, out: BufferLike | None = None
+    ) -> bytes | Fault | BusAbort | None:
+        """Read as the device does, page by page.
+
+        Into ``out``, a NumPy array or other writable buffer of ``length`` bytes, if it is given: None where all of it
+        was read; what lies before a refused page is read. Raises as `translate`, and BadValue for any other buffer.
+        """
+        if out is not None:
+            return self._dma.read_into(requester, iova, length, pasid, out)
         return self._dma.read(requester, iova, length, pasid)
 
     def dma_write(self, requester: int, iova: int, data: Buffer, pasid: int | None = None) -> Fault | BusAbort | None:

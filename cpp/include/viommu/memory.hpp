@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "viommu/shared_bytes.hpp"
 #include "viommu/types.hpp"
 
 namespace viommu {
@@ -32,6 +33,7 @@ struct Region {
     std::shared_ptr<void> owner;  // keeps `host` alive
 
     bool contains(u64 pa) const { return pa - start <= last - start; }
+    std::byte* at(u64 pa) const { return host + (pa - start); }
 };
 
 enum class Exchange : u8 { stored, changed, refused };
@@ -55,6 +57,29 @@ public:
         const auto after = after_start(last);
         if (after == regions_.begin() || std::prev(after)->last < start) return nullptr;
         return &*std::prev(after);
+    }
+    // Whether all of [pa, pa + size), which is not empty, lies in regions that will do.
+    template <typename WillDo> bool covers(u64 pa, std::size_t size, WillDo&& will_do) const {
+        const u64 last = pa + (size - 1);
+        if (last < pa) return false;
+        for (u64 at = pa;;) {
+            const Region* region = find(at);
+            if (!region || !will_do(*region)) return false;
+            if (region->last >= last) return true;
+            at = region->last + 1;
+        }
+    }
+    // Calls each(region, pa, bytes), until it gives false, for the part of [pa, pa + size) in each region; they must
+    // cover it.
+    template <typename Each> bool each_part(u64 pa, std::size_t size, Each&& each) const {
+        while (size) {
+            const Region& region = *find(pa);
+            const std::size_t count = std::min<u64>(size - 1, region.last - pa) + 1;
+            if (!each(region, pa, count)) return false;
+            pa += count;
+            size -= count;
+        }
+        return true;
     }
     void insert(Region region) { regions_.insert(after_start(region.start), std::move(region)); }
 
@@ -163,7 +188,7 @@ private:
         if (recent_ && recent_->contains(pa)) return recent_;
         return recent_ = map_->find(pa);
     }
-    static u64* word(const Region& region, u64 pa) { return reinterpret_cast<u64*>(region.host + (pa - region.start)); }
+    static u64* word(const Region& region, u64 pa) { return reinterpret_cast<u64*>(region.at(pa)); }
     static bool load_outside(const Region& region, u64 pa, u64& value) {
         const std::optional<u64> loaded = region.callbacks->load(pa);
         value = loaded.value_or(0);
@@ -226,15 +251,16 @@ public:
     // Whether all of the bytes lie in regions.
     bool covers(u64 pa, std::size_t size) const { return !size || covered(*picture(), pa, size, false); }
 
-    // Copies whole words or parts of them; false, with nothing stored, where any byte lies in a hole.
+    // False, with nothing stored, where any byte lies in a hole.
     bool read(u64 pa, std::byte* out, std::size_t size) const {
         const auto map = picture();
         if (size && !covered(*map, pa, size, false)) return false;
         View memory(map);
-        return by_words(pa, size, [&](u64 at, std::size_t offset, std::size_t count) {
-            u64 value;
-            if (!memory.load(at, value)) return false;
-            std::memcpy(out, reinterpret_cast<const std::byte*>(&value) + offset, count);
+        return map->each_part(pa, size, [&](const Region& region, u64 at, std::size_t count) {
+            if (region.host)
+                SharedBytes::read(region.at(at), out, count);
+            else if (!read_outside(memory, at, out, count))
+                return false;
             out += count;
             return true;
         });
@@ -244,8 +270,11 @@ public:
         const auto map = picture();
         if (size && !covered(*map, pa, size, true)) return false;
         View memory(map);
-        return by_words(pa, size, [&](u64 at, std::size_t offset, std::size_t count) {
-            if (!store(memory, at, offset, in, count)) return false;
+        return map->each_part(pa, size, [&](const Region& region, u64 at, std::size_t count) {
+            if (region.host)
+                SharedBytes::write(region.at(at), in, count);
+            else if (!write_outside(memory, at, in, count))
+                return false;
             in += count;
             return true;
         });
@@ -259,6 +288,23 @@ private:
     }
     static std::string range(u64 start, u64 last) { return "[" + hex(start) + ", " + hex(last) + "]"; }
 
+    // Memory behind callbacks: whole words, or parts of them.
+    static bool read_outside(View& memory, u64 pa, std::byte* out, std::size_t size) {
+        return by_words(pa, size, [&](u64 at, std::size_t offset, std::size_t count) {
+            u64 value;
+            if (!memory.load(at, value)) return false;
+            std::memcpy(out, reinterpret_cast<const std::byte*>(&value) + offset, count);
+            out += count;
+            return true;
+        });
+    }
+    static bool write_outside(View& memory, u64 pa, const std::byte* in, std::size_t size) {
+        return by_words(pa, size, [&](u64 at, std::size_t offset, std::size_t count) {
+            if (!store(memory, at, offset, in, count)) return false;
+            in += count;
+            return true;
+        });
+    }
     // Replaces part of one word. Gives up where the word is never what was just read: memory behind callbacks may say
     // so.
     static bool store(View& memory, u64 at, std::size_t offset, const std::byte* in, std::size_t count) {
@@ -275,14 +321,7 @@ private:
     }
 
     static bool covered(const RegionMap& map, u64 pa, std::size_t size, bool for_write) {
-        const u64 last = pa + (size - 1);
-        if (last < pa) return false;
-        for (u64 at = pa;;) {
-            const Region* region = map.find(at);
-            if (!region || (for_write && !region->writable)) return false;
-            if (region->last >= last) return true;
-            at = region->last + 1;
-        }
+        return map.covers(pa, size, [=](const Region& region) { return region.writable || !for_write; });
     }
 
     template <typename Each> static bool by_words(u64 pa, std::size_t size, Each&& each) {
