@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from attrs import field, frozen
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 OUTCOMES = ("fault", "abort", "stall")
 
+P = ParamSpec("P")
 AnswerT = TypeVar("AnswerT")
 
 
@@ -60,30 +61,30 @@ class CheckedHardware:
 
     def configure(self, requester: int, pasid: int | None, log: ConfigurationLog) -> Context | Refusal:
         """Find what governs one (requester, PASID). Raises DriverBug."""
-        found = self._call("configure", lambda: self.model.configure(requester, pasid, log))
+        found = self._call("configure", self.model.configure, requester, pasid, log)
         if not isinstance(found, Context | Refusal):
             raise self._bug("configure", found, "a Context or Refusal")
         return found
 
     def report(self, fault: Fault) -> Report:
         """Say what the hardware would record of a fault. Raises DriverBug."""
-        return self._report("report", lambda: self.model.report(fault))
+        return self._report("report", self.model.report, fault)
 
     def record(self, fault: Fault) -> Report:
         """Have the hardware write a fault down; one without registers only tells. Raises DriverBug."""
         live = self.live
-        return self.report(fault) if live is None else self._report("record", lambda: live.record(fault))
+        return self.report(fault) if live is None else self._report("record", live.record, fault)
 
     def read(self, offset: int, size: int) -> int:
         """Read a register; without any, zero. Raises DriverBug."""
         live = self.live
-        return 0 if live is None else self._call("read", lambda: live.read(offset, size))
+        return 0 if live is None else self._call("read", live.read, offset, size)
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Write a register. Raises DriverBug."""
         live = self.live
         if live is not None:
-            self._call("write", lambda: live.write(offset, size, value))
+            self._call("write", live.write, offset, size, value)
 
     def admit(
         self, requester: int, pasid: int | None, kind: RequestKind, log: ConfigurationLog
@@ -92,7 +93,7 @@ class CheckedHardware:
         live = self.live
         if live is None:
             return Refusal("no ATS", silent=True, detail="this hardware model knows no ATS")
-        found = self._call("admit", lambda: live.admit(requester, pasid, kind, log))
+        found = self._call("admit", live.admit, requester, pasid, kind, log)
         if not isinstance(found, Context | Refusal | None):
             raise self._bug("admit", found, "a Context, Refusal or None")
         return found
@@ -102,7 +103,7 @@ class CheckedHardware:
         live = self.live
         if live is None:
             return Completion.UNSUPPORTED_REQUEST
-        found = self._call("complete", lambda: live.complete(fault))
+        found = self._call("complete", live.complete, fault)
         if not isinstance(found, Completion):
             raise self._bug("complete", found, "a Completion")
         return found
@@ -110,22 +111,22 @@ class CheckedHardware:
     def cure(self, use: StaleUse) -> str:
         """Name an invalidation that would have prevented a stale use, in the vendor's words. Raises DriverBug."""
         live = self.live
-        return "" if live is None else self._call("cure", lambda: live.cure(use))
+        return "" if live is None else self._call("cure", live.cure, use)
 
     def broadcast(self, message: TlbBroadcast) -> None:
         """Let the hardware hear a CPU's TLB invalidation; most has no ears. Raises DriverBug."""
         model = self.model
         if isinstance(model, ListeningHardware):
-            self._call("broadcast", lambda: model.broadcast(message))
+            self._call("broadcast", model.broadcast, message)
 
     def page_request(self, request: PageRequest) -> None:
         """Take a page request; without registers it is lost. Raises DriverBug."""
         live = self.live
         if live is not None:
-            self._call("page_request", lambda: live.page_request(request))
+            self._call("page_request", live.page_request, request)
 
-    def _report(self, what: str, ask: Callable[[], object]) -> Report:
-        report = self._call(what, ask)
+    def _report(self, what: str, ask: Callable[[Fault], object], fault: Fault) -> Report:
+        report = self._call(what, ask, fault)
         if not isinstance(report, Report):
             raise self._bug(what, report, "a Report")
         if report.outcome not in OUTCOMES:
@@ -135,9 +136,9 @@ class CheckedHardware:
     def _bug(self, what: str, found: object, owed: str) -> DriverBug:
         return DriverBug(self.driver, what, f"it returned {type(found).__name__}, not {owed}")
 
-    def _call(self, what: str, ask: Callable[[], AnswerT]) -> AnswerT:
+    def _call(self, what: str, ask: Callable[P, AnswerT], *arguments: P.args, **named: P.kwargs) -> AnswerT:
         try:
-            return ask()
+            return ask(*arguments, **named)
         except ViommuError:
             raise
         except Exception as error:

@@ -32,16 +32,24 @@ class Register:
     layout: type[Descriptor]
     writable: int | None = None
     clears: int = 0
+    mask: int = field(init=False)
+    """All bits of the register."""
+    sets: int = field(init=False)
+    """The bits that a store sets."""
+
+    @mask.default
+    def _all_bits(self) -> int:
+        return (1 << self.layout.width) - 1
+
+    @sets.default
+    def _set_bits(self) -> int:
+        writable = self.mask & ~self.layout.reserved_mask if self.writable is None else self.writable
+        return writable & ~self.clears
 
     @property
     def size(self) -> int:
         """Bytes."""
         return self.layout.size
-
-    @property
-    def mask(self) -> int:
-        """All bits of the register."""
-        return (1 << self.layout.width) - 1
 
     @property
     def last(self) -> int:
@@ -50,9 +58,7 @@ class Register:
 
     def stored(self, before: int, written: int) -> int:
         """Give the register's value after a store of ``written``."""
-        sets = self.mask & ~self.layout.reserved_mask if self.writable is None else self.writable
-        sets &= ~self.clears
-        return (before & ~sets | written & sets) & ~(written & self.clears)
+        return (before & ~self.sets | written & self.sets) & ~(written & self.clears)
 
 
 @frozen
@@ -80,7 +86,7 @@ class RegisterFile:
     declared: Mapping[str, Register]
     _values: dict[str, int] = field(init=False, factory=dict)
     _places: Mapping[tuple[int, int], tuple[tuple[str, Register], ...]] = field(init=False, repr=False)
-    """By offset and size of an access: the registers that it reaches, lowest offset first."""
+    """By offset and size of an access that is allowed: the registers that it reaches, lowest offset first."""
 
     def __attrs_post_init__(self) -> None:
         self._places = _places(self.declared)
@@ -106,32 +112,29 @@ class RegisterFile:
 
     def read(self, offset: int, size: int) -> int:
         """Read ``size`` bytes as software does; what no register covers is zero."""
-        if not _allowed(offset, size):
-            return 0
         value = 0
-        for name, register in self._covered(offset, size):
+        for name, register in self._places.get((offset, size), ()):
             shift = (register.offset - offset) * BYTE
             value |= self[name] << shift if shift >= 0 else self[name] >> -shift
         return value & (1 << size * BYTE) - 1
 
     def write(self, offset: int, size: int, value: int) -> list[Store]:
         """Store ``size`` bytes as software does; tells what happened to each register, lowest offset first."""
-        if not _allowed(offset, size):
-            return []
-        return [self._store(name, register, offset, size, value) for name, register in self._covered(offset, size)]
-
-    def _covered(self, offset: int, size: int) -> tuple[tuple[str, Register], ...]:
-        return self._places.get((offset, size), ())
+        places = self._places.get((offset, size), ())
+        return [self._store(name, register, offset, size, value) for name, register in places]
 
     def _store(self, name: str, register: Register, offset: int, size: int, value: int) -> Store:
         shift = (offset - register.offset) * BYTE
-        given = value & (1 << size * BYTE) - 1
-        placed = given << shift if shift >= 0 else given >> -shift
-        covered = ((1 << size * BYTE) - 1) << shift if shift >= 0 else ((1 << size * BYTE) - 1) >> -shift
+        all_bits = (1 << size * BYTE) - 1
+        placed, covered = value & all_bits, all_bits
+        if shift > 0:
+            placed, covered = placed << shift, covered << shift
+        elif shift < 0:
+            placed, covered = placed >> -shift, covered >> -shift
         before = self[name]
-        written = (before & ~register.clears & ~covered | placed & covered) & register.mask
+        written = (before & ~register.clears & ~covered | placed) & register.mask
         after = register.stored(before, written)
-        self[name] = after
+        self._values[name] = after
         return Store(name, before, written, after)
 
 
@@ -142,7 +145,3 @@ def _places(declared: Mapping[str, Register]) -> dict[tuple[int, int], tuple[tup
             for offset in range(register.offset - register.offset % size, register.last + 1, size):
                 found[offset, size] = (*found.get((offset, size), ()), (name, register))
     return found
-
-
-def _allowed(offset: int, size: int) -> bool:
-    return size in ACCESS_SIZES and not offset % size and offset >= 0
