@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import field, frozen
 
-from viommu.faults import Access, FaultKind, Report, Stage
+from viommu.faults import FaultKind, Report, Stage
 from viommu_vtd.hardware import legacy, scalable
+from viommu_vtd.hardware.access_bits import EXECUTES, PRIVILEGED, READS, WRITES
 from viommu_vtd.hardware.capabilities import RemappingUnit
 from viommu_vtd.hardware.reasons import legacy_reason, scalable_reason
 from viommu_vtd.hardware.search import Search
 from viommu_vtd.spec.faults import FRCD, FaultReason
 from viommu_vtd.spec.registers import TranslationTableMode
-from viommu_vtd.translate import PROTECTED, SILENCED, TRANSLATED, in_interrupt_range, passing
+from viommu_vtd.translate import INTERRUPT_RANGE, PROTECTED, SILENCED, TRANSLATED, in_interrupt_range, passing
 
 if TYPE_CHECKING:
     from viommu.faults import ConfigurationLog, Fault, Refusal
@@ -31,6 +32,7 @@ class VtdHardware:
 
     memory: PhysicalMemory
     unit: RemappingUnit
+    _translated: dict[bool, Context] = field(init=False, factory=dict, eq=False, repr=False)
 
     @classmethod
     def of(cls, memory: PhysicalMemory, registers: Registers, *, host_address_width: int | None = None) -> VtdHardware:
@@ -61,21 +63,37 @@ class VtdHardware:
             case mode:
                 return search.refuse(FaultReason.TABLE_MODE_INVALID, f"RTADDR.TTM {mode} is not one that ECAP has")
 
+    def translated(self, *, silenced: bool) -> Context:
+        """Give what governs requests whose address ATS gave: outside the interrupt range they pass."""
+        found = self._translated.get(silenced)
+        if found is None:
+            bits = TRANSLATED | (SILENCED if silenced else 0)
+            found = self._translated[silenced] = passing(self.unit, driver_bits=bits, blocked=INTERRUPT_RANGE)
+        return found
+
     def report(self, fault: Fault) -> Report:
         """Give the reason (``0x71``) and the fault recording register, 16 bytes in memory order."""
-        if fault.refusal is not None and fault.refusal.silent:
-            return Report("abort", fault.refusal.reason)
-        if fault.refusal is not None:
-            reason, silenced = FaultReason(fault.refusal.code), fault.refusal.suppressed
-        else:
-            reason = scalable_reason(fault) if self._scalable else legacy_reason(fault)
-            silenced = bool(fault.driver_bits & SILENCED) or is_unrecorded(fault)
+        refusal = fault.refusal
+        if refusal is not None and refusal.silent:
+            return Report("abort", refusal.reason)
+        reason = self.reason(fault)
+        silenced = _is_silenced(fault) if refusal is None else refusal.suppressed
         name = f"{reason:#x}"
         return Report("abort", name) if silenced else Report("fault", name, _record(fault, reason).encode())
+
+    def reason(self, fault: Fault) -> FaultReason:
+        """Give the reason of a fault that is not silent."""
+        if fault.refusal is not None:
+            return FaultReason(fault.refusal.code)
+        return scalable_reason(fault) if self._scalable else legacy_reason(fault)
 
     @property
     def _scalable(self) -> bool:
         return self.unit.root.TTM == TranslationTableMode.SCALABLE
+
+
+def _is_silenced(fault: Fault) -> bool:
+    return bool(fault.driver_bits & SILENCED) or is_unrecorded(fault)
 
 
 def is_unrecorded(fault: Fault) -> bool:
@@ -91,14 +109,15 @@ def is_unrecorded(fault: Fault) -> bool:
 
 def _record(fault: Fault, reason: FaultReason) -> FRCD:
     """T and T2 tell the access: read, write, or both as an atomic operation has it."""
-    read, write = fault.access & (Access.READ | Access.EXECUTE), fault.access & Access.WRITE
+    access = int(fault.access)
+    read, write = access & READS, access & WRITES
     pasid = fault.pasid if reason in PASID_KNOWN else None
     return FRCD(
         FI=fault.iova & FRCD.FI.maximum,
         SID=fault.requester,
         T2=int(bool(read and write)),
-        PRIV=int(pasid is not None and bool(fault.access & Access.PRIVILEGED)),
-        EXE=int(pasid is not None and bool(fault.access & Access.EXECUTE)),
+        PRIV=int(pasid is not None and bool(access & PRIVILEGED)),
+        EXE=int(pasid is not None and bool(access & EXECUTES)),
         PP=int(pasid is not None),
         FR=reason,
         PASID=pasid or 0,

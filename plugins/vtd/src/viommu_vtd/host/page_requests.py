@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 RING = 4096 << PAGE_REQUEST_PAGES_LG2
 READ, WRITE, EXECUTE, PRIVILEGED = 1, 2, 4, 8
+PENDING, OVERFLOW = PRS(PPR=1), PRS(PRO=1)
 
 
 def service(unit: Unit) -> None:
@@ -28,7 +29,7 @@ def service(unit: Unit) -> None:
 
     After an overflow the requests of groups whose end is lost are forgotten; hardware queues again after that.
     """
-    unit.registers.write(PRS(PPR=1))
+    unit.registers.write(PENDING)
     tail = unit.registers.read(PQT).PQT
     for request in _waiting(unit, unit.registers.read(PQH).PQH, tail):
         _take(unit, request)
@@ -36,7 +37,7 @@ def service(unit: Unit) -> None:
     if unit.registers.read(PRS).PRO and _has_drained(unit, tail):
         for device in tuple(unit.devices.values()):
             device.physical.partial_faults.clear()
-        unit.registers.write(PRS(PRO=1))
+        unit.registers.write(OVERFLOW)
 
 
 def respond(device: HostDevice, fault: PageFault, *, success: bool) -> None:

@@ -13,7 +13,6 @@ from viommu_vtd.hardware.search import Search
 from viommu_vtd.spec.faults import FaultReason
 from viommu_vtd.spec.registers import TranslationTableMode
 from viommu_vtd.spec.root_context import TranslationType
-from viommu_vtd.translate import INTERRUPT_RANGE, SILENCED, TRANSLATED, passing
 
 if TYPE_CHECKING:
     from viommu.faults import ConfigurationLog
@@ -76,8 +75,7 @@ def admit(
             suppressed=refusal.suppressed,
             detail=refusal.detail,
         )
-    bits = TRANSLATED | (SILENCED if search.silenced else 0)
-    return passing(translation.unit, driver_bits=bits, blocked=INTERRUPT_RANGE)
+    return translation.translated(silenced=search.silenced)
 
 
 def _refusal(translation: VtdHardware, search: Search, requester: int, pasid: int | None) -> Refusal | None:

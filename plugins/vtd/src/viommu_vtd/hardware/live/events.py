@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from viommu_vtd.hardware.live.state import State
 
 UPPER = 32
+MASKED, HELD_BACK = EventControl.IM.mask, EventControl.IP.mask
 
 
 @frozen
@@ -25,27 +26,28 @@ class EventInterrupt:
 
     def raise_(self) -> None:
         """A condition has arisen: send the message, or hold it back while it is masked."""
-        if self._control.IM:
-            self._set(IP=1)
+        if self._control & MASKED:
+            self._set(self._control | HELD_BACK)
         else:
             self._send()
 
     def unmasked(self) -> None:
         """Software stored the control register: what was held back goes out once IM is 0."""
-        if self._control.IP and not self._control.IM:
-            self._set(IP=0)
+        if self._control & (HELD_BACK | MASKED) == HELD_BACK:
+            self.serviced()
             self._send()
 
     def serviced(self) -> None:
         """The condition is gone, and with it what was held back."""
-        self._set(IP=0)
+        if self._control & HELD_BACK:
+            self._set(self._control & ~HELD_BACK)
 
     @property
-    def _control(self) -> EventControl:
-        return self.state.registers.decoded(f"{self.prefix}CTL", EventControl)
+    def _control(self) -> int:
+        return self.state.registers[f"{self.prefix}CTL"]
 
-    def _set(self, **bits: int) -> None:
-        self.state.registers[f"{self.prefix}CTL"] = int(self._control.replace(**bits))
+    def _set(self, value: int) -> None:
+        self.state.registers[f"{self.prefix}CTL"] = value
 
     def _send(self) -> None:
         registers = self.state.registers

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
-from viommu.faults import Access, Refusal
+from viommu.faults import Refusal
 from viommu.hardware import Silence
 from viommu.platform import PageResponse, ResponseCode
 from viommu.translation import refused
 from viommu_vtd.hardware import scalable
+from viommu_vtd.hardware.access_bits import EXECUTES, PRIVILEGED, READS, WRITES
 from viommu_vtd.hardware.live.ats import pasid_refusal
 from viommu_vtd.hardware.live.events import EventInterrupt
 from viommu_vtd.hardware.search import Search
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from viommu_vtd.hardware.live.state import State
 
 PAGE_LG2 = 12
+PENDING, OVERFLOW = PRS.PPR.mask, PRS.PRO.mask
 
 
 @define(eq=False)
@@ -46,23 +48,18 @@ class PageRequestQueue:
         if refusal is not None:
             self._answer(request, _response(refusal))
             return refused(request.requester, request.pasid, request.iova, request.access, refusal)
-        if self.status.PRO or not self._put(request):
+        if self.state.registers["PRS"] & OVERFLOW or not self._put(request):
             # The device is told that all is well: it finds no translation, and asks again.
             self._answer(request, ResponseCode.SUCCESS)
-            self._raise(PRO=1)
+            self._raise(OVERFLOW)
         else:
-            self._raise(PPR=1)
+            self._raise(PENDING)
         return None
 
     def serviced(self) -> None:
         """Software cleared bits of PRS."""
-        if not int(self.status):
+        if not self.state.registers["PRS"]:
             self.interrupt.serviced()
-
-    @property
-    def status(self) -> PRS:
-        """Page request status."""
-        return self.state.registers.decoded("PRS", PRS)
 
     def _put(self, request: PageRequest) -> bool:
         """Write a descriptor at the tail; False where the queue is full. A store to where no memory is, is lost."""
@@ -77,10 +74,10 @@ class PageRequestQueue:
         registers["PQT"] = after
         return True
 
-    def _raise(self, **bits: int) -> None:
-        before = self.status
-        self.state.registers["PRS"] = int(before.replace(**bits))
-        if not int(before):
+    def _raise(self, bit: int) -> None:
+        before = self.state.registers["PRS"]
+        self.state.registers["PRS"] = before | bit
+        if not before:
             self.interrupt.raise_()
 
     def _answer(self, request: PageRequest, code: ResponseCode) -> None:
@@ -106,15 +103,16 @@ class PageRequestQueue:
 
 def descriptor_of(request: PageRequest) -> PageRequestDescriptor:
     """What hardware writes into the queue."""
+    access = int(request.access)
     return PageRequestDescriptor(
         Type=PAGE_REQUEST,
         PASIDP=int(request.pasid is not None),
         RID=request.requester,
         PASID=request.pasid or 0,
-        EXE=int(bool(request.access & Access.EXECUTE)),
-        PRIV=int(bool(request.access & Access.PRIVILEGED)),
-        RD=int(bool(request.access & (Access.READ | Access.EXECUTE))),
-        WR=int(bool(request.access & Access.WRITE)),
+        EXE=int(bool(access & EXECUTES)),
+        PRIV=int(bool(access & PRIVILEGED)),
+        RD=int(bool(access & READS)),
+        WR=int(bool(access & WRITES)),
         LPIG=int(request.last),
         PRGI=request.group & PageRequestDescriptor.PRGI.maximum,
         ADDR=request.iova & PageRequestDescriptor.ADDR.maximum,

@@ -20,7 +20,7 @@ from viommu_vtd.hardware.live.register_invalidation import RegisterInvalidation
 from viommu_vtd.hardware.live.register_map import register_file, with_reset_values
 from viommu_vtd.hardware.live.state import State
 from viommu_vtd.hardware.model import VtdHardware, is_unrecorded
-from viommu_vtd.spec.faults import FRCD, AddressType, FaultReason
+from viommu_vtd.spec.faults import FRCD, AddressType
 from viommu_vtd.spec.registers import PMEN
 from viommu_vtd.translate import TRANSLATED
 
@@ -102,12 +102,11 @@ class LiveUnit:
         """End a refused translation request; record it unless it only found no rights."""
         if fault.refusal is not None and fault.refusal.silent:
             return Completion.UNSUPPORTED_REQUEST
-        report = self.report(fault)
         if is_unrecorded(fault):
             return Completion.UNSUPPORTED_REQUEST
-        ending = ats.completion(FaultReason(int(report.reason, 16)))
+        ending = ats.completion(self.state.translation.reason(fault))
         if ending is not Completion.NO_ACCESS:
-            self._record(_changed(report, AT=AddressType.TRANSLATION_REQUEST))
+            self._record(_changed(self.report(fault), AT=AddressType.TRANSLATION_REQUEST))
         return ending
 
     def page_request(self, request: PageRequest) -> None:
