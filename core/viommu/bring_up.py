@@ -32,12 +32,12 @@ class IommuPort:
     def read(self, offset: int, size: int) -> int:
         """Read a register."""
         self.activity.register_reads += 1
-        return self.iommu.read_register(offset, size)
+        return self.iommu.hardware.read(offset, size)
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Write a register."""
         self.activity.register_writes += 1
-        self.iommu.write_register(offset, value, size)
+        self.iommu.hardware.write(offset, size, value)
 
 
 @frozen(eq=False)

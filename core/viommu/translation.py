@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from viommu.requests import Requests
 
 RIGHTS = Access.READ | Access.WRITE | Access.EXECUTE
-_RIGHTS_OF = tuple(Access(bits) & RIGHTS for bits in range(16))  # an enum's operators are slow
+
+# By the engine's numbers, as an enum's operators are slow.
+_ACCESSES = tuple(Access(bits) for bits in range(16))
+_RIGHTS_OF = tuple(access & RIGHTS for access in _ACCESSES)
+_KINDS, _STAGES, _CLASSES = tuple(FaultKind), tuple(Stage), tuple(FaultClass)
 
 
 @frozen
@@ -76,16 +80,16 @@ def outcome_of(requester: int, pasid: int | None, result: Result, refusal: Refus
         requester=RequesterId(requester),
         pasid=None if pasid is None else Pasid(pasid),
         iova=Iova(result.iova),
-        access=Access(result.access),
-        kind=FaultKind(result.kind),
-        stage=Stage(result.stage),
+        access=_ACCESSES[result.access],
+        kind=_KINDS[result.kind],
+        stage=_STAGES[result.stage],
         level=result.level,
-        fault_class=FaultClass(result.fault_class),
+        fault_class=_CLASSES[result.fault_class],
         ipa=Ipa(result.ipa),
         entry_address=result.entry_address,
         entry_value=result.entry_value,
-        missing=Access(result.missing),
-        granted=Access(result.rights) & RIGHTS,
+        missing=_ACCESSES[result.missing],
+        granted=_RIGHTS_OF[result.rights],
         top=result.top,
         for_top=result.for_top,
         for_update=result.for_update,

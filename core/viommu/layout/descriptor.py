@@ -83,8 +83,8 @@ class Descriptor(metaclass=_DescriptorType):
         if not isinstance(raw, int):
             if len(raw) != cls.size:
                 raise ValueError(f"{cls.__name__}: {len(raw)} bytes given, it has {cls.size}")
-            raw = int.from_bytes(raw, "little")
-        elif raw < 0 or raw >> cls.width:
+            return cls._of(int.from_bytes(raw, "little"))
+        if raw < 0 or raw >> cls.width:
             raise ValueError(f"{cls.__name__}: {raw:#x} is not a value of {cls.width} bits")
         return cls._of(int(raw))
 

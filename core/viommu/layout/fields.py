@@ -109,7 +109,7 @@ class FieldSpec:
 
     def take(self, raw: int) -> int:
         """Read the field's value out of a whole descriptor: a member of ``of`` where that has it."""
-        if self._shifts is not None:  # the common case, and what models spend their time on
+        if self._shifts is not None:
             above, below = self._shifts
             value = (raw & self._mask) >> above << below
         else:
@@ -132,7 +132,10 @@ class FieldSpec:
         """Give a whole descriptor with ``value`` in this field. Raises as `check`."""
         if value & self._refused:
             self.check(owner, value)
-        return raw & self._others | self.put(value)
+        if self._shifts is None:
+            return raw & self._others | self.put(value)
+        above, below = self._shifts
+        return raw & self._others | value >> below << above
 
     def check(self, owner: str, value: int) -> None:
         """Raise ValueError, naming field, value and bound, where ``value`` cannot be held."""
@@ -151,7 +154,13 @@ class FieldSpec:
     @overload
     def __get__(self, instance: Descriptor, owner: type) -> int: ...
     def __get__(self, instance: Descriptor | None, owner: type) -> Self | int:
-        return self if instance is None else self.take(instance._raw)  # noqa: SLF001 - the value of its owner
+        if instance is None:
+            return self
+        raw = instance._raw  # noqa: SLF001 - the value of its owner
+        if self._shifts is None or self._members:
+            return self.take(raw)
+        above, below = self._shifts  # as `take` does: most fields are read here, and a call more takes as long as all
+        return (raw & self._mask) >> above << below
 
     def __set__(self, instance: Descriptor, value: Never) -> Never:
         kind = type(instance).__name__
