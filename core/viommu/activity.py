@@ -36,15 +36,19 @@ class Activity:
     """Stores to such registers."""
     guest_commands: Counter[str] = field(factory=Counter)
     """Commands that hardware executed from guests' own queues, by kind."""
+    guest_records: Counter[str] = field(factory=Counter)
+    """Events and page requests that hardware wrote to guests' own logs, by kind."""
 
     def observe(self, _: str, facts: Mapping[str, object]) -> None:
-        """Take note of a batch of commands (a `viommu.board.Observer`)."""
+        """Take note of a batch of commands, or of a record (a `viommu.board.Observer`)."""
         if facts.get("guest") is None:
             return
-        kinds = facts.get("kinds")
+        kinds, record = facts.get("kinds"), facts.get("record")
         if isinstance(kinds, dict):
             for name, count in kinds.items():
                 self.guest_commands[name] += count
+        if isinstance(record, str):
+            self.guest_records[record] += 1
 
     @property
     def host_calls(self) -> int:

@@ -36,8 +36,8 @@ class Board:
     """One machine's platform. What the user's callables raise is theirs to catch.
 
     ``on_interrupt`` is called with each interrupt, or is an eventfd to which each adds one; ``handler``, the host
-    driver's, is called after it. ``observers`` see what `observe` is told; ``command_counts`` keeps how many commands
-    of each kind were executed.
+    driver's, is called after it for those that are the host's. ``observers`` see what `observe` is told;
+    ``command_counts`` keeps how many commands of each kind were executed.
     """
 
     memory: PhysicalMemory
@@ -57,7 +57,7 @@ class Board:
             os.eventfd_write(self.on_interrupt, 1)
         elif self.on_interrupt is not None:
             self.on_interrupt(interrupt)
-        if self.handler is not None:
+        if self.handler is not None and interrupt.guest is None:
             self.handler(interrupt)
 
     def invalidate_device(self, invalidation: DeviceInvalidation) -> bool:

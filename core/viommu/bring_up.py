@@ -20,6 +20,21 @@ if TYPE_CHECKING:
     from viommu.table_frames import TableFrames
 
 
+@frozen(eq=False)
+class MappedRegisters:
+    """Registers of an instance as a guest reaches them, on a page of its own (`viommu.objects.physical.Mmio`)."""
+
+    iommu: Iommu
+
+    def read(self, offset: int, size: int) -> int:
+        """Read a register."""
+        return self.iommu.read_register(offset, size)
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """Write a register."""
+        self.iommu.write_register(offset, value, size)
+
+
 @define(eq=False)
 class IommuPort:
     """The `viommu.objects.physical.Port` of an instance that there is."""
@@ -38,6 +53,11 @@ class IommuPort:
         """Write a register."""
         self.activity.register_writes += 1
         self.iommu.hardware.write(offset, size, value)
+
+    @property
+    def mapped(self) -> MappedRegisters:
+        """The same registers for pages that user space maps: what goes through them is not the driver's doing."""
+        return MappedRegisters(self.iommu)
 
 
 @frozen(eq=False)

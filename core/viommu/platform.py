@@ -45,12 +45,14 @@ class ResponseCode(Enum):
 class Interrupt:
     """One interrupt of an IOMMU: which of its sources, and the message where it is signalled by one.
 
-    ``address`` and ``data`` are None for a wired interrupt.
+    ``address`` and ``data`` are None for a wired interrupt. ``guest``: hardware signals it to that guest by itself, and
+    the host has no part in it.
     """
 
     source: str
     address: int | None = None
     data: int | None = None
+    guest: int | None = None
 
 
 @frozen
@@ -165,5 +167,6 @@ class Platform(Protocol):
 
         ``event`` is a dotted name that begins with the driver's. A batch of commands has the fact ``kinds``: the
         specification's names, with how many of each were executed; where they came from a guest's own queue, the fact
-        ``guest`` says which guest's. No fact is named ``event``.
+        ``guest`` says which guest's. A record that was written to a queue in memory has the fact ``record``, its name,
+        and likewise ``guest``. No fact is named ``event``.
         """

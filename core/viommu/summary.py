@@ -50,6 +50,7 @@ class Summary:
             ("its commands", _kinds(self.host_commands)),
             ("guests, without exit", f"{did.guest_writes} register writes, {did.guest_reads} reads"),
             ("their commands", _kinds(did.guest_commands)),
+            ("written to guests", _kinds(did.guest_records)),
             *(("on real hardware", line) for line in self.costs),
         ]
 
@@ -71,6 +72,7 @@ class Summary:
             "guest_register_writes": did.guest_writes,
             "guest_register_reads": did.guest_reads,
             "guest_commands": dict(did.guest_commands),
+            "guest_records": dict(did.guest_records),
             "costs": list(self.costs),
         }
 

@@ -41,6 +41,16 @@ def test_an_interrupt_message_is_stored_and_told() -> None:
     assert heard == [Interrupt("events", 0x1000, 0x21)]
 
 
+def test_an_interrupt_that_hardware_signals_to_a_guest_is_not_the_host_drivers() -> None:
+    heard: list[Interrupt] = []
+    handled: list[Interrupt] = []
+    board = Board(PhysicalMemory(), heard.append, handler=handled.append)
+
+    board.interrupt(Interrupt("events", guest=3))
+
+    assert (heard, handled) == ([Interrupt("events", guest=3)], [])
+
+
 def test_interrupts_count_in_an_eventfd() -> None:
     fd = os.eventfd(0, os.EFD_NONBLOCK)
     try:

@@ -48,6 +48,24 @@ def test_interrupts_that_the_host_handles_are_counted_by_source() -> None:
     assert machine.activity.host_calls == machine.activity.ioctls.total() + 1
 
 
+def test_records_are_counted_where_they_were_written_to_a_guest() -> None:
+    activity = Activity()
+    for facts in ({"record": "FAULT", "guest": 1}, {"record": None, "guest": 1}, {"record": "FAULT"}):
+        activity.observe("toy.event", facts)
+    told = dict(Summary.of(activity, []).lines)
+    assert told["written to guests"] == "1 (1 FAULT)"
+    assert told["their commands"] == "0"
+
+
+def test_a_page_that_user_space_has_mapped_is_not_the_drivers_to_answer_for() -> None:
+    with Machine("vtd", memory="16M") as machine:
+        port = machine.host().port
+        before = machine.activity.register_reads
+        assert port.mapped.read(0x08, 8) == port.read(0x08, 8) != 0
+        port.mapped.write(0x34, 4, 0)
+    assert machine.activity.register_reads == before + 1
+
+
 def test_an_idle_machine_tells_zeros() -> None:
     lines = dict(Machine("vtd").summary().lines)
     assert lines["ioctls of the user"] == "0; event queues: 0"

@@ -13,12 +13,24 @@ from viommu.policies import MAINLINE, Policy
 from viommu.table_frames import TableFrames
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from viommu.drivers import BoundDriver
     from viommu.objects.device import Attachment, Device
     from viommu.ops import DeviceFacts, PageFault
 
 
-class Port(Protocol):
+class Mmio(Protocol):
+    """Registers: offsets and sizes in bytes."""
+
+    def read(self, offset: int, size: int) -> int:
+        """Read a register."""
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """Write a register, or ring a doorbell; what it sets off is done when this returns."""
+
+
+class Port(Mmio, Protocol):
     """All that a host driver has of the hardware of one instance."""
 
     @property
@@ -29,11 +41,9 @@ class Port(Protocol):
     def frames(self) -> TableFrames:
         """Zeroed memory for tables and queues."""
 
-    def read(self, offset: int, size: int) -> int:
-        """Read a register (offset and size in bytes)."""
-
-    def write(self, offset: int, size: int, value: int) -> None:
-        """Write a register, or ring a doorbell; what it sets off is done when this returns."""
+    @property
+    def mapped(self) -> Mmio:
+        """The same registers for pages that user space maps: what goes through them is not the driver's doing."""
 
 
 class NoHardware:
@@ -48,6 +58,11 @@ class NoHardware:
     def frames(self) -> TableFrames:
         """Frames of that memory."""
         return TableFrames(self.memory)
+
+    @property
+    def mapped(self) -> Self:
+        """Registers that are not there either."""
+        return self
 
     def read(self, offset: int, size: int) -> int:  # noqa: ARG002
         """Read zero, as there is no register."""

@@ -76,7 +76,8 @@ class Program:
         watcher, machine.memory.watcher = machine.memory.watcher, None
         machine.host()
         machine.memory.watcher = watcher
-        return cls(machine, LocalProcess(machine.memory), IommuFd(explain=refusals.append, policy=policy), refusals)
+        file = IommuFd(explain=refusals.append, policy=policy, activity=machine.activity)
+        return cls(machine, LocalProcess(machine.memory), file, refusals)
 
     @property
     def unit(self) -> Unit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from copy import deepcopy
 
 import pytest
 
@@ -11,7 +12,7 @@ from tests.plugins.amd_viommu.program import AHEAD, HARDWARE, PAGE, RID, Program
 from tests.plugins.amd_viommu.vm import EVERYTHING, IOVA, QUEUE_BYTES, RUNNING, VID, Vm, pages, queue_command
 from viommu.faults import Access
 from viommu.iommufd import uapi
-from viommu.platform import ResponseCode
+from viommu.platform import Interrupt, ResponseCode
 from viommu_amd_viommu.hardware.features import MODELLED, MODELLED2
 from viommu_amd_viommu.host.extensions import QueueType
 from viommu_amd_viommu.spec.commands import (
@@ -87,8 +88,8 @@ def test_what_does_not_cover_the_page_leaves_it(vm: Vm, command: InvalidateIommu
 
 def test_a_completion_wait_stores_in_guest_memory_and_interrupts_the_guest() -> None:
     program = Program.make(HARDWARE, sanitize=False)
-    heard: list[str] = []
-    program.machine._board.on_interrupt = lambda interrupt: heard.append(interrupt.source)
+    heard: list[Interrupt] = []
+    program.machine._board.on_interrupt = heard.append
     vm = Vm(program)
     word = vm.guest.page()
     wait = CompletionWait(Opcode=Opcode.COMPLETION_WAIT, s=1, i=1, Address=word, Data=0x1122334455667788)
@@ -97,7 +98,7 @@ def test_a_completion_wait_stores_in_guest_memory_and_interrupts_the_guest() -> 
 
     assert vm.guest.load(word) == 0x1122334455667788
     assert vm.status.ComWaitInt
-    assert heard == ["guest 1 completion wait"]
+    assert heard == [Interrupt("completion wait", guest=1)]
 
 
 def test_commands_wrap_around_the_guests_buffer_which_no_run_of_pages_need_hold(program: Program) -> None:
@@ -324,6 +325,26 @@ def test_a_full_ppr_log_answers_by_itself_where_the_guest_asks_it_to(program: Pr
 
     assert vm.status.PPROverflow
     assert len(vm.endpoint.ats.responses) == 1
+
+
+def test_events_and_page_requests_reach_guest_memory_with_no_call_of_the_host(vm: Vm) -> None:
+    machine = vm.program.machine
+    assert vm.endpoint.ats is not None
+    before = deepcopy(machine.activity)
+    for number in range(40):
+        vm.program.reaches(IOVA + PAGE, pasid=5)
+        vm.endpoint.ats.request_page(IOVA + PAGE, Access.WRITE, 5, group=number)
+        (request,) = vm.requests
+        answer = CompletePprRequest(Opcode=Opcode.COMPLETE_PPR_REQUEST, DeviceID=VID, PASID=5, GN=1, Tag=number)
+        assert (request.Tag & 0x1FF, vm.give(pages(pasid=5), answer)) == (number, True)
+    assert len(vm.events) == 40
+
+    did = machine.activity
+    assert did.guest_records == {"IO_PAGE_FAULT": 40, "PAGE_REQUEST": 40}
+    assert did.guest_commands == {"INVALIDATE_IOMMU_PAGES": 40, "COMPLETE_PPR_REQUEST": 40}
+    assert did.host_calls == before.host_calls > 5
+    assert (did.register_reads, did.register_writes) == (before.register_reads, before.register_writes)
+    assert did.guest_writes > before.guest_writes
 
 
 # --- several guests, and what is left of one

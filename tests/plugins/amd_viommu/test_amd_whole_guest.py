@@ -19,12 +19,11 @@ from viommu.iommufd import uapi
 from viommu.memory import PhysicalMemory
 from viommu.objects.physical import PhysicalDevice, PhysicalIommu
 from viommu.ops import DeviceFeatures, DomainFlags, Prot
-from viommu.platform import Interrupt
 from viommu.table_frames import TableFrames
 from viommu_amd_viommu.hardware.features import MODELLED, MODELLED2
 from viommu_amd_viommu.host import attach, interrupts, paging, probing
 from viommu_amd_viommu.host.extensions import QueueType
-from viommu_amd_viommu.host.unit import MESSAGE_ADDRESS, Unit
+from viommu_amd_viommu.host.unit import Unit
 from viommu_amd_viommu.spec.device_table import DTE
 from viommu_amd_viommu.spec.events import IoPageFault
 from viommu_amd_viommu.spec.places import PLACES
@@ -144,8 +143,8 @@ class Kernel:
         vmm = Vmm.make()
         frames = GuestFrames(vmm.memory)
         unit = Unit.bring_up("guest's IOMMU", vmm.memory, frames, vmm, AHEAD)
-        vmm.program.machine._board.on_interrupt = lambda _: interrupts.hear(
-            unit, Interrupt("event log", MESSAGE_ADDRESS, 0)
+        vmm.program.machine._board.on_interrupt = lambda interrupt: (
+            interrupts.hear(unit) if interrupt.guest is not None else None
         )
         physical = PhysicalDevice("guest's device", PhysicalIommu("guest", vmm.program.machine.driver), VIRTUAL)
         physical.features = DeviceFeatures(ats=True, page_requests=True, pasid_bits=8)

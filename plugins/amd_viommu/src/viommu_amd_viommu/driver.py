@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         UserArray,
         UserData,
     )
-    from viommu.platform import Interrupt, Platform
+    from viommu.platform import Platform
     from viommu_amd_viommu.host.device import HostDevice
     from viommu_amd_viommu.host.nested import NestedDomain
     from viommu_amd_viommu.host.paging import HostTables, PagingDomain
@@ -134,10 +134,10 @@ def viommu_release_device(device: PhysicalDevice) -> None:
 
 
 @hookimpl
-def viommu_interrupt(iommu: PhysicalIommu, interrupt: Interrupt) -> None:
+def viommu_interrupt(iommu: PhysicalIommu) -> None:
     """Read the logs: one message stands for all that hardware has to say."""
     if iommu.data is not None:
-        interrupts.hear(iommu.data, interrupt)
+        interrupts.hear(iommu.data)
 
 
 # --- alloc

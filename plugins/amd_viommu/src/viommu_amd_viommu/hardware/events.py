@@ -42,7 +42,8 @@ class Events:
         if event.EventCode in HARDWARE_ERRORS and self.file.decoded("EFR", EFR).HE:
             self._keep(event)
         logged = self.log.append(event.encode())
-        self.platform.observe("amd.event", {"code": EventCode(event.EventCode).name, "logged": logged})
+        code = EventCode(event.EventCode).name
+        self.platform.observe("amd.event", {"code": code, "logged": logged, "record": code if logged else None})
         self.interrupts.update()
 
     def _keep(self, event: AnyEvent) -> None:

@@ -75,7 +75,8 @@ class PageRequests:
 
     def _log(self, request: PageRequest) -> bool:
         logged = self.log.append(_entry(request).encode())
-        self.platform.observe("amd.page_request", {"requester": request.requester, "logged": logged})
+        record = "PAGE_REQUEST" if logged else None
+        self.platform.observe("amd.page_request", {"requester": request.requester, "logged": logged, "record": record})
         self._warn_early()
         return logged
 

@@ -7,17 +7,12 @@ from typing import TYPE_CHECKING
 from viommu_amd_viommu.host import events, page_requests
 
 if TYPE_CHECKING:
-    from viommu.platform import Interrupt
     from viommu_amd_viommu.host.unit import Unit
 
 
-def hear(unit: Unit, interrupt: Interrupt) -> None:
-    """Do what hardware's interrupt asks for, as soon as nobody has the command buffer. From any thread.
-
-    One that carries no message is a guest's own: the host has no part in it.
-    """
-    if interrupt.address is not None:
-        unit.queue.turns.leave(lambda: service(unit))
+def hear(unit: Unit) -> None:
+    """Do what an interrupt of hardware's asks for, as soon as nobody has the command buffer. From any thread."""
+    unit.queue.turns.leave(lambda: service(unit))
 
 
 def service(unit: Unit) -> None:

@@ -104,7 +104,7 @@ def _take_slice(guest: GuestIommu, hardware: HardwareGuests) -> None:
 def _show_registers(guest: GuestIommu, queues: GuestQueues, data: UserData) -> None:
     """Offer both pages, and tell where they are."""
     hardware, number = queues.slice.hardware, queues.slice.id
-    page = GuestPage(guest.unit.registers.mmio, hardware.page(number))
+    page = GuestPage(guest.viommu.iommu.port.mapped, hardware.page(number))
     guest.regions.append(guest.viommu.offer_registers(page, PAGE))
     guest.regions.append(guest.viommu.offer_registers(queues, PAGE))
     offsets = [region.offset for region in guest.regions]

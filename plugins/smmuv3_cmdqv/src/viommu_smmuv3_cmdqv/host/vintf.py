@@ -150,7 +150,7 @@ def make_with_vintf(viommu: Viommu, smmu: Smmu, block: HostCmdqv, data: UserData
         slots = Numbers("StreamID slot", range(block.streams_per_vintf))
         made = smmu.guests[number] = GuestVintf(viommu, smmu, number=number, block=block, slots=slots)
     try:
-        made.region = viommu.offer_registers(Page0(smmu.registers.port, block.page0(number)), PAGE_BYTES)
+        made.region = viommu.offer_registers(Page0(viommu.iommu.port.mapped, block.page0(number)), PAGE_BYTES)
         told = ViommuTegra241Cmdqv.of(out_vintf_mmap_offset=made.region.offset, out_vintf_mmap_length=PAGE_BYTES)
         data.reply(VIOMMU_TYPE, ViommuTegra241Cmdqv.total, told.encode())
     except BaseException:

@@ -29,7 +29,7 @@ class GuestPlatform:
 
     def interrupt(self, interrupt: Interrupt) -> None:
         """Signal the guest. Which vCPU takes it is not modelled: no message is stored."""
-        self.host.interrupt(Interrupt(f"guest {self.maps.guest} {interrupt.source}"))
+        self.host.interrupt(Interrupt(interrupt.source, guest=self.maps.guest))
 
     def invalidate_device(self, invalidation: DeviceInvalidation) -> bool:
         """Tell a device of the guest's to drop translations."""
