@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 from attrs import frozen
 from rich.console import Console
 
-from tools.bench import command_paths, goals, instructions, iommufd_paths, machine_paths
+from tools.bench import command_paths, fault_paths, goals, instructions, iommufd_paths, machine_paths
 from tools.bench.paths import Here, Measured, Path, Program, Source, groups_of, measure
 from tools.bench.python_paths import groups
 from tools.bench.report import Row, table_of
@@ -94,7 +94,11 @@ def main(arguments: list[str]) -> None:
     bench = Bench(
         {file: groups_of(file) for file in programs_in(asked.programs)},
         {file: groups_of(file) for file in programs_in(asked.native)},
-        groups(fastcall_of(asked.programs)) | machine_paths.groups() | command_paths.groups() | iommufd_paths.groups(),
+        groups(fastcall_of(asked.programs))
+        | machine_paths.groups()
+        | command_paths.groups()
+        | iommufd_paths.groups()
+        | fault_paths.groups(),
         asked.rounds,
     )
     console = Console(stderr=True)
