@@ -39,7 +39,7 @@ def test_a_fault_is_written_at_the_tail_and_interrupts(machine: Programmed) -> N
     assert machine.memory.read(EVENTS, 16) == bytes.fromhex("23010000 77002020 3412000000000000")
     assert machine.read("EVTTAIL") == 16
     assert [(one.source, one.address, one.data) for one in machine.interrupts] == [("event log", 0xFEE0_0000, 0x4041)]
-    assert ("amd.event", {"code": "IO_PAGE_FAULT", "logged": True}) in machine.observed
+    assert ("amd.event", {"code": "IO_PAGE_FAULT", "logged": True, "record": "IO_PAGE_FAULT"}) in machine.observed
 
 
 def test_an_interrupt_comes_again_only_once_status_was_cleared(machine: Programmed) -> None:
@@ -136,7 +136,7 @@ def test_a_log_that_is_off_takes_nothing(machine: Programmed) -> None:
     machine.fault(0x1000)
 
     assert (machine.events(), machine.interrupts) == ([], [])
-    assert ("amd.event", {"code": "IO_PAGE_FAULT", "logged": False}) in machine.observed
+    assert ("amd.event", {"code": "IO_PAGE_FAULT", "logged": False, "record": None}) in machine.observed
 
 
 def test_a_log_in_a_hole_halts(machine: Programmed) -> None:
