@@ -162,6 +162,7 @@ def as_hardware_does() -> None:
         device.attach(viommu.hwpt_alloc(device, HwptAmdGuest.of(dte=entry.encode())))
         print(f"nested: {endpoint.dma_read(IOVA, 5, PASID)!r}")
 
+        calls = machine.activity.host_calls
         guest.map(root, IOVA, guest.take(b"other"))
         done = guest.take()
         invalidate = InvalidateIommuPages(
@@ -178,8 +179,8 @@ def as_hardware_does() -> None:
             endpoint.ats.request_page(LATER, Access.WRITE, PASID, group=9)
             answer(guest, root, endpoint.ats)
             print(f"now: {endpoint.dma_read(LATER, 5, PASID)!r}")
-        host = machine.host().data
-        print(f"told to the host meanwhile: {len(host.events)} events")
+        print(f"calls of the host meanwhile: {machine.activity.host_calls - calls}")
+        print(f"\n{machine.summary()}")
 
 
 as_linux_7_2()
