@@ -17,6 +17,7 @@ from viommu.commands import (
     Meanings,
     Number,
     Sized,
+    Stage1Tag,
     Stage2Tag,
     Store,
     means,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from viommu.commands import Action, CommandTable, Condition
+    from viommu.layout import FieldSpec
 
     SizedCommand = type[InvalidateIommuPages | InvalidateIotlbPages | PrefetchIommuPages]
 
@@ -43,6 +45,8 @@ ENDLESS = (1 << 64) - (1 << 12)
 """No bit of the address is zero: with S, no size has that encoding."""
 EVERYTHING = ENDLESS >> 1 & ENDLESS
 """With S, the address whose lowest zero is its highest bit."""
+WHOLE = (Is(InvalidateIommuPages.S, 1), Is(InvalidateIommuPages.Address, EVERYTHING))
+"""When a command is about all addresses."""
 
 
 @frozen
@@ -85,9 +89,7 @@ def _invalidate_pages(able: CommandAbilities, guest_devices: CommandTable) -> Me
     cases = (
         without_size(layout),
         *_guest_pages(guest_devices),
-        *_with_directories(
-            guest_devices, (Is(layout.S, 1), Is(layout.Address, EVERYTHING)), Stage2Tag(layout.DomainID)
-        ),
+        *_with_directories(guest_devices, WHOLE, Stage2Tag(layout.DomainID)),
         *_with_directories(guest_devices, (), *_host_pages()),
     )
     return Meaning(Opcode.INVALIDATE_IOMMU_PAGES.name, cases, _zero(layout, able))
@@ -96,12 +98,19 @@ def _invalidate_pages(able: CommandAbilities, guest_devices: CommandTable) -> Me
 def _guest_pages(guest_devices: CommandTable) -> Iterator[Case]:
     """By (DomainID, PASID). PASID 0 serves requests without one as well (GIOV)."""
     layout = InvalidateIommuPages
-    drop = InvalidateRange(layout.DomainID, layout.PASID, extent(layout), Number(layout.PDE, flip=1))
     guest, directories = Is(layout.GN, 1), Is(layout.PDE, 1)
     roots = Each(guest_devices, layout.DomainID)
-    yield Case((drop, Contexts(roots)), (guest, directories, Is(layout.PASID, 0)))
-    yield Case((drop, Contexts(roots, layout.PASID)), (guest, directories))
-    yield Case((drop,), (guest,))
+    for drop, when in guest_ranges(layout.DomainID):
+        yield Case((drop, Contexts(roots)), (guest, directories, Is(layout.PASID, 0), *when))
+        yield Case((drop, Contexts(roots, layout.PASID)), (guest, directories, *when))
+        yield Case((drop,), (guest, *when))
+
+
+def guest_ranges(domain: FieldSpec | Each) -> Iterator[tuple[Action, tuple[Condition, ...]]]:
+    """Give how translations of (domain, PASID) go, and when: all with their tables, as drivers ask most, or a range."""
+    layout = InvalidateIommuPages
+    yield Stage1Tag(domain, layout.PASID), (Is(layout.PDE, 1), *WHOLE)
+    yield InvalidateRange(domain, layout.PASID, extent(layout), Number(layout.PDE, flip=1)), ()
 
 
 def _host_pages() -> tuple[Action, ...]:

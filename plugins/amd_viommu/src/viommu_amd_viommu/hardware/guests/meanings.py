@@ -9,18 +9,18 @@ from viommu.commands import (
     Case,
     Contexts,
     Each,
-    InvalidateRange,
     Is,
     Meaning,
     Meanings,
-    Number,
     Stage2Tag,
 )
 from viommu_amd_viommu.spec import inferred
-from viommu_amd_viommu.spec.command_meanings import extent, without_size
+from viommu_amd_viommu.spec.command_meanings import guest_ranges, without_size
 from viommu_amd_viommu.spec.commands import AnyCommand, InvalidateDevtabEntry, InvalidateIommuPages, Opcode
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from viommu_amd_viommu.hardware.guests.maps import IdMaps
 
 EVERY_DEVICE = 0
@@ -49,16 +49,21 @@ def _pages(maps: IdMaps) -> list[Case]:
     layout = InvalidateIommuPages
     domain = Each(maps.domain_table, layout.DomainID)
     roots = Contexts(Each(maps.every_device, EVERY_DEVICE))
-    by_range = InvalidateRange(domain, layout.PASID, extent(layout), leaf_only=Number(layout.PDE, flip=1))
     whole = Stage2Tag(domain, stage1_only=inferred.GUEST_TABLES_ALONE)
     return [
         without_size(layout),
         Case(None, (Among(maps.domain_table, layout.DomainID, present=False),)),
-        Case((by_range,), (Is(layout.GN, 1), Is(layout.PDE, 0))),
-        Case((by_range, roots), (Is(layout.GN, 1),)),
+        *_guest_pages(domain, roots),
         Case((whole,), (Is(layout.PDE, 0),)),
         Case((whole, roots)),
     ]
+
+
+def _guest_pages(domain: Each, roots: Contexts) -> Iterator[Case]:
+    layout = InvalidateIommuPages
+    for drop, when in guest_ranges(domain):
+        yield Case((drop, roots), (Is(layout.GN, 1), Is(layout.PDE, 1), *when))
+        yield Case((drop,), (Is(layout.GN, 1), *when))
 
 
 def _entry(maps: IdMaps) -> Case:
