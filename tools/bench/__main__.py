@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, cast
 from attrs import frozen
 from rich.console import Console
 
-from tools.bench import command_paths, fault_paths, goals, instructions, iommufd_paths, machine_paths
+from tools.bench import (
+    command_paths,
+    fault_paths,
+    goals,
+    guest_queue_paths,
+    instructions,
+    iommufd_paths,
+    machine_paths,
+)
 from tools.bench.paths import Here, Measured, Path, Program, Source, groups_of, measure
 from tools.bench.python_paths import groups
 from tools.bench.report import Row, table_of
@@ -98,7 +106,8 @@ def main(arguments: list[str]) -> None:
         | machine_paths.groups()
         | command_paths.groups()
         | iommufd_paths.groups()
-        | fault_paths.groups(),
+        | fault_paths.groups()
+        | guest_queue_paths.groups(),
         asked.rounds,
     )
     console = Console(stderr=True)
