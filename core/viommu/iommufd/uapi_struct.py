@@ -32,6 +32,8 @@ class UapiStruct:
     types: ClassVar[dict[str, str]]
     _packer: ClassVar[struct.Struct]
     _values: ClassVar[Any]
+    _empty: ClassVar[dict[str, Any]]
+    """All fields at zero, but for ``size``."""
 
     def __init_subclass__(cls, name: str, last: str | None = None) -> None:
         """Compute sizes and offsets. Raises TypeError where a field is not aligned as C would have it."""
@@ -53,6 +55,7 @@ class UapiStruct:
         cls.least = offset if last is None else cls._end_of(last)
         first, *others = cls.names
         cls._values = itemgetter(first, *(others or [first]))  # of a lone name it would give no tuple
+        cls._empty = cls.decode(bytes(offset)).__dict__ | ({"size": offset} if "size" in cls.types else {})
 
     @classmethod
     def _end_of(cls, field: str) -> int:
@@ -62,19 +65,16 @@ class UapiStruct:
     def decode(cls, raw: bytes) -> Self:
         """Read a structure from its bytes; ``raw`` is that long."""
         new = cls.__new__(cls)
-        new.__dict__.update(zip(cls.names, cls._packer.unpack(raw), strict=True))
+        new.__dict__ = dict(zip(cls.names, cls._packer.unpack(raw), strict=True))
         return new
 
     @classmethod
     def of(cls, **values: int | bytes) -> Self:
         """Make a structure; what is not given is zero, ``size`` is the whole. Raises AttributeError."""
-        unknown = values.keys() - cls.types.keys()
-        if unknown:
-            raise AttributeError(f"{cls.kernel_name} has no {', '.join(sorted(unknown))}")
-        new = cls.decode(bytes(cls.total))
-        if "size" in cls.types:
-            values.setdefault("size", cls.total)
-        new.__dict__.update(values)
+        new = cls.__new__(cls)
+        new.__dict__ = cls._empty | values
+        if len(new.__dict__) != len(cls.names):
+            raise AttributeError(f"{cls.kernel_name} has no {', '.join(sorted(values.keys() - cls.types.keys()))}")
         return new
 
     def encode(self) -> bytes:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 RECORD = HwptPgfault.total
 RESPONSE = HwptPageResponse.total
+CODES = frozenset(ResponseCode)
+PASID_VALID, LAST_PAGE = int(FaultFlags.PASID_VALID), int(FaultFlags.LAST_PAGE)  # an enum's operators are slow
 
 MOST_PARTIAL = 1 << 16
 """Page requests of one device that may wait for the last of their group; there are 512 groups."""
@@ -44,7 +46,7 @@ class FaultGroup:
         return [self._record(fault).encode() for fault in self.faults]
 
     def _record(self, fault: PageFault) -> HwptPgfault:
-        flags = (FaultFlags.PASID_VALID if fault.pasid is not None else 0) | (FaultFlags.LAST_PAGE if fault.last else 0)
+        flags = (PASID_VALID if fault.pasid is not None else 0) | (LAST_PAGE if fault.last else 0)
         return HwptPgfault.of(
             flags=flags,
             dev_id=self.dev_id,
@@ -141,7 +143,7 @@ class FaultQueue(EventObject):
         if raw is None:
             return errno.EFAULT
         response = HwptPageResponse.decode(raw)
-        if response.code not in tuple(ResponseCode):
+        if response.code not in CODES:
             return errno.EINVAL
         with self.lock:
             group = self.delivered.pop(response.cookie, None)
