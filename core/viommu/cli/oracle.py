@@ -93,6 +93,8 @@ def _print(out: Console, cases: Sequence[Case]) -> None:
     if untold:
         out.print(f"\n{len(untold)} of the cases show no call that could be made anew: {', '.join(untold)}")
     for case in cases:
+        for text in case.assumed:
+            out.print(f"\n{case.name}: agrees if {text}, which no record shows")
         if case.first is not None:
             out.print(f"\n{case.name}", style="bold red")
             for line in told_difference(case.first):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from viommu.oracle.blobs import blob_of
+from viommu.oracle.circumstances import ORDINARY
 from viommu.oracle.comparison import Difference, compare_answers, compare_bytes
-from viommu.oracle.probe_steps import NULL_BUFFER, READ_ONLY_STRUCT, ZERO_TAIL
 from viommu.oracle.processes import ARENA, ARENA_END, OpenFile
 from viommu.oracle.recording import Answer
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from viommu.oracle.blobs import Blob
+    from viommu.oracle.circumstances import Circumstances
     from viommu.oracle.pages import Page
     from viommu.oracle.processes import Process
     from viommu.oracle.recording import Record
@@ -49,11 +50,13 @@ class Caller:
         """``subject`` is what is judged."""
         self.subject = subject
         self.learned = 0
+        self._circumstances = ORDINARY
         self._last_contradiction = -1 << 30
         self._reads = 0
 
-    def make(self, process: Process, record: Record) -> Difference | None:
+    def make(self, process: Process, record: Record, circumstances: Circumstances = ORDINARY) -> Difference | None:
         """Make one call; the recorded answer is read after ours is known. Raises RecordingError."""
+        self._circumstances = circumstances
         return _CALLS[record.call](self, process, record)
 
     def open(self, process: Process, record: Record) -> Difference | None:
@@ -95,7 +98,7 @@ class Caller:
         """Read an event queue."""
         file = process.file(record.number("fd"))
         count = record.number("count")
-        address = 0 if NULL_BUFFER.search(record.probe) else ARENA
+        address = 0 if self._circumstances.bad_buffer else ARENA
         result = self.subject.read(process, file, address, min(count, BUFFER_LIMIT))
         difference = compare_answers(record, Answer.of(result))
         if difference or result <= 0:
@@ -124,7 +127,7 @@ class Caller:
         blob = blob_of(record, struct)
         if blob is not None:
             _provide(process, record, blob)
-        process.arena_is_read_only = bool(READ_ONLY_STRUCT.search(record.probe))
+        process.arena_is_read_only = self._circumstances.read_only_struct
         watched = _is_access_read(record, struct)
         log = process.world.frames.log
         log.entries = [] if watched else None
@@ -154,7 +157,7 @@ class Caller:
         if record.text("name", "").startswith("VFIO_"):
             rest = bytes(max(0, min(size, BUFFER_LIMIT) - len(struct)))
         elif len(struct) >= RECORDED_STRUCT:
-            rest = (ZERO if ZERO_TAIL.search(record.probe) else GARBAGE) * min(size - len(struct), BUFFER_LIMIT)
+            rest = (ZERO if self._circumstances.zero_tail else GARBAGE) * min(size - len(struct), BUFFER_LIMIT)
         else:
             rest = b""
         address = ARENA_END - len(struct) if len(struct) + len(rest) < size and not rest else ARENA

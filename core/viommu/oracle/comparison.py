@@ -31,6 +31,8 @@ class Case:
     first: Difference | None = None
     learned: int = 0
     """Bytes of the program's own memory that were taken from the recording, since it does not tell stores."""
+    assumed: list[str] = field(factory=list)
+    """What the program was taken to have done unseen, so that a recorded answer follows."""
     judged: bool = field(default=False)
     """Whether it counts as a case (the set-up of probes does not)."""
 

@@ -113,8 +113,10 @@ class Process:
         """What the buffer of the present call held before."""
         self.unmapped_pages: set[int] = set()
         self.read_only_pages: set[int] = set()
+        self.anonymous = Backing(world.frames)
+        """What is behind memory that no record tells of, page by page of its address."""
+        self._kept: list[OpenFile] = []
         self._fds = count(1 << 20)
-        self._anonymous = Backing(world.frames)
 
     # --- memory, as a system call reaches it
 
@@ -209,7 +211,7 @@ class Process:
         ):
             return None
         area = self._area_at(address)
-        return self._anonymous.page(index) if area is None else area.page(address)
+        return self.anonymous.page(index) if area is None else area.page(address)
 
     def _area_at(self, address: int) -> Area | None:
         index = bisect_right(self.areas, address, key=_start) - 1
@@ -253,10 +255,21 @@ class Process:
         entry = self.files.pop(fd, None)
         if entry is None:
             return -EBADF
-        entry.references -= 1
-        if entry.references == 0:
-            release(entry.file)
+        _drop(entry)
         return 0
+
+    def keep(self, fd: int) -> None:
+        """Let a duplicate of an fd be open, which no record shows."""
+        entry = self.files.get(fd)
+        if entry is not None:
+            entry.references += 1
+            self._kept.append(entry)
+
+    def close_kept(self) -> None:
+        """Close those duplicates."""
+        kept, self._kept = self._kept, []
+        for entry in kept:
+            _drop(entry)
 
     # --- the life of the process
 
@@ -279,6 +292,7 @@ class Process:
         self.unmap_registers(len(self.registers))
         for fd in list(self.files):
             self.close(fd)
+        self.close_kept()
         self.alive = False
 
     def unmap_registers(self, count: int) -> None:
@@ -336,6 +350,12 @@ class Process:
 
 def _start(area: Area) -> int:
     return area.start
+
+
+def _drop(entry: OpenFile) -> None:
+    entry.references -= 1
+    if entry.references == 0:
+        release(entry.file)
 
 
 def release(file: object) -> None:

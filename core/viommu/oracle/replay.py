@@ -1,4 +1,9 @@
-"""Replays a recording: every call in the order of `seq`, against a machine that has never seen it."""
+"""Replays a recording: every call in the order of `seq`, against a machine that has never seen it.
+
+Where a recording tells nothing of memory, what differs may come from something that the program did unseen. Such
+facts are tried (`proposals`): all calls are made again with one more of them, and it is taken for true if the call
+agrees then and none before it ceases to. Each is told with its case.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +15,12 @@ from viommu.errors import ViommuError, told
 from viommu.oracle import memory_records
 from viommu.oracle.blobs import blob_of
 from viommu.oracle.calls import Caller
+from viommu.oracle.circumstances import Circumstances
 from viommu.oracle.comparison import Case, Difference
 from viommu.oracle.probe_files import prepare_files
 from viommu.oracle.probe_steps import READ_ONLY_PAGE
 from viommu.oracle.processes import World
+from viommu.oracle.proposals import proposals
 from viommu.oracle.recording import RecordingError, read_records
 from viommu.oracle.unrecorded import Unrecorded
 
@@ -21,11 +28,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from viommu.oracle.circumstances import Assumption
     from viommu.oracle.processes import Process
     from viommu.oracle.recording import Record
     from viommu.oracle.subject import Subject
 
 HUGE_PAGE = 2 << 20
+
+TRIALS = 256
+"""How many assumptions are tried for one recording."""
+
+TRIED_CALLS = 1 << 20
+"""How many calls are made again for them, about."""
 
 
 def replay(path: Path, new_subject: Callable[[], Subject]) -> Iterator[Case]:
@@ -33,13 +47,37 @@ def replay(path: Path, new_subject: Callable[[], Subject]) -> Iterator[Case]:
     run = _Run(str(path), new_subject)
     if _tells_memory(path):
         for record in read_records(path):
-            yield from run.take(record)
+            run.take(record)
+            yield from run.done()
     else:
-        records = list(read_records(path))
-        run.guess_memory(records)
-        for record in _with_results_in_place(records):
-            yield from run.take(record)
-    yield from run.finish()
+        run = _with_assumptions(run, list(_with_results_in_place(list(read_records(path)))))
+    run.finish()
+    yield from run.done()
+
+
+def _with_assumptions(run: _Run, records: list[Record]) -> _Run:
+    """Make all calls, and again where an assumption about the program explains a difference; give the last run."""
+    run.guess_memory(records)
+    trials = 0
+    while run.taken < len(records):
+        difference = run.take(records[run.taken])
+        if difference is None:
+            continue
+        for assumption in _proposed(records, run.taken - 1, difference):
+            if trials == TRIALS or trials * run.taken > TRIED_CALLS:
+                break
+            trials += 1
+            trial = run.tried_with(assumption, records)
+            if trial is not None:
+                run = trial
+                break
+    return run
+
+
+def _proposed(records: list[Record], index: int, difference: Difference) -> list[Assumption]:
+    with suppress(RecordingError):
+        return list(proposals(records, index, difference))
+    return []
 
 
 def _with_results_in_place(records: list[Record]) -> Iterator[Record]:
@@ -69,9 +107,13 @@ def _tells_memory(path: Path) -> bool:
 class _Run:
     """One recording on its way: the machine and the processes of the test, the case that is open."""
 
-    def __init__(self, file: str, new_subject: Callable[[], Subject]) -> None:
+    def __init__(self, file: str, new_subject: Callable[[], Subject], assumed: tuple[Assumption, ...] = ()) -> None:
         self._file = file
         self._new_subject = new_subject
+        self._assumed = assumed
+        self.taken = 0
+        self.differing: set[int] = set()
+        self._done: list[Case] = []
         self._test: str | None = None
         self._cases: dict[str, Case] = {}
         self._guessed: list[tuple[str, int]] = []
@@ -88,26 +130,52 @@ class _Run:
                 with suppress(RecordingError):  # it is told when the call is to be made
                     self._guessed.extend(_hints(record))
 
-    def take(self, record: Record) -> Iterator[Case]:
+    def tried_with(self, assumption: Assumption, records: list[Record]) -> _Run | None:
+        """Make the calls up to here again with one more assumption; None where that does not help."""
+        trial = _Run(self._file, self._new_subject, (*self._assumed, assumption))
+        trial._guessed, trial._is_guessing = self._guessed, True
+        last = self.taken - 1
+        for index in range(self.taken):
+            if trial.take(records[index]) is not None and (index == last or index not in self.differing):
+                return None
+        return trial
+
+    def done(self) -> list[Case]:
+        """Take the cases that are complete."""
+        done, self._done = self._done, []
+        return done
+
+    def take(self, record: Record) -> Difference | None:
         """Let one record happen."""
         if record.test != self._test:
-            yield from self.finish()
+            self.finish()
             self._begin(record.test)
         case = self._case(record)
-        if not record.is_known:
-            case.judged = True
-            case.count(Difference(record, "call", record.call, "not made: this replay knows no such call"))
-        elif record.is_memory:
+        case.assumed.extend(each.text for each in self._assumed if each.explains == self.taken)
+        difference = self._taken(record, case)
+        if difference is not None:
+            self.differing.add(self.taken)
+        self.taken += 1
+        return difference
+
+    def _taken(self, record: Record, case: Case) -> Difference | None:
+        if record.is_known and record.is_memory:
             wrong = _tried(record, lambda: memory_records.apply(self._world, record))
             if wrong is not None:
                 case.count(wrong)
-        elif record.call == "result":
+            return wrong
+        if record.is_known and record.call == "result":
             case.judged = True
-            self._judge_result(case, record)
-        else:
-            case.count(self._made(record))
+            return self._judge_result(case, record)
+        difference = self._made(record) if record.is_known else self._unknown(case, record)
+        case.count(difference)
+        return difference
 
-    def _judge_result(self, case: Case, record: Record) -> None:
+    def _unknown(self, case: Case, record: Record) -> Difference:
+        case.judged = True
+        return Difference(record, "call", record.call, "not made: this replay knows no such call")
+
+    def _judge_result(self, case: Case, record: Record) -> Difference | None:
         judged = True
 
         def judge() -> Difference | None:
@@ -118,8 +186,9 @@ class _Run:
         difference = _tried(record, judge)
         if judged:
             case.count(difference)
+        return difference
 
-    def finish(self) -> Iterator[Case]:
+    def finish(self) -> None:
         """Close what the test left open, as the end of its processes does."""
         if self._test is None:
             return
@@ -127,7 +196,7 @@ class _Run:
             process.exit()
         self._test = None
         cases, self._cases = self._cases, {}
-        yield from cases.values()
+        self._done.extend(cases.values())
 
     def _begin(self, test: str) -> None:
         self._test = test
@@ -159,7 +228,12 @@ class _Run:
         def make() -> Difference | None:
             process = self._process(record)
             self._before(process, record)
-            return self._caller.make(process, record)
+            circumstances = Circumstances.named(record)
+            for assumption in self._assumed:
+                if assumption.at == self.taken:
+                    assumption.come_true(process)
+                    circumstances = assumption.circumstances or circumstances
+            return self._caller.make(process, record, circumstances)
 
         difference = _tried(record, make)
         self._case(record).learned = self._caller.learned

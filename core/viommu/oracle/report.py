@@ -46,6 +46,8 @@ def case_to_json(case: Case) -> dict[str, Any]:
         "agreed": case.agreed,
         "learned_bytes": case.learned,
     }
+    if case.assumed:
+        value["assumed"] = case.assumed
     if case.first is not None:
         first = case.first
         value["first_difference"] = {

@@ -1,0 +1,227 @@
+"""What a program may have done unseen, by the call whose recorded answer is not ours.
+
+Recordings without memory records leave facts of the program's side untold: a page that it may not write, a pipe
+behind an fd, a duplicate of one that it closed. A proposal is one such fact that would explain the recorded answer;
+the replay makes its calls again with it, and keeps it if the call agrees then and no other ceases to.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from viommu.addresses import PAGE_SIZE
+from viommu.oracle.circumstances import ORDINARY, Assumption, Circumstances
+from viommu.oracle.mappings import behind, mapped_before, word
+from viommu.oracle.memory_records import OtherFile
+from viommu.oracle.pages import Backing
+from viommu.oracle.processes import ARENA, HUGE_PAGE, RW, Area, OpenFile
+from viommu.oracle.unrecorded import IOAS_ALLOC
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from viommu.oracle.comparison import Difference
+    from viommu.oracle.mappings import Mapped
+    from viommu.oracle.processes import Process
+    from viommu.oracle.recording import Record
+
+SHOWN_STRUCT = 512
+"""As much of a struct as recordings show (bytes)."""
+
+PAGES = 1 << 12
+"""Of a range whose pages a proposal is about."""
+
+IOAS_ALLOC_BYTES = 12
+
+TRIED = 6
+"""Mappings, files or closed fds that one kind of proposal goes through, the latest first."""
+
+FEW = 64
+"""Records that a duplicate of a closed fd may outlive it."""
+
+
+def proposals(records: Sequence[Record], index: int, difference: Difference) -> Iterator[Assumption]:
+    """Give facts that may explain the recorded answer to the call at ``index``, the likeliest first."""
+    record = records[index]
+    if difference.what not in ("answer", "reply"):
+        return
+    recorded, ours = difference.recorded, difference.ours
+    if Circumstances.named(record) != ORDINARY:
+        yield Assumption(index, index, "its memory is not what the name tells", ORDINARY)
+    if record.call == "read" and recorded == "EFAULT":
+        yield Assumption(index, index, "a read's buffer leads nowhere", Circumstances(bad_buffer=True))
+    if record.call != "ioctl" or not record.has("in"):
+        return
+    struct = record.blob("in")
+    if ours == "E2BIG" and len(struct) >= SHOWN_STRUCT:
+        yield Assumption(index, index, "zeros follow the struct", Circumstances(zero_tail=True))
+    name = record.text("name", "")
+    about = _ABOUT.get(record.text("op", "") if name == "IOMMU_TEST_CMD" else name)
+    if about is not None:
+        yield from about(records, index, struct, recorded)
+    if recorded == "EFAULT":
+        yield Assumption(index, index, "a struct cannot be written", Circumstances(read_only_struct=True))
+
+
+def _mapping(records: Sequence[Record], index: int, struct: bytes, recorded: str) -> Iterator[Assumption]:
+    """IOAS_MAP, whose memory may not be written, or not be there."""
+    if recorded == "EFAULT":
+        vfio = records[index].text("name", "").startswith("VFIO_")
+        yield from _without_pages(index, word(struct, 8 if vfio else 16), word(struct, 24))
+
+
+def _file(_: Sequence[Record], index: int, struct: bytes, recorded: str) -> Iterator[Assumption]:
+    """MAP_FILE of what is no memory."""
+    if recorded == "EINVAL":
+        yield _is_no_memory(index, index, word(struct, 12, 4))
+
+
+def _by_iova(iova: int, length: int) -> Callable[[Sequence[Record], int, bytes, str], Iterator[Assumption]]:
+    """A call that reaches memory through IOVAs: their fields in the struct."""
+
+    def about(records: Sequence[Record], index: int, struct: bytes, recorded: str) -> Iterator[Assumption]:
+        start, size = word(struct, iova), word(struct, length)
+        found = list(islice(behind(records, index, start, size), TRIED))
+        if recorded == "EFAULT":
+            for one in found:
+                if one.fd is None:
+                    yield from _without_pages(index, one.source_of(max(start, one.iova)), min(size, one.length))
+        elif recorded == "0" and found and found[0].fd is None:
+            yield _neighbours(records, index, found[0])
+
+    return about
+
+
+def _checked(
+    iova: int, length: int, address: int
+) -> Callable[[Sequence[Record], int, bytes, str], Iterator[Assumption]]:
+    """A call that compares the pages behind IOVAs with user memory."""
+
+    def about(records: Sequence[Record], index: int, struct: bytes, recorded: str) -> Iterator[Assumption]:
+        start, size, user = word(struct, iova), word(struct, length), word(struct, address)
+        for one in islice(behind(records, index, start, size), TRIED):
+            if recorded == "0":
+                yield _same_pages(records, index, user, size, one, start)
+        if recorded in ("EBADE", "EINVAL") and user:
+            yield _new_pages(index, user, size)
+        yield from _by_iova(iova, length)(records, index, struct, recorded)
+        if recorded == "EFAULT":
+            yield from _without_pages(index, user, size)
+
+    return about
+
+
+def _attaching(records: Sequence[Record], index: int, _: bytes, recorded: str) -> Iterator[Assumption]:
+    """A device attached to an IOAS: all that is mapped there gets pinned."""
+    for one in islice(mapped_before(records, index), TRIED):
+        if one.fd is not None and recorded == "EINVAL":
+            yield _is_no_memory(one.at, index, one.fd)
+        elif one.fd is None and recorded == "EFAULT":
+            yield from _without_pages(index, one.source, one.length)
+
+
+def _destroying(records: Sequence[Record], index: int, _: bytes, recorded: str) -> Iterator[Assumption]:
+    """DESTROY of what has, or no longer has, an fd or a mapping, or was made through an fd that is not recorded."""
+    if recorded == "0":
+        yield Assumption(
+            index, index, "the registers were unmapped", change=lambda p: p.unmap_registers(len(p.registers))
+        )
+        yield Assumption(index, index, "duplicates of closed fds were closed", change=lambda p: p.close_kept())
+        yield _allocated(index, records[index].number("fd"))
+    if recorded == "EBUSY":
+        closed = (at for at in range(index - 1, max(-1, index - FEW), -1) if records[at].call == "close")
+        yield from (_kept(at, index, records[at].number("fd")) for at in islice(closed, TRIED))
+
+
+def _kept(at: int, index: int, fd: int) -> Assumption:
+    def change(process: Process) -> None:
+        process.keep(fd)
+
+    return Assumption(at, index, f"fd {fd} had a duplicate", change=change)
+
+
+def _allocated(index: int, fd: int) -> Assumption:
+    def change(process: Process) -> None:
+        process.write(ARENA, IOAS_ALLOC_BYTES.to_bytes(4, "little") + bytes(8))
+        process.file(fd).ioctl(IOAS_ALLOC, ARENA, process)
+
+    return Assumption(index, index, f"an IOAS was made through a duplicate of fd {fd}", change=change)
+
+
+def _without_pages(index: int, address: int, length: int) -> Iterator[Assumption]:
+    first, last = address // PAGE_SIZE, (address + max(length, 1) - 1) // PAGE_SIZE
+    pages = range(first, min(last + 1, first + PAGES))
+
+    def change(kind: str) -> Callable[[Process], None]:
+        def hide(process: Process) -> None:
+            for page in pages:
+                process.guess(kind, page)
+
+        return hide
+
+    for kind in ("read-only", "unmapped"):
+        yield Assumption(index, index, f"memory at {address:#x} is {kind}", change=change(kind))
+
+
+def _is_no_memory(at: int, index: int, fd: int) -> Assumption:
+    def change(process: Process) -> None:
+        process.open_at(fd, OpenFile(OtherFile()))
+
+    return Assumption(at, index, f"fd {fd} is no memory", change=change)
+
+
+def _neighbours(records: Sequence[Record], index: int, one: Mapped) -> Assumption:
+    def change(process: Process) -> None:
+        _map(process, one.source, one.length, Backing(process.world.frames, page_size=HUGE_PAGE), 0)
+
+    return Assumption(_beginning(records, index), index, f"frames at {one.source:#x} are neighbours", change=change)
+
+
+def _same_pages(records: Sequence[Record], index: int, user: int, length: int, one: Mapped, iova: int) -> Assumption:
+    source = one.source_of(iova)
+
+    def change(process: Process) -> None:
+        backing = process.anonymous if one.fd is None else process.world.shared(f"file of fd {one.fd}")
+        _map(process, user, length, backing, source & -PAGE_SIZE)
+
+    return Assumption(
+        _beginning(records, index), index, f"memory at {user:#x} is what IOVA {iova:#x} has", change=change
+    )
+
+
+def _new_pages(index: int, user: int, length: int) -> Assumption:
+    def change(process: Process) -> None:
+        _map(process, user, length, Backing(process.world.frames), 0)
+
+    return Assumption(index, index, f"memory at {user:#x} was replaced", change=change)
+
+
+def _map(process: Process, user: int, length: int, backing: Backing, offset: int) -> None:
+    start, end = user & -PAGE_SIZE, -(-(user + min(length, PAGES * PAGE_SIZE)) // PAGE_SIZE) * PAGE_SIZE
+    process.map(Area(start, end, RW, True, backing, offset))
+
+
+def _beginning(records: Sequence[Record], index: int) -> int:
+    """Give where the test of a record begins."""
+    test = records[index].test
+    while index and records[index - 1].test == test:
+        index -= 1
+    return index
+
+
+_ABOUT: Mapping[str, Callable[[Sequence[Record], int, bytes, str], Iterator[Assumption]]] = {
+    "IOMMU_IOAS_MAP": _mapping,
+    "VFIO_IOMMU_MAP_DMA": _mapping,
+    "IOMMU_IOAS_MAP_FILE": _file,
+    "IOMMU_IOAS_COPY": _by_iova(32, 16),
+    "IOMMU_HW_QUEUE_ALLOC": _by_iova(24, 32),
+    "IOMMU_HWPT_ALLOC": _attaching,
+    "IOMMU_DESTROY": _destroying,
+    "ACCESS_RW": _by_iova(16, 24),
+    "ACCESS_PAGES": _checked(24, 32, 40),
+    "MD_CHECK_MAP": _checked(16, 24, 32),
+    "MOCK_DOMAIN": _attaching,
+    "MOCK_DOMAIN_FLAGS": _attaching,
+    "MOCK_DOMAIN_REPLACE": _attaching,
+}
