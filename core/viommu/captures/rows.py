@@ -55,6 +55,8 @@ class RecordedRow:
     asked: Asked
     recorded: Verdict
     record_mask: bytes | None = None
+    oracle: str = ""
+    """Who says so, in the recorder's words."""
 
 
 @frozen
@@ -104,14 +106,15 @@ class MutatedRow(RecordedRow):
 def recorded_row(row: Row, bounds: Bounds) -> RecordedRow:
     """Read a row of translations.csv. Raises CaptureError."""
     record, mask = _record(row, "record", "record_mask")
-    return RecordedRow(row.number, asked(row, bounds), _verdict(row, record), mask)
+    return RecordedRow(row.number, asked(row, bounds), _verdict(row, record), mask, row.text("oracle"))
 
 
 def disputed_row(row: Row, bounds: Bounds) -> DisputedRow:
     """Read a row of disputed.csv. Raises CaptureError."""
     record, mask = _record(row, "record", "record_mask")
     note = row.text("note") or row.text("why")
-    return DisputedRow(row.number, asked(row, bounds), _verdict(row, record), mask, row.text("second_walker"), note)
+    verdict, oracle = _verdict(row, record), row.text("oracle")
+    return DisputedRow(row.number, asked(row, bounds), verdict, mask, oracle, row.text("second_walker"), note)
 
 
 def command_row(row: Row, _bounds: Bounds) -> DescribedRow:

@@ -33,6 +33,8 @@ class Case:
     """Bytes of the program's own memory that were taken from the recording, since it does not tell stores."""
     assumed: list[str] = field(factory=list)
     """What the program was taken to have done unseen, so that a recorded answer follows."""
+    unjudged: int = 0
+    """Calls whose answer depends on what no recording tells."""
     judged: bool = field(default=False)
     """Whether it counts as a case (the set-up of probes does not)."""
 

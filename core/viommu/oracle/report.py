@@ -34,7 +34,8 @@ def told_call(record: Record) -> str:
     return f"{record.call}({_fields(fields)})"
 
 
-CALL_FIELDS = ("path", "fd", "kind", "length", "prot", "flags", "offset", "count", "data_in", "fds")
+DMA_FIELDS = ("dev", "rw", "iova", "len")
+CALL_FIELDS = ("path", "fd", "kind", "length", "prot", "flags", "offset", "count", "data_in", "fds", *DMA_FIELDS)
 
 
 def case_to_json(case: Case) -> dict[str, Any]:
@@ -45,6 +46,7 @@ def case_to_json(case: Case) -> dict[str, Any]:
         "calls": case.calls,
         "agreed": case.agreed,
         "learned_bytes": case.learned,
+        "unjudged": case.unjudged,
     }
     if case.assumed:
         value["assumed"] = case.assumed
