@@ -17,6 +17,7 @@ from viommu_smmuv3_cmdqv.hardware.operations import OPERATIONS
 from viommu_smmuv3_cmdqv.hardware.register_rules import DECLARED, READ_ONLY
 from viommu_smmuv3_cmdqv.identity import WHOLE_MODEL
 from viommu_smmuv3_cmdqv.spec import LAYOUTS, STRUCTURES
+from viommu_smmuv3_cmdqv.spec.cmdqv_registers import CMDQV_REGISTERS
 from viommu_smmuv3_cmdqv.spec.commands import COMMANDS, CommandOpcode
 from viommu_smmuv3_cmdqv.spec.events import RECORDS, EventId
 from viommu_smmuv3_cmdqv.spec.queue_registers import GERROR
@@ -102,6 +103,7 @@ def test_everything_that_has_a_layout_can_be_explained() -> None:
 
     assert {layout.__name__.lower() for layout in STRUCTURES} <= kinds
     assert {name.lower() for name in REGISTERS} <= kinds
+    assert {layout.__name__.lower() for layout in CMDQV_REGISTERS} <= kinds
     assert {"command", "event", "page-request"} <= kinds
     assert {f"pte-s{stage}-l{level}" for stage in (1, 2) for level in range(4)} <= kinds
     assert all(layout.size for layout in LAYOUTS.values())

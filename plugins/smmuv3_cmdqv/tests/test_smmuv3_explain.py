@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from viommu_smmuv3_cmdqv import driver
+from viommu_smmuv3_cmdqv.spec import cmdqv_registers as cmdqv
 from viommu_smmuv3_cmdqv.spec.commands import COMMANDS, CommandOpcode
 from viommu_smmuv3_cmdqv.spec.context_descriptor import CD
 from viommu_smmuv3_cmdqv.spec.events import RECORDS, EventId, OperationClass
 from viommu_smmuv3_cmdqv.spec.page_requests import PageRequestRecord
 from viommu_smmuv3_cmdqv.spec.queue_registers import CMDQ_CONS, GERROR
 from viommu_smmuv3_cmdqv.spec.stream_table import STE
+
+if TYPE_CHECKING:
+    from viommu.layout import Descriptor
 
 KINDS = driver.viommu_kinds()
 
@@ -145,6 +151,29 @@ def test_active_errors_name_their_causes() -> None:
     causes = driver.viommu_decode("gerror", value).causes
 
     assert [cause.split()[1] for cause in causes] == ["command", "PRI"]
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (cmdqv.CMDQV_PARAM(VER=1, NUM_VCMDQ_LOG2=7, NUM_VINTF_LOG2=6, NUM_SID_PER_VM_LOG2=4), "64 VINTFs, 128 VCMDQs"),
+        (cmdqv.VCMDQ_BASE(ADDR=0x4000, LOG2SIZE=6), "64 commands at 0x4000"),
+        (cmdqv.VCMDQ_CONS_INDX(RD=3, ERR=4), "may not use the command"),
+        (cmdqv.VINTF_ERR_MAP(VINTFS=0x9), "0, 3"),
+        (cmdqv.VINTF_CONFIG(EN=1, VMID=5), "EN, VMID 0x5"),
+    ],
+)
+def test_a_register_of_the_cmdqv_says_what_it_is(value: Descriptor, told: str) -> None:
+    decoded = driver.viommu_decode(type(value).__name__.lower(), value.encode())
+
+    assert told in decoded.meaning
+    assert not decoded.complaints
+
+
+def test_errors_of_a_vcmdq_name_their_causes() -> None:
+    (cause,) = driver.viommu_decode("vcmdq_gerror", cmdqv.VCMDQ_GERROR(CMDQ_INIT_ERR=1).encode()).causes
+
+    assert "VCMDQ_BASE is wrong" in cause
 
 
 @pytest.mark.parametrize(

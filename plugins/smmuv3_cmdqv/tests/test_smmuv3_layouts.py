@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from viommu_smmuv3_cmdqv.identity import PRESETS
 from viommu_smmuv3_cmdqv.spec import LAYOUTS
+from viommu_smmuv3_cmdqv.spec import cmdqv_registers as cmdqv
 from viommu_smmuv3_cmdqv.spec.context_descriptor import CD, L1CD
 from viommu_smmuv3_cmdqv.spec.events import RECORDS, EventId, OperationClass, TranslationRecord
 from viommu_smmuv3_cmdqv.spec.registers import IDR0, IDR5, STRTAB_BASE_CFG
@@ -52,6 +54,73 @@ def test_fields_lie_where_the_doublewords_are_printed(
 ) -> None:
     for name, (doubleword, high, low) in printed.items():
         assert layout.fields[name].parts == ((doubleword * 64 + high, doubleword * 64 + low),), name
+
+
+CMDQV_PLACES = {  # as Linux's driver and QEMU's model both have them: place, then high and low bits of fields
+    "CONFIG": (0x0, {
+        "EN": (0, 0), "PER_CMD_OFFSET": (3, 1), "MAX_CLK_BATCH": (11, 4), "MAX_CMD_BATCH": (19, 12),
+        "CONS_DRAM_EN": (20, 20),
+    }),
+    "PARAM": (0x4, {
+        "VER": (3, 0), "NUM_VCMDQ_LOG2": (7, 4), "NUM_VINTF_LOG2": (11, 8), "NUM_SID_PER_VM_LOG2": (15, 12),
+    }),
+    "STATUS": (0x8, {"ENABLED": (0, 0)}),
+    "CMDQ_ALLOC": (0x200, {"ALLOC": (0, 0), "LVCMDQ": (7, 1), "VINTF": (20, 15)}),
+    "VINTF_CONFIG": (0x1000, {"EN": (0, 0), "VMID": (16, 1), "HYP_OWN": (17, 17)}),
+    "VINTF_STATUS": (0x1004, {"ENABLED": (0, 0), "STATUS": (3, 1), "NUM_LVCMDQ": (23, 16)}),
+    "SID_MATCH": (0x1040, {"EN": (0, 0), "VIRT_SID": (20, 1)}),
+    "SID_REPLACE": (0x1080, {"PHYS_SID": (19, 0)}),
+    "CONS_INDX": (0x1_0000, {"RD": (19, 0), "ERR": (30, 24)}),
+    "PROD_INDX": (0x1_0004, {"WR": (19, 0)}),
+    "VCMDQ_CONFIG": (0x1_0008, {"EN": (0, 0)}),
+    "VCMDQ_STATUS": (0x1_000C, {"EN_OK": (0, 0)}),
+    "GERROR": (0x1_0010, {"CMDQ_ERR": (0, 0), "CONS_DRAM_WR_ABT_ERR": (1, 1), "CMDQ_INIT_ERR": (2, 2)}),
+    "GERRORN": (0x1_0014, {"CMDQ_ERR": (0, 0), "CONS_DRAM_WR_ABT_ERR": (1, 1), "CMDQ_INIT_ERR": (2, 2)}),
+    "BASE": (0x2_0000, {"LOG2SIZE": (4, 0), "ADDR": (47, 5)}),
+    "CONS_INDX_BASE": (0x2_0008, {"ADDR": (47, 0)}),
+}  # fmt: skip
+OURS = {
+    "CONFIG": (cmdqv.CMDQV_CONFIG, cmdqv.CONFIG_AT),
+    "PARAM": (cmdqv.CMDQV_PARAM, cmdqv.PARAM_AT),
+    "STATUS": (cmdqv.CMDQV_STATUS, cmdqv.STATUS_AT),
+    "CMDQ_ALLOC": (cmdqv.CMDQV_CMDQ_ALLOC, cmdqv.CMDQ_ALLOC),
+    "VINTF_CONFIG": (cmdqv.VINTF_CONFIG, cmdqv.VINTF_BANK + cmdqv.VINTF_CONFIG_AT),
+    "VINTF_STATUS": (cmdqv.VINTF_STATUS, cmdqv.VINTF_BANK + cmdqv.VINTF_STATUS_AT),
+    "SID_MATCH": (cmdqv.SID_MATCH, cmdqv.VINTF_BANK + cmdqv.SID_MATCH_AT),
+    "SID_REPLACE": (cmdqv.SID_REPLACE, cmdqv.VINTF_BANK + cmdqv.SID_REPLACE_AT),
+    "CONS_INDX": (cmdqv.VCMDQ_CONS_INDX, cmdqv.DIRECT_PAGE0 + cmdqv.CONS_AT),
+    "PROD_INDX": (cmdqv.VCMDQ_PROD_INDX, cmdqv.DIRECT_PAGE0 + cmdqv.PROD_AT),
+    "VCMDQ_CONFIG": (cmdqv.VCMDQ_CONFIG, cmdqv.DIRECT_PAGE0 + cmdqv.VCMDQ_CONFIG_AT),
+    "VCMDQ_STATUS": (cmdqv.VCMDQ_STATUS, cmdqv.DIRECT_PAGE0 + cmdqv.VCMDQ_STATUS_AT),
+    "GERROR": (cmdqv.VCMDQ_GERROR, cmdqv.DIRECT_PAGE0 + cmdqv.GERROR_AT),
+    "GERRORN": (cmdqv.VCMDQ_GERRORN, cmdqv.DIRECT_PAGE0 + cmdqv.GERRORN_AT),
+    "BASE": (cmdqv.VCMDQ_BASE, cmdqv.DIRECT_PAGE1 + cmdqv.BASE_AT),
+    "CONS_INDX_BASE": (cmdqv.VCMDQ_CONS_INDX_BASE, cmdqv.DIRECT_PAGE1 + cmdqv.CONS_BASE_AT),
+}
+
+
+@pytest.mark.parametrize("name", CMDQV_PLACES)
+def test_registers_of_the_cmdqv_lie_where_linux_and_qemu_both_have_them(name: str) -> None:
+    (layout, at), (place, printed) = OURS[name], CMDQV_PLACES[name]
+
+    assert at == place
+    assert {field: spec.parts for field, spec in layout.fields.items()} == {
+        field: (bits,) for field, bits in printed.items()
+    }
+
+
+def test_the_pages_and_maps_of_the_cmdqv_lie_where_linux_and_qemu_both_have_them() -> None:
+    assert (cmdqv.DIRECT_PAGE0, cmdqv.DIRECT_PAGE1) == (0x1_0000, 0x2_0000)
+    assert (cmdqv.VINTF_PAGE0, cmdqv.VINTF_PAGE1, cmdqv.VINTF_STRIDE) == (0x3_0000, 0x4_0000, 0x2_0000)
+    assert (cmdqv.VCMDQ_STRIDE, cmdqv.VINTF_BANK_STRIDE, cmdqv.SLOTS) == (0x80, 0x100, 16)
+    assert (cmdqv.VINTF_ERR_MAP_AT, cmdqv.VINTF_INT_MASK_AT, cmdqv.CMDQ_ERR_MAP) == (0x14, 0x1C, 0x24)
+    assert cmdqv.LVCMDQ_ERR_MAP_AT == 0xC0
+    assert [error.value for error in cmdqv.VcmdqError] == [0, 1, 2, 3, 4]
+
+
+def test_the_presets_are_a_grace_and_what_qemu_shows_its_guests() -> None:
+    assert PRESETS["grace"]["CMDQV_PARAM"] == 0x4671  # 128 VCMDQs, 64 VINTFs, 16 streams each, version 1
+    assert PRESETS["qemu"]["CMDQV_PARAM"] == 0x4011
 
 
 KERNEL_STES = [

@@ -39,6 +39,14 @@ WHOLE_MODEL: Mapping[str, int] = MappingProxyType(
 )  # fmt: skip
 """Everything that is modelled: an SMMU whose registers say nothing of what it can do is this one."""
 
+PRESETS: Mapping[str, Mapping[str, int]] = MappingProxyType(
+    {
+        "grace": WHOLE_MODEL,
+        "qemu": MappingProxyType(dict(WHOLE_MODEL) | {"CMDQV_PARAM": GUEST_CMDQV}),
+    }
+)
+"""Registers for a machine, by the CMDQV that they have: a host's, as a Grace has it; a guest's, as QEMU shows it."""
+
 _ABSENT: Mapping[str, int] = MappingProxyType(
     {
         "IDR0": int(IDR0(DORMHINT=1, ATOS=1, VATOS=1, RME_IMPL=1)),

@@ -7,9 +7,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from viommu_smmuv3_cmdqv.explain import structures
+from viommu_smmuv3_cmdqv.explain.cmdqv import decode_cmdqv_register, decode_error_maps, decode_vcmdq_state
 from viommu_smmuv3_cmdqv.explain.commands import decode_command
 from viommu_smmuv3_cmdqv.explain.events import decode_event
-from viommu_smmuv3_cmdqv.explain.registers import decode_error_maps, decode_register, decode_vcmdq_state
+from viommu_smmuv3_cmdqv.explain.registers import decode_register
+from viommu_smmuv3_cmdqv.spec.cmdqv_registers import CMDQV_REGISTERS
 from viommu_smmuv3_cmdqv.spec.register_map import REGISTERS
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ _DECODERS: Mapping[str, tuple[int, Callable[[bytes], Decoded]]] = MappingProxyTy
     }
     | {kind: (8, partial(structures.decode_pte, kind, *place)) for kind, place in _PTES.items()}
     | {name.lower(): (layout.size, partial(decode_register, name)) for name, (_, layout) in REGISTERS.items()}
+    | {layout.__name__.lower(): (layout.size, partial(decode_cmdqv_register, layout)) for layout in CMDQV_REGISTERS}
 )
 
 KINDS: Mapping[str, tuple[int, ...]] = MappingProxyType({kind: (size,) for kind, (size, _) in _DECODERS.items()})

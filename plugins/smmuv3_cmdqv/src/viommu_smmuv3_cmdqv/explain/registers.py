@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from viommu.hookspecs import Decoded
 from viommu_smmuv3_cmdqv.explain.words import complaints_of, fields_set, first_sentence
-from viommu_smmuv3_cmdqv.spec.cmdqv_messages import CmdqvErrorMaps, VcmdqState
 from viommu_smmuv3_cmdqv.spec.queue_registers import CMDQ_CONS, GERROR, CommandError
 from viommu_smmuv3_cmdqv.spec.register_map import REGISTERS
 
@@ -62,32 +61,3 @@ def _causes(value: Descriptor) -> list[str]:
     if type(value) is not GERROR:
         return []
     return [told for name, told in GLOBAL_ERRORS.items() if getattr(value, name)]
-
-
-def decode_error_maps(raw: bytes) -> Decoded:
-    """Explain the message of a CMDQV that reports errors."""
-    maps = CmdqvErrorMaps.decode(raw)
-    queues = int(maps) >> 64
-    meaning = f"errors of VINTFs {_numbers(maps.VINTF_ERR_MAP)}, of VCMDQs {_numbers(queues)}"
-    causes = (
-        "a command that the queue's owner may not use (only TLBI_NH_ASID, TLBI_NH_VA, ATC_INV and SYNC in a VM)",
-        "a stream that no SID_MATCH register maps",
-        "a queue whose memory cannot be read",
-    )
-    return Decoded("cmdqv-error-maps", "CMDQV errors", maps, meaning, causes=causes)
-
-
-def decode_vcmdq_state(raw: bytes) -> Decoded:
-    """Explain the message of a VCMDQ that could not be switched."""
-    state = VcmdqState.decode(raw)
-    active = state.GERROR ^ state.GERRORN
-    told = COMMAND_ERRORS.get(state.ERR) if active & 1 else None
-    meaning = f"a VCMDQ was not switched in time; its active errors are {active:#x}"
-    complaints = tuple(complaints_of(state))
-    if told is None:
-        return Decoded("vcmdq-state", "VCMDQ state", state, meaning, complaints)
-    return Decoded("vcmdq-state", "VCMDQ state", state, f"{meaning}: {told[0]}", complaints, told[1])
-
-
-def _numbers(bits: int) -> str:
-    return ", ".join(str(bit) for bit in range(bits.bit_length()) if bits >> bit & 1) or "none"

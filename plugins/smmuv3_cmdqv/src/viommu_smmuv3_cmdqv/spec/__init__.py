@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from viommu_smmuv3_cmdqv.spec.cmdqv_registers import CMDQV_REGISTERS
 from viommu_smmuv3_cmdqv.spec.commands import COMMANDS
 from viommu_smmuv3_cmdqv.spec.context_descriptor import CD, L1CD
 from viommu_smmuv3_cmdqv.spec.events import RECORDS
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 STRUCTURES: tuple[type[Descriptor], ...] = (L1STD, STE, L1CD, CD)
 
 LAYOUTS: Mapping[str, type[Descriptor]] = MappingProxyType(
-    {layout.__name__: layout for layout in STRUCTURES}
+    {layout.__name__: layout for layout in (*STRUCTURES, *CMDQV_REGISTERS)}
     | {name: layout for name, (_, layout) in REGISTERS.items()}
     | {event.name: record for event, record in RECORDS.items()}
     | {f"CMD_{opcode.name}": command for opcode, command in COMMANDS.items()}

@@ -158,3 +158,52 @@ class VCMDQ_CONS_INDX_BASE(Descriptor, width=64):
     """Where the SMMU keeps a copy of CONS_INDX in memory, if CMDQV_CONFIG says so."""
 
     ADDR = Bits(47, 0)
+
+
+class VINTF_ERR_MAP(Descriptor, width=64):
+    """Which VINTFs have a queue with an error."""
+
+    VINTFS = Bits(63, 0)
+
+
+class VINTF_INT_MASK(Descriptor, width=64):
+    """Which VINTFs raise no interrupt."""
+
+    VINTFS = Bits(63, 0)
+
+
+class CMDQV_CMDQ_ERR_MAP(Descriptor, width=32):
+    """Which of 32 VCMDQs have an error."""
+
+    VCMDQS = Bits(31, 0)
+
+
+class LVCMDQ_ERR_MAP(Descriptor, width=64):
+    """Which of 64 queues of a VINTF, by the VINTF's numbers, have an error."""
+
+    LVCMDQS = Bits(63, 0)
+
+
+CMDQV_REGISTERS: tuple[type[Descriptor], ...] = (
+    CMDQV_CONFIG,
+    CMDQV_PARAM,
+    CMDQV_STATUS,
+    VINTF_ERR_MAP,
+    VINTF_INT_MASK,
+    CMDQV_CMDQ_ERR_MAP,
+    CMDQV_CMDQ_ALLOC,
+    VINTF_CONFIG,
+    VINTF_STATUS,
+    SID_MATCH,
+    SID_REPLACE,
+    LVCMDQ_ERR_MAP,
+    VCMDQ_CONS_INDX,
+    VCMDQ_PROD_INDX,
+    VCMDQ_CONFIG,
+    VCMDQ_STATUS,
+    VCMDQ_GERROR,
+    VCMDQ_GERRORN,
+    VCMDQ_BASE,
+    VCMDQ_CONS_INDX_BASE,
+)
+"""Every register of the block, by its layout."""
