@@ -22,6 +22,7 @@ from tools.bench import (
     instructions,
     iommufd_paths,
     machine_paths,
+    vcmdq_paths,
 )
 from tools.bench.paths import Here, Measured, Path, Program, Source, groups_of, measure
 from tools.bench.python_paths import groups
@@ -107,7 +108,8 @@ def main(arguments: list[str]) -> None:
         | command_paths.groups()
         | iommufd_paths.groups()
         | fault_paths.groups()
-        | guest_queue_paths.groups(),
+        | guest_queue_paths.groups()
+        | vcmdq_paths.groups(),
         asked.rounds,
     )
     console = Console(stderr=True)
