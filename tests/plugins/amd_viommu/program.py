@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import struct
+from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
 from attrs import define, field
@@ -50,12 +51,12 @@ class Buffer:
 
 @define(eq=False)
 class Program:
-    """The VMM. ``result`` is what the last ioctl answered, ``refusals`` why those that failed did."""
+    """The VMM. ``result`` is what the last ioctl answered, ``refusals`` why the last of those that failed did."""
 
     machine: Machine
     process: LocalProcess
     file: IommuFd
-    refusals: list[KernelError]
+    refusals: deque[KernelError]
     result: int = 0
     buffers: list[Buffer] = field(factory=list)
 
@@ -69,7 +70,7 @@ class Program:
         iotlb: Iotlb | None = None,
         caches: bool = True,
     ) -> Program:
-        refusals: list[KernelError] = []
+        refusals: deque[KernelError] = deque(maxlen=4)  # each keeps the frames that it came through
         kept = (iotlb or Iotlb()) if caches else None
         machine = Machine("amd_viommu", None, registers, iotlb=kept, sanitize=sanitize, policy=policy)
         # At boot nothing is cached, and each of the device table's 65536 entries would be looked at.
