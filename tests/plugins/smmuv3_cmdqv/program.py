@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
 from attrs import define, field
@@ -60,7 +61,7 @@ class Program:
 
     machine: Machine
     file: IommuFd
-    refusals: list[KernelError] = field(factory=list)
+    refusals: deque[KernelError] = field(factory=lambda: deque(maxlen=8))  # each keeps frames alive
     result: int = 0
 
     @classmethod
@@ -71,7 +72,7 @@ class Program:
     @classmethod
     def on(cls, machine: Machine) -> Program:
         """Another program on the same machine."""
-        refusals: list[KernelError] = []
+        refusals: deque[KernelError] = deque(maxlen=8)
         file = machine.open_file()
         file.explain = refusals.append
         return cls(machine, file, refusals)

@@ -33,6 +33,11 @@ class CommandUnit:
     _unanswered: bool = False
     """A device did not answer an ATC_INV; the next SYNC tells."""
 
+    @property
+    def all_answered(self) -> bool:
+        """Whether a SYNC would find that every device has answered."""
+        return not self._unanswered
+
     def inherit(self, other: CommandUnit) -> None:
         """Take over what devices have not answered to another queue, which was switched off."""
         self._unanswered = self._unanswered or other._unanswered

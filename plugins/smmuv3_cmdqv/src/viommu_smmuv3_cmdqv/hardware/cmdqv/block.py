@@ -39,8 +39,8 @@ class Cmdqv:
 
     chip: Silicon
     param: CMDQV_PARAM
-    queues: list[Vcmdq] = field(init=False)
-    vintfs: list[Vintf] = field(init=False)
+    queues: list[Vcmdq] = field(init=False, repr=False)
+    vintfs: list[Vintf] = field(init=False, repr=False)
     _config: int = int(RESET)
     _mask: int = 0
 
@@ -60,8 +60,8 @@ class Cmdqv:
         """Read; what is none reads as zero."""
         if not _is_access(offset, size):
             return 0
-        words = range(offset, offset + size, WORD_BYTES)
-        return sum(self._read_word(at) << WORD_BITS * index for index, at in enumerate(words))
+        low = self._read_word(offset)
+        return low if size == WORD_BYTES else low | self._read_word(offset + WORD_BYTES) << WORD_BITS
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Write; only page 1 takes 64 bits at once."""
@@ -176,9 +176,8 @@ class Cmdqv:
             del queue.vintf.queues[queue.alloc.LVCMDQ]
         names = ("ALLOC", "LVCMDQ", "VINTF")
         written = value & sum(CMDQV_CMDQ_ALLOC.fields[name].mask for name in names)
-        queue.alloc = CMDQV_CMDQ_ALLOC.decode(written)
-        number = queue.alloc.VINTF
-        queue.vintf = self.vintfs[number] if number < len(self.vintfs) else None
+        alloc = CMDQV_CMDQ_ALLOC.decode(written)
+        queue.assign(alloc, self.vintfs[alloc.VINTF] if len(self.vintfs) > alloc.VINTF else None)
         if queue.vintf is not None and queue.alloc.ALLOC:
             queue.vintf.queues[queue.alloc.LVCMDQ] = queue
         queue.drain()

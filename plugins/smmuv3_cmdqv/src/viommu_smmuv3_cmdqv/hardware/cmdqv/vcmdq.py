@@ -31,7 +31,7 @@ from viommu_smmuv3_cmdqv.spec.cmdqv_registers import (
     VCMDQ_STATUS_AT,
     VcmdqError,
 )
-from viommu_smmuv3_cmdqv.spec.commands import COMMANDS, Command
+from viommu_smmuv3_cmdqv.spec.commands import COMMANDS, SYNC, Command, CommandOpcode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +48,9 @@ GERROR_BITS = int(VCMDQ_GERROR(CMDQ_ERR=1, CONS_DRAM_WR_ABT_ERR=1, CMDQ_INIT_ERR
 COMMAND_ERROR = int(VCMDQ_GERROR(CMDQ_ERR=1))
 COPY_ERROR = int(VCMDQ_GERROR(CONS_DRAM_WR_ABT_ERR=1))
 INIT_ERROR = int(VCMDQ_GERROR(CMDQ_INIT_ERR=1))
+ERROR_SHIFT = VCMDQ_CONS_INDX.ERR.low
+PLAIN_SYNC = SYNC(Opcode=CommandOpcode.SYNC).encode()
+"""The one that Linux sends: nobody is told."""
 
 
 @define(eq=False)
@@ -59,15 +62,16 @@ class Vcmdq:
     ``copies_index``: CONS_INDX goes to memory too.
     """
 
-    chip: Silicon
-    unit: CommandUnit
-    main: CommandUnit
-    tell: Callable[[Vcmdq], None]
+    chip: Silicon = field(repr=False)
+    unit: CommandUnit = field(repr=False)
+    main: CommandUnit = field(repr=False)
+    tell: Callable[[Vcmdq], None] = field(repr=False)
     alloc: CMDQV_CMDQ_ALLOC = field(factory=CMDQV_CMDQ_ALLOC)
-    vintf: Vintf | None = None
+    vintf: Vintf | None = field(default=None, repr=False)
     copies_index: bool = False
     told_error: bool = False
     """It has its bit in the error maps."""
+    _is_allocated: bool = False
     _cons: int = 0
     _error: VcmdqError = VcmdqError.CERROR_NONE
     _prod: int = 0
@@ -85,6 +89,10 @@ class Vcmdq:
     _draining: bool = False
     _disturbed: bool = False
 
+    def assign(self, alloc: CMDQV_CMDQ_ALLOC, vintf: Vintf | None) -> None:
+        """Take note of whose it is."""
+        self.alloc, self.vintf, self._is_allocated = alloc, vintf, bool(alloc.ALLOC)
+
     # Registers.
 
     @property
@@ -95,7 +103,7 @@ class Vcmdq:
     def read0(self, offset: int) -> int:
         """Read a register of page 0."""
         if offset == CONS_AT:
-            return int(VCMDQ_CONS_INDX(RD=self._cons, ERR=self._error))
+            return self._cons | self._error << ERROR_SHIFT
         if offset == VCMDQ_STATUS_AT:
             return int(VCMDQ_STATUS(EN_OK=self.runs))
         plain = {PROD_AT: self._prod, VCMDQ_CONFIG_AT: self._config, GERROR_AT: self._gerror, GERRORN_AT: self._gerrorn}
@@ -152,7 +160,7 @@ class Vcmdq:
 
     @property
     def _is_enabled_around(self) -> bool:
-        return bool(self.alloc.ALLOC and self.vintf is not None and self.vintf.enabled)
+        return self._is_allocated and self.vintf is not None and self.vintf.enabled
 
     def _is_active(self, error: int) -> bool:
         return bool((self._gerror ^ self._gerrorn) & error)
@@ -231,6 +239,9 @@ class Vcmdq:
         raw = self.chip.memory.read(address, Command.size)
         if raw is None:
             return VcmdqError.CERROR_ABT
+        if raw == PLAIN_SYNC and self.unit.all_answered:
+            kinds["SYNC"] = kinds.get("SYNC", 0) + 1
+            return None
         if vintf.is_hypervisors:
             error = self._execute_any(raw)
         else:

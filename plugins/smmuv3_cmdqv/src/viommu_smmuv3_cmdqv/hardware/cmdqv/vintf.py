@@ -23,6 +23,10 @@ class Vintf:
     for_guests: bool = False
     block_enabled: bool = False
     config: VINTF_CONFIG = field(factory=VINTF_CONFIG)
+    is_on: bool = False
+    """Its own EN."""
+    is_hypervisors: bool = False
+    """Its queues take every command as it is."""
     match: list[SID_MATCH] = field(init=False)
     replace: list[SID_REPLACE] = field(init=False)
     queues: dict[int, Vcmdq] = field(factory=dict)
@@ -34,17 +38,13 @@ class Vintf:
     @property
     def enabled(self) -> bool:
         """Whether its queues may run."""
-        return self.block_enabled and bool(self.config.EN)
-
-    @property
-    def is_hypervisors(self) -> bool:
-        """Whether its queues take every command as it is."""
-        return bool(self.config.HYP_OWN)
+        return self.block_enabled and self.is_on
 
     def configure(self, value: int) -> None:
         """Take what software writes to CONFIG."""
         written = VINTF_CONFIG.decode(value & int(VINTF_CONFIG(EN=1, VMID=VINTF_CONFIG.VMID.maximum, HYP_OWN=1)))
         self.config = written.replace(HYP_OWN=0) if self.for_guests else written
+        self.is_on, self.is_hypervisors = bool(self.config.EN), bool(self.config.HYP_OWN)
 
     def stream_of(self, virtual: int) -> int | None:
         """Give the SMMU's StreamID of one that the owner names; the lowest slot that matches counts."""
