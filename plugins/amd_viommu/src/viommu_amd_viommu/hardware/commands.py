@@ -40,7 +40,7 @@ LAST_ADDRESS = (1 << 64) - 1
 STORE_BYTES = 8
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Commands:
     """Executes the commands that have no neutral meaning (`spec.command_meanings` has the others), one at a time."""
 

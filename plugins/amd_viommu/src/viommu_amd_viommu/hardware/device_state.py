@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class DeviceState:
     """At most one entry for each DeviceID. ``domain`` reads a device's DomainID, None where it has none."""
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 HARDWARE_ERRORS = (EventCode.DEV_TAB_HW_ERROR, EventCode.PAGE_TAB_HW_ERROR, EventCode.COMMAND_HW_ERROR)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Events:
     """Where events go."""
 

@@ -63,7 +63,7 @@ SOURCES = (
 )
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Interrupts:
     """Signals a source when its Status bit and its enable come to be set both; again once software cleared one."""
 

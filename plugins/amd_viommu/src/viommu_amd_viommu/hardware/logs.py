@@ -111,7 +111,7 @@ PPR_LOG = LogPair(
 )
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class RecordLog:
     """One of the logs, as hardware writes it."""
 

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 EXCLUSION_REGISTERS = ("EXCLBASE", "EXCLLIMIT")
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class AmdIommu:
     """One IOMMU: a `viommu.hookspecs.LiveHardware`."""
 

@@ -37,7 +37,7 @@ def response_code(status: int) -> ResponseCode:
     return ResponseCode.INVALID if status == PPRStatus.INVALID_REQUEST else ResponseCode.FAILURE
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class PageRequests:
     """The PPR log, and what becomes of a request that does not get into it."""
 
