@@ -31,7 +31,7 @@ class _NoCaches:
         return lambda *_, **__: None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Board:
     """One machine's platform. What the user's callables raise is theirs to catch.
 

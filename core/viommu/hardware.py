@@ -45,7 +45,7 @@ class CheckedHardware:
 
     driver: str
     model: HardwareModel
-    live: LiveHardware | None = field(init=False)
+    live: LiveHardware | None = field(init=False, repr=False)
     """The model, where software can program it."""
 
     @live.default

@@ -617,7 +617,7 @@ def viommu_invalidate(viommu: Viommu, requests: UserArray) -> bool | None:
     """Forget the translations that the guest has asked to drop.
 
     When:     once per HWPT_INVALIDATE of a vIOMMU, with the whole batch.
-    Given:    a live vIOMMU; ``requests`` are the guest's own bytes.
+    Given:    a live vIOMMU, never an empty one; ``requests`` are the guest's own bytes.
     Owes:     requests run in order, and ``requests.done`` says how many did, also where it raises. Device TLBs are
               entries of their own.
     Returns:  True.

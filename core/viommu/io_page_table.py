@@ -13,6 +13,7 @@ from attrs import define, field, frozen
 from viommu import _engine
 from viommu.addresses import Iova, Pa
 from viommu.failure import allocation_point
+from viommu.kernel_errors import OutOfRangeSize
 
 if TYPE_CHECKING:
     from viommu.ops import Prot
@@ -49,6 +50,11 @@ class TableShape:
     def input_bits(self) -> int:
         """How many bits of an IOVA the table translates."""
         return self.engine().input_bits
+
+    @property
+    def output_bits(self) -> int:
+        """How many bits of a physical address an entry holds."""
+        return (self.address_mask | self.high_mask).bit_length()
 
     @property
     def page_sizes(self) -> int:
@@ -152,9 +158,12 @@ class IoPageTable:
     def map(self, iova: int, pa: int, length: int, prot: Prot, largest: int | None = None, extra: int = 0) -> None:
         """Map a contiguous range, with leaves as large as alignment and ``largest`` (bytes) allow.
 
-        ``extra``: flags of all its leaves, beyond those of the shape. Raises NoMemory, and then nothing is mapped; and
-        ValueError: not made of pages, beyond what the table or an entry can hold, or mapped already.
+        ``extra``: flags of all its leaves, beyond those of the shape. Raises, and then nothing is mapped: NoMemory;
+        OutOfRangeSize, where an entry cannot hold the physical address (the kernel's generic page table answers
+        ERANGE); ValueError: not made of pages, beyond what the table can hold, or mapped already.
         """
+        if pa + length > 1 << self.shape.output_bits:
+            raise OutOfRangeSize("page table", "physical address", pa, f"of {self.shape.output_bits} bits")
         allocation_point("page tables")
         while lacking := self._writer.map(iova, pa, length, prot, largest, extra):
             self.frames.ensure(self.shape.granule_lg2, lacking)

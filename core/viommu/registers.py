@@ -83,8 +83,8 @@ class Store:
 class RegisterFile:
     """The registers of one IOMMU instance, by name for its hardware and by offset for software."""
 
-    declared: Mapping[str, Register]
-    _values: dict[str, int] = field(init=False, factory=dict)
+    declared: Mapping[str, Register] = field(repr=False)
+    _values: dict[str, int] = field(init=False, factory=dict, repr=False)
     _places: Mapping[tuple[int, int], tuple[tuple[str, Register], ...]] = field(init=False, repr=False)
     """By offset and size of an access that is allowed: the registers that it reaches, lowest offset first."""
 

@@ -6,6 +6,7 @@ import asyncio
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from attrs import evolve
 
@@ -66,6 +67,8 @@ def test_an_empty_viommu_takes_its_stage_2_later_and_once() -> None:
         viommu.hw_queue_alloc(QUEUE, 0, APERTURE, 4096)
     with pytest.raises(Invalid, match="stage 2"):
         viommu.hwpt_alloc(setup.device, NESTED, data_type=DATA)
+    with pytest.raises(Invalid, match="stage 2"):
+        viommu.invalidate(np.zeros((1, 12), np.uint8), data_type=DATA)
 
     viommu.set_stage2(setup.parent)
     viommu.hw_queue_alloc(QUEUE, 0, APERTURE, 4096)

@@ -80,4 +80,4 @@ class Meanings:
 
     size: int
     opcode: Number = field(converter=number)
-    of: Mapping[int, Meaning]
+    of: Mapping[int, Meaning] = field(repr=False)

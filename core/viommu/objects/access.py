@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from viommu.objects.pages import Extent, Pages
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True, repr=False)
 class Access(Object):
     """An access on an IOAS (or, detached, on none).
 

@@ -27,7 +27,7 @@ class Accounting(IntEnum):
     MM = 1
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Context:
     """What one open file owns.
 

@@ -36,7 +36,7 @@ class Attachment:
     devices: set[Device] = field(factory=set)
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True, repr=False)
 class Device(Object):
     """A device that is bound to an open file. Whoever bound it unbinds it: user space cannot destroy it."""
 

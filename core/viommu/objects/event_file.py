@@ -49,7 +49,7 @@ class Notifier:
             os.close(fd)
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True, repr=False)
 class EventObject(Object):
     """An object that user space reads through an fd. ``lock`` guards what waits; it is taken last."""
 

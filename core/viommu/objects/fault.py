@@ -11,6 +11,7 @@ from viommu.iommufd.uapi import FaultFlags, HwptPageResponse, HwptPgfault, Respo
 from viommu.kernel_errors import Invalid
 from viommu.objects.event_file import POLLOUT, EventObject
 from viommu.objects.listeners import find_listener
+from viommu.objects.table import LowestFree
 
 if TYPE_CHECKING:
     from viommu.iommufd.user_memory import UserProcess
@@ -63,7 +64,7 @@ class FaultGroup:
         driver.ask("viommu_page_response", device=self.device, fault=self.faults[-1], success=success)
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True, repr=False)
 class FaultQueue(EventObject):
     """Groups that wait to be read, and groups that were read and wait for an answer (by cookie)."""
 
@@ -72,6 +73,7 @@ class FaultQueue(EventObject):
 
     waiting: list[FaultGroup] = field(factory=list)
     delivered: dict[int, FaultGroup] = field(factory=dict)
+    _cookies: LowestFree = field(factory=LowestFree)
 
     @property
     def ready(self) -> bool:
@@ -88,9 +90,10 @@ class FaultQueue(EventObject):
         """Answer INVALID to all groups of a source that ends (None: to all there are)."""
         with self.lock:
             groups = [*self.waiting, *self.delivered.values()]
-            gone = [group for group in groups if source is None or group.source is source]
-            self.waiting = [group for group in self.waiting if group not in gone]
-            self.delivered = {cookie: group for cookie, group in self.delivered.items() if group not in gone}
+            gone = [group for group in groups if _is_of(group, source)]
+            self.waiting = [group for group in self.waiting if not _is_of(group, source)]
+            for cookie in [cookie for cookie, group in self.delivered.items() if _is_of(group, source)]:
+                self._forget(cookie)
             self.signal()
         for group in gone:
             group.respond(success=False)
@@ -114,19 +117,20 @@ class FaultQueue(EventObject):
             group = self.waiting[0]
             if len(group.faults) * RECORD > count - done:
                 return done, errno.EINVAL
-            group.cookie = self._free_cookie()
+            group.cookie = self._cookies.take()
             if not process.write(address + done, b"".join(group.encode())):
+                self._cookies.give_back(group.cookie)
                 return done, errno.EFAULT
             self.delivered[group.cookie] = group
             done += len(group.faults) * RECORD
             del self.waiting[0]
         return done, 0
 
-    def _free_cookie(self) -> int:
-        cookie = 1
-        while cookie in self.delivered:
-            cookie += 1
-        return cookie
+    def _forget(self, cookie: int) -> FaultGroup | None:
+        group = self.delivered.pop(cookie, None)
+        if group is not None:
+            self._cookies.give_back(cookie)
+        return group
 
     def write(self, process: UserProcess, address: int, count: int, position: int) -> int:
         """Answer write: responses, up to the first that is wrong."""
@@ -146,11 +150,15 @@ class FaultQueue(EventObject):
         if response.code not in CODES:
             return errno.EINVAL
         with self.lock:
-            group = self.delivered.pop(response.cookie, None)
+            group = self._forget(response.cookie)
         if group is None:
             return errno.EINVAL
         group.respond(success=response.code == ResponseCode.SUCCESS)
         return 0
+
+
+def _is_of(group: FaultGroup, source: Attachment | Vdevice | None) -> bool:
+    return source is None or group.source is source
 
 
 def report_fault(device: PhysicalDevice, fault: PageFault) -> None:

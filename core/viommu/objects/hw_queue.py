@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from viommu.objects.viommu import Viommu
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True, repr=False)
 class HwQueue(Object):
     """A queue of a vIOMMU. ``iova`` and ``length`` say where the guest put it; ``data`` is the driver's own."""
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from viommu.ops import NestedDomain, PagingDomain, UserData
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True, repr=False)
 class Hwpt(Object):
     """What a device can be attached to. ``fault``: where page requests of what is attached go.
 
@@ -60,7 +60,7 @@ class Hwpt(Object):
         self.drop()
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True, repr=False)
 class PagingHwpt(Hwpt):
     """A page table that follows an IOAS. ``auto``: made by an attach to the IOAS, and gone with its last device."""
 
@@ -143,7 +143,7 @@ class PagingHwpt(Hwpt):
         driver.ask("viommu_set_dirty_tracking", domain=self.domain, enable=enable)
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True, repr=False)
 class NestedHwpt(Hwpt):
     """A guest's table, on a parent: directly, or through a vIOMMU (which then holds the parent)."""
 

@@ -46,7 +46,7 @@ class Piece(NamedTuple):
     length: int
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True, repr=False)
 class Ioas(Object):
     """An I/O address space. ``domains`` follow every mapping; ``accesses`` pin, read and write without a domain."""
 

@@ -72,7 +72,7 @@ class NoHardware:
         """Do nothing."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class PhysicalIommu:
     """One IOMMU instance: the driver that owns it, and how the driver reaches it. ``data`` is the driver's own.
 
@@ -82,9 +82,12 @@ class PhysicalIommu:
     name: str
     driver: BoundDriver
     data: Any = None
-    port: Port = field(factory=NoHardware, repr=False)
+    port: Port = field(factory=NoHardware)
     policy: Policy = MAINLINE
-    devices: dict[int, PhysicalDevice] = field(factory=dict, repr=False)
+    devices: dict[int, PhysicalDevice] = field(factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<PhysicalIommu {self.name}, {len(self.devices)} devices>"
 
 
 @define(eq=False)
@@ -95,7 +98,7 @@ class Group:
     attachments: dict[int, Attachment] = field(factory=dict)  # by PASID; 0 is the RID
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class PhysicalDevice:
     """A device behind an IOMMU. ``requester`` is its StreamID, DeviceID or source-id; ``data`` the driver's own.
 
@@ -115,6 +118,9 @@ class PhysicalDevice:
 
     def __attrs_post_init__(self) -> None:
         self.group.members.add(self)
+
+    def __repr__(self) -> str:
+        return f"<PhysicalDevice {self.name}, {self.requester:#x} behind {self.iommu.name}>"
 
     @property
     def facts(self) -> DeviceFacts:

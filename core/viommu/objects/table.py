@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 ID_LAST = (1 << 31) - 1
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True, repr=False)
 class Object:
     """Anything that has an id. ``users`` counts the table itself (1) and everybody who holds the object."""
 
@@ -33,6 +33,9 @@ class Object:
         """How messages name it: ``IOAS 3``."""
         return f"{self.kind} {self.id}"
 
+    def __repr__(self) -> str:
+        return f"<{self.title}, {self.users} users>"
+
     def hold(self) -> None:
         """Count one user more."""
         self.users += 1
@@ -47,6 +50,27 @@ class Object:
         """Undo what the object did; called once, when nobody holds it any more and its id is gone."""
 
 
+@define(eq=False)
+class LowestFree:
+    """Numbers from 1 on, of which the lowest free one is taken."""
+
+    _free: list[int] = field(factory=list)
+    _next: int = 1
+
+    def take(self) -> int:
+        """Take the lowest number that is free. Raises NoSpace."""
+        if self._free:
+            return heapq.heappop(self._free)
+        if self._next > ID_LAST:
+            raise NoSpace("id", "of a new object", self._next, f"at most {ID_LAST:#x}")
+        self._next += 1
+        return self._next - 1
+
+    def give_back(self, number: int) -> None:
+        """Let a number that was taken be free."""
+        heapq.heappush(self._free, number)
+
+
 AnObject = TypeVar("AnObject", bound=Object)
 
 
@@ -55,8 +79,7 @@ class ObjectTable:
     """Ids of one open file, the lowest free one first, from 1."""
 
     _objects: dict[int, Object | None] = field(factory=dict)  # None: a tombstone
-    _free: list[int] = field(factory=list)
-    _next: int = 1
+    _ids: LowestFree = field(factory=LowestFree)
 
     def __iter__(self) -> Iterator[Object]:
         """Give the published objects by id."""
@@ -76,7 +99,7 @@ class ObjectTable:
     def reserve(self, new: AnObject) -> AnObject:
         """Give an object its id; nobody finds it yet. Raises NoSpace."""
         allocation_point(f"id of {new.kind}")
-        new.id = self._lowest_free()
+        new.id = self._ids.take()
         self._objects[new.id] = new
         return new
 
@@ -87,7 +110,7 @@ class ObjectTable:
     def abort(self, new: Object) -> None:
         """Take back the id of an object that was reserved, or that is destroyed."""
         del self._objects[new.id]
-        heapq.heappush(self._free, new.id)
+        self._ids.give_back(new.id)
         new.published = False
 
     def bury(self, dead: Object) -> None:
@@ -119,11 +142,3 @@ class ObjectTable:
         """Destroy an object for its owner, who holds nothing of it any more."""
         target.users = 1
         self.destroy(target)
-
-    def _lowest_free(self) -> int:
-        if self._free:
-            return heapq.heappop(self._free)
-        if self._next > ID_LAST:
-            raise NoSpace("id", "of a new object", self._next, f"at most {ID_LAST:#x}")
-        self._next += 1
-        return self._next - 1

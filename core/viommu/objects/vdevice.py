@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from viommu.objects.viommu import Viommu
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True, repr=False)
 class Vdevice(Object):
     """A device as the guest knows it. ``data`` is the driver's own."""
 

@@ -33,7 +33,7 @@ class Vevent:
         return VeventHeader.of(flags=flags, sequence=self.sequence).encode() + (self.data or b"")
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True, repr=False)
 class VeventQueue(EventObject):
     """A queue of at most ``depth`` events.
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from viommu.objects.vm import VirtualMachine
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True, repr=False)
 class Viommu(Object):
     """A vIOMMU, standing on a nesting parent. ``data`` is the driver's own.
 

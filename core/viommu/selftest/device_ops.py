@@ -28,7 +28,7 @@ KNOWN_FLAGS = int(MockFlags.NO_DIRTY | MockFlags.PASID)
 DMA_BUF_LAST = 512 * PAGE_SIZE
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, kw_only=True, repr=False)
 class Selftest(Object):
     """What user space holds of a mock device; destroying it detaches and unbinds the device."""
 

@@ -180,9 +180,15 @@ def _invalidate(call: Call[uapi.HwptInvalidate], requests: UserArray) -> None:
     if isinstance(target, NestedHwpt):
         _ask_driver(target, "viommu_invalidate_nested", requests, domain=target.domain)
     elif isinstance(target, Viommu):
+        _refuse_empty(target)
         _ask_driver(target, "viommu_invalidate", requests, viommu=target)
     else:
         raise Invalid(target.title, "hwpt_id", cmd.hwpt_id, "a nested HWPT or a vIOMMU")
+
+
+def _refuse_empty(viommu: Viommu) -> None:
+    """Nothing of an empty vIOMMU's is cached, and drivers are not asked: the policy ``late_stage2``."""
+    _ = viommu.parent
 
 
 def _check_array(cmd: uapi.HwptInvalidate) -> None:
