@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from viommu._engine import Context
     from viommu.activity import Activity
     from viommu.faults import ConfigurationLog, Fault, Refusal, Report
+    from viommu.iommufd.dispatch import AnyIoctl
     from viommu.layout import Descriptor
     from viommu.memory import PhysicalMemory
     from viommu.objects.hw_queue import HwQueue
@@ -192,6 +193,18 @@ def viommu_hardware(memory: PhysicalMemory, registers: Registers, platform: Plat
     Owes:     a model that keeps no state outside itself, and reaches nothing but ``memory`` and ``platform``.
     Returns:  a HardwareModel; a LiveHardware where software can program it.
     Raises:   BadRegister where the register values describe no hardware this driver models.
+    """
+
+
+@hookspec(firstresult=True)
+def viommu_ioctls() -> Sequence[AnyIoctl] | None:
+    """Add ioctls of the driver's own to /dev/iommu, as a test kernel does.
+
+    When:     when a machine opens /dev/iommu.
+    Given:    nothing.
+    Owes:     rows whose numbers' low bytes mainline does not use.
+    Returns:  the rows, or None.
+    Raises:   nothing.
     """
 
 

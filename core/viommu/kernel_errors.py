@@ -188,3 +188,9 @@ def refusal(code: int, what: str, field: str = "", value: object = None, bound: 
     error = KernelError(what, field, value, bound)
     error.errno = code
     return error
+
+
+class TooManyFiles(KernelError):
+    """A process has as many descriptors as it may."""
+
+    code = errno.EMFILE

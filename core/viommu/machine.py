@@ -229,13 +229,13 @@ class Machine(Iommu):
 
     def open_file(self, *, vfio: bool = False) -> IommuFd:
         """Open /dev/iommu (``vfio``: /dev/vfio/vfio), for ioctls by number and address; `process` may make them."""
-        file = IommuFd(vfio=vfio, policy=self.policy, profile=self.profile, activity=self.activity)
+        file = self._opened(vfio=vfio)
         self._files.append(file)
         return file
 
     def open_iommufd(self) -> Iommufd:
         """Open /dev/iommu, for Python."""
-        file = IommuFd(policy=self.policy, profile=self.profile, activity=self.activity)
+        file = self._opened()
         made = Iommufd(file, self.process, self._open.remove)
         self._open.append(made)
         return made
@@ -243,6 +243,10 @@ class Machine(Iommu):
     def summary(self) -> Summary:
         """Say what happened so far, and what it would have cost where the driver knows. Raises DriverBug."""
         return Summary.of(self.activity, self.iommus)
+
+    def _opened(self, *, vfio: bool = False) -> IommuFd:
+        ioctls = self.driver.ask("viommu_ioctls") or ()
+        return IommuFd(ioctls, vfio=vfio, policy=self.policy, profile=self.profile, activity=self.activity)
 
     def close(self) -> None:
         """Close what is open."""

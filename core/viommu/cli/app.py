@@ -12,6 +12,7 @@ from viommu.cli.decode import decode
 from viommu.cli.drivers import drivers
 from viommu.cli.oracle import oracle
 from viommu.cli.replay import replay
+from viommu.cli.run import run
 from viommu.cli.walk import walk
 
 
@@ -28,5 +29,5 @@ def app(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (decode, drivers, oracle, replay, walk):
+for command in (decode, drivers, oracle, replay, run, walk):
     app.add_command(command)

@@ -22,9 +22,10 @@ from viommu.selftest.mock import MockDevice, MockFlags, MockHardware, MockNested
 from viommu.selftest.page_table import MockPageTable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from viommu.hookspecs import HardwareModel, Registers
+    from viommu.iommufd.dispatch import AnyIoctl
     from viommu.layout import Descriptor
     from viommu.memory import PhysicalMemory
     from viommu.objects.hw_queue import HwQueue
@@ -72,6 +73,14 @@ def viommu_layouts() -> Mapping[str, type[Descriptor]]:
 def viommu_hardware(memory: PhysicalMemory, registers: Registers, platform: Platform) -> HardwareModel:  # noqa: ARG001
     """Give hardware that does nothing."""
     return MockHardware()
+
+
+@hookimpl
+def viommu_ioctls() -> Sequence[AnyIoctl]:
+    """Give IOMMU_TEST_CMD."""
+    from viommu.selftest.test_cmd import ROW  # noqa: PLC0415 - its operations need this driver
+
+    return (ROW,)
 
 
 # --- alloc

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 from enum import IntFlag
 from typing import TYPE_CHECKING
 
@@ -67,9 +69,18 @@ class MockViommu:
     """A vIOMMU: registers that user space maps, and queues."""
 
     parent: MockPageTable
-    memory: bytearray = field(factory=lambda: bytearray(REGISTER_BYTES))
+    fd: int = field(factory=lambda: os.memfd_create("mock registers", os.MFD_CLOEXEC))
+    """Their memory, for programs that map them from elsewhere."""
+    memory: mmap.mmap = field(init=False)
     region: Region | None = None
     queues: dict[int, HwQueue] = field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        os.ftruncate(self.fd, REGISTER_BYTES)
+        self.memory = mmap.mmap(self.fd, REGISTER_BYTES)
+
+    def __del__(self) -> None:
+        os.close(self.fd)
 
     def read(self, offset: int, length: int) -> bytes:
         """Give bytes of the registers."""

@@ -1,0 +1,149 @@
+"""Files that programs hold: a real descriptor stands for each, whose other end, ours, tells when the last is closed.
+
+A file is known by the inode of the program's end, which dup, fork, exec and SCM_RIGHTS keep.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from threading import RLock
+from typing import TYPE_CHECKING
+
+from attrs import define, field
+
+from viommu.objects.event_file import EventFile, Notifier
+
+if TYPE_CHECKING:
+    from viommu.iommufd.user_memory import UserFile
+
+BYTE = b"!"
+
+
+@define(eq=False)
+class Served:
+    """One file. ``ours`` is our end: a socket's, or the end of a pipe that writes."""
+
+    file: UserFile
+    number: int
+    ours: int
+    readable: Readable
+
+    def close(self) -> None:
+        """Close our end."""
+        os.close(self.ours)
+
+
+@define(eq=False, kw_only=True)
+class Readable(Notifier):
+    """Lets the program's end poll readable exactly while something waits: one byte lies in it.
+
+    Only the program can take the byte out again, so it is told how many to take with the answer to its next call.
+    """
+
+    ours: int
+    surplus: int = 0
+    _is_set: bool = False
+    _lock: RLock = field(factory=RLock, repr=False)
+
+    def set(self, *, ready: bool) -> None:
+        """Let it be readable, or not."""
+        with self._lock:
+            if ready == self._is_set:
+                return
+            self._is_set = ready
+            if ready:
+                os.write(self.ours, BYTE)
+            else:
+                self.surplus += 1
+
+    def take_surplus(self) -> int:
+        """Say how many bytes the program is to take out, which are then forgotten."""
+        with self._lock:
+            surplus, self.surplus = self.surplus, 0
+            return surplus
+
+    def close(self) -> None:
+        """Our end is closed with the file."""
+
+
+class Files:
+    """All files of all programs, by number."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._served: dict[int, Served] = {}
+        self._by_end: dict[int, Served] = {}
+        self._poll = select.epoll()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC)
+        self._poll.register(self._wake, select.EPOLLIN)
+        self._lock = RLock()
+
+    def add(self, file: UserFile) -> tuple[Served, int]:
+        """Take a file: it, and the program's end of it, which the caller passes on and closes."""
+        ours, theirs = _pipe() if isinstance(file, EventFile) and not file.object.always else _sockets()
+        readable = Readable(ours=ours)
+        served = Served(file, os.fstat(theirs).st_ino, ours, readable)
+        if isinstance(file, EventFile):
+            with file.object.lock:
+                file.object.notifier = readable
+                file.object.signal()
+        else:
+            readable.set(ready=True)
+        with self._lock:
+            self._served[served.number] = self._by_end[ours] = served
+            self._poll.register(ours, select.EPOLLRDHUP)
+        return served, theirs
+
+    def find(self, number: int) -> Served | None:
+        """Give a file by its number."""
+        return self._served.get(number)
+
+    def drop(self, served: Served) -> None:
+        """Forget a file without releasing it: the call that made it fails."""
+        with self._lock:
+            self._forget(served)
+
+    def reap(self) -> None:
+        """Release every file whose last descriptor is closed, before anybody looks at what that frees."""
+        with self._lock:
+            for end, _ in self._poll.poll(0):
+                served = self._by_end.get(end)
+                if served is not None:
+                    self._forget(served)
+                    served.file.release()
+
+    def wait(self) -> None:
+        """Wait until something is closed, or `wake` is called."""
+        self._poll.poll(None, 1)
+
+    def wake(self) -> None:
+        """Let `wait` return, now and ever after."""
+        os.eventfd_write(self._wake, 1)
+
+    def close(self) -> None:
+        """Release everything; nobody waits any more."""
+        with self._lock:
+            for served in tuple(self._served.values()):
+                self._forget(served)
+                served.file.release()
+            self._poll.close()
+            os.close(self._wake)
+
+    def _forget(self, served: Served) -> None:
+        del self._served[served.number], self._by_end[served.ours]
+        self._poll.unregister(served.ours)
+        served.close()
+
+
+def _pipe() -> tuple[int, int]:
+    """Make an end that polls readable, never writable."""
+    theirs, ours = os.pipe2(os.O_CLOEXEC)
+    return ours, theirs
+
+
+def _sockets() -> tuple[int, int]:
+    """Make an end that polls writable always."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    return ours.detach(), theirs.detach()

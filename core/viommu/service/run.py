@@ -1,0 +1,60 @@
+"""Runs a program against a service of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from viommu import _engine
+from viommu.errors import BadValue
+from viommu.service.service import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from viommu.machine import Machine
+
+SOCKET_VARIABLE = "VIOMMU_SOCKET"
+PRELOAD_VARIABLE = "LD_PRELOAD"
+SIGNALLED = 128
+"""As the shell says of a program that a signal ended: this and the signal's number."""
+
+
+def shim_path() -> Path:
+    """Where the library is that programs are started with. Raises BadValue."""
+    path = Path(_engine.__file__).with_name("libviommu_shim.so")
+    if not path.is_file():
+        raise BadValue("shim", str(path), "there: this installation of viommu has none, install it anew")
+    return path
+
+
+@contextmanager
+def served(machine: Machine) -> Iterator[dict[str, str]]:
+    """Serve a machine's /dev/iommu: gives the environment that programs need to find it. Raises OSError, BadValue."""
+    with tempfile.TemporaryDirectory(prefix="viommu-", dir=os.environ.get("XDG_RUNTIME_DIR")) as folder:
+        path = Path(folder) / "socket"
+        shim = shim_path()
+        service = Service(path, machine)
+        try:
+            yield {SOCKET_VARIABLE: str(path), PRELOAD_VARIABLE: str(shim)}
+        finally:
+            service.close()
+
+
+def run(program: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a program, with what `served` gives on top of our environment; its exit status as a shell tells it."""
+    whole = {**os.environ, **environment}
+    before = os.environ.get(PRELOAD_VARIABLE)
+    if before:
+        whole[PRELOAD_VARIABLE] = f"{environment[PRELOAD_VARIABLE]}:{before}"
+    with subprocess.Popen(program, env=whole) as running:  # noqa: S603 - it is what the user asked for
+        while True:
+            try:
+                code = running.wait()
+            except KeyboardInterrupt:  # the terminal has told the program too
+                continue
+            return SIGNALLED - code if code < 0 else code

@@ -1,0 +1,216 @@
+"""The service: who connects, and what each asks."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from threading import RLock, Thread
+from typing import TYPE_CHECKING
+
+import structlog
+
+from viommu.iommufd.fd import IommuFd
+from viommu.iommufd.user_memory import User
+from viommu.objects.mmap import RegisterMapping
+from viommu.service.files import Files
+from viommu.service.mappings import Mappings
+from viommu.service.programs import Link, Program
+from viommu.service.wire import TOKEN_BYTES, Gone, Op, Packet
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from viommu.machine import Machine
+    from viommu.service.files import Served
+
+log = structlog.get_logger()
+
+CREDENTIALS = struct.Struct("3i")
+HELPER = 1
+"""A greeting's first word: this connection answers, and asks nothing."""
+
+
+class Service:
+    """Serves a machine's /dev/iommu on a socket.
+
+    Only processes of the user who runs it are served.
+    """
+
+    def __init__(self, path: Path, machine: Machine) -> None:
+        """Listen at ``path``. Raises OSError."""
+        self.machine = machine
+        self.files = Files()
+        self.mappings = Mappings()
+        self._users: dict[int, User] = {}
+        self._programs: dict[bytes, Program] = {}
+        self._connections: set[socket.socket] = set()
+        self._lock = RLock()
+        self._ended = False
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.bind(str(path))
+        self._listener.listen(128)
+        self._threads = [Thread(target=work, name=f"viommu {work.__name__}") for work in (self._accept, self._reap)]
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """End: what is open is released, and programs get ENODEV from now on."""
+        self._ended = True
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self.files.wake()
+        self._threads[0].join()
+        with self._lock:
+            for connection in self._connections:
+                connection.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        for program in self._programs.values():
+            program.close()
+        self._listener.close()
+        self.files.close()
+
+    def settle(self, caller: object = None) -> None:
+        """Do what closed descriptors and mappings that are gone have left to do; ``caller`` calls, or is gone."""
+        self.files.reap()
+        self.mappings.reap(self._pids(), caller)
+
+    # --- who connects
+
+    def _accept(self) -> None:
+        while not self._ended:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            thread = Thread(target=self._serve, args=(connection,), name="viommu connection")
+            with self._lock:
+                self._connections.add(connection)
+                self._threads = [one for one in self._threads if one.is_alive()] + [thread]
+            thread.start()
+
+    def _reap(self) -> None:
+        while not self._ended:
+            self.files.wait()
+            if not self._ended:
+                self.settle()
+
+    def _serve(self, connection: socket.socket) -> None:
+        kept = False
+        try:
+            kept = self._greeted(connection)
+        except Gone:
+            pass
+        finally:
+            with self._lock:
+                self._connections.discard(connection)
+            if not kept:
+                connection.close()
+                self.settle(connection)
+
+    def _greeted(self, connection: socket.socket) -> bool:
+        """Serve one connection to its end; whether it is kept, because it is a helper's."""
+        raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+        pid, user, _ = CREDENTIALS.unpack(raw)
+        if user != os.getuid():
+            log.warning("a stranger was refused", pid=pid, user=user)
+            return False
+        hello = Packet.receive(connection)
+        if hello.op != Op.HELLO or len(hello.payload) != TOKEN_BYTES:
+            return False
+        program = self._program(hello.payload, pid, user)
+        if hello.words[0] == HELPER:
+            Packet(Op.ANSWER).send(connection)
+            program.helper = Link(connection)
+            return True
+        while True:
+            self._answer(connection, program, Packet.receive(connection))
+
+    def _program(self, token: bytes, pid: int, user: int) -> Program:
+        with self._lock:
+            for old in [key for key, known in self._programs.items() if known.helper and not known.helper.is_open]:
+                self._programs.pop(old).close()
+            if token not in self._programs:
+                whose = self._users.setdefault(user, User())
+                self._programs[token] = Program(pid, self.machine.memory, self.files, whose)
+            return self._programs[token]
+
+    def _pids(self) -> set[int]:
+        with self._lock:
+            return {program.pid for program in self._programs.values()}
+
+    # --- what it asks
+
+    def _answer(self, connection: socket.socket, program: Program, question: Packet) -> None:
+        program.calling(Link(connection))
+        try:
+            self.settle(connection)
+            answer = self._answered(connection, program, question)
+        except Gone:
+            raise
+        except Exception:
+            log.exception("a call failed within the service", op=question.op, pid=program.pid)
+            answer = Packet.of(Op.ANSWER, result=-errno.EIO)
+        finally:
+            program.calling(None)
+            if question.fd is not None:
+                os.close(question.fd)
+        try:
+            answer.send(connection)
+        finally:
+            if answer.fd is not None:
+                os.close(answer.fd)
+
+    def _answered(self, connection: socket.socket, program: Program, question: Packet) -> Packet:
+        a, b, c, d = question.words
+        if question.op == Op.OPEN:
+            return self._open(node=a)
+        if question.op == Op.PINNED:
+            return self._pinned(pid=a)
+        served = self.files.find(a)
+        if question.op == Op.OWNS:
+            return _result(int(served is not None))
+        if served is None:
+            return _result(-errno.EBADFD)
+        if question.op == Op.IOCTL:
+            return _result(_ioctl(served, program, b, c))
+        if question.op == Op.READ:
+            return _moved(served, served.file.read(program, b, c, d))
+        if question.op == Op.WRITE:
+            return _moved(served, served.file.write(program, b, c, d))
+        if question.op == Op.MAP:
+            return self._map(connection, served, b, c & 0xFFFF_FFFF, c >> 32, d)
+        return _result(-errno.ENOSYS)
+
+    def _open(self, node: int) -> Packet:
+        _, theirs = self.files.add(self.machine.open_file(vfio=bool(node)))
+        return Packet.of(Op.ANSWER, fd=theirs)
+
+    def _pinned(self, pid: int) -> Packet:
+        with self._lock:
+            accounts = [program.account for program in self._programs.values() if program.pid == pid]
+        return Packet.of(Op.ANSWER, sum(a.locked for a in accounts), sum(a.pinned for a in accounts))
+
+    def _map(self, maker: object, served: Served, length: int, prot: int, flags: int, offset: int) -> Packet:
+        if not isinstance(served.file, IommuFd):
+            return _result(-errno.ENODEV)
+        mapping = served.file.mmap(length, prot, flags, offset)
+        if not isinstance(mapping, RegisterMapping):
+            return _result(mapping)
+        fd = self.mappings.add(mapping, maker)
+        return _result(-errno.ENODEV) if fd is None else Packet.of(Op.ANSWER, fd=fd)
+
+
+def _ioctl(served: Served, program: Program, number: int, argument: int) -> int:
+    operation = getattr(served.file, "ioctl", None)
+    return -errno.ENOTTY if operation is None else int(operation(number, argument, program))
+
+
+def _moved(served: Served, result: int) -> Packet:
+    """Answer a read or a write, and let the program's end poll as the file does now."""
+    return Packet.of(Op.ANSWER, served.readable.take_surplus(), result=result)
+
+
+def _result(result: int) -> Packet:
+    return Packet.of(Op.ANSWER, result=result)

@@ -1,0 +1,105 @@
+"""What the shim in a program and the service tell each other: packets of one connected socket for each thread.
+
+The program asks. The service may ask back while it answers, or at any time through the helper thread that the shim
+keeps in each process; each question is answered by one packet. cpp/shim/wire.hpp states the same.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from enum import IntEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Self
+
+HEADER = struct.Struct("<IIq4Q")
+AREA_FILE = struct.Struct("<QQ")
+MOST_BYTES = 64 * 1024
+"""Of a payload."""
+TOKEN_BYTES = 16
+READABLE, WRITABLE, SHARED = 1, 2, 4
+"""Rights of an area."""
+WORD = (1 << 64) - 1
+
+
+class Op(IntEnum):
+    """What a packet is."""
+
+    HELLO = 1
+    OPEN = 2
+    IOCTL = 3
+    READ = 4
+    WRITE = 5
+    MAP = 6
+    OWNS = 7
+    PINNED = 8
+
+    PEEK = 32
+    POKE = 33
+    FILE = 34
+    AREA = 35
+    POPULATE = 36
+    INSTALL = 37
+    UNINSTALL = 38
+    EXCHANGE = 39
+
+    ANSWER = 64
+
+
+class Gone(Exception):
+    """The other side closed the connection, or sent what is no packet."""
+
+
+class Packet(NamedTuple):
+    """One packet. ``result`` is 0 or more, or a negative errno; ``fd`` came along, and is the receiver's to close."""
+
+    op: int
+    words: tuple[int, int, int, int] = (0, 0, 0, 0)
+    result: int = 0
+    payload: bytes = b""
+    fd: int | None = None
+
+    @classmethod
+    def of(cls, op: int, *words: int, result: int = 0, payload: bytes = b"", fd: int | None = None) -> Self:
+        """Make one with up to four words."""
+        a, b, c, d = (*(word & WORD for word in words), 0, 0, 0, 0)[:4]
+        return cls(op, (a, b, c, d), result, payload, fd)
+
+    def send(self, connection: socket.socket) -> None:
+        """Send it; the descriptor stays the sender's. Raises Gone."""
+        raw = HEADER.pack(self.op, len(self.payload), self.result, *self.words) + self.payload
+        try:
+            if self.fd is None:
+                connection.send(raw, socket.MSG_NOSIGNAL)
+            else:
+                socket.send_fds(connection, [raw], [self.fd], socket.MSG_NOSIGNAL)
+        except OSError as error:
+            raise Gone from error
+
+    @classmethod
+    def receive(cls, connection: socket.socket) -> Self:
+        """Wait for one. Raises Gone."""
+        try:
+            raw, fds, _, _ = socket.recv_fds(connection, HEADER.size + MOST_BYTES, 1)
+        except OSError as error:
+            raise Gone from error
+        fd = fds[0] if fds else None
+        for other in fds[1:]:
+            os.close(other)
+        if len(raw) < HEADER.size:
+            _close(fd)
+            raise Gone
+        op, length, result, *words = HEADER.unpack_from(raw)
+        payload = raw[HEADER.size :]
+        if length != len(payload):
+            _close(fd)
+            raise Gone
+        return cls(op, (words[0], words[1], words[2], words[3]), result, payload, fd)
+
+
+def _close(fd: int | None) -> None:
+    if fd is not None:
+        os.close(fd)

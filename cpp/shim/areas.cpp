@@ -1,0 +1,184 @@
+#include "areas.hpp"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "channel.hpp"
+
+namespace viommu::shim {
+
+namespace {
+
+// What Linux 6.11 and later answer about one address; the layout is the kernel's.
+struct MapQuery {
+    u64 size = sizeof(MapQuery), query_flags = 0, query_address = 0;
+    u64 start = 0, end = 0, flags = 0, page_size = 0, offset = 0, inode = 0;
+    u32 device_major = 0, device_minor = 0, name_size = 0, build_id_size = 0;
+    u64 name_address = 0, build_id_address = 0;
+};
+static_assert(sizeof(MapQuery) == 104);
+constexpr u64 query_readable = 1, query_writable = 2, query_shared = 8;
+
+struct Kept {
+    AreaFile file;
+    int fd;
+};
+constexpr int most_kept = 4096;
+Kept kept[most_kept];
+int kept_count = 0;
+pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+class Locked {
+public:
+    Locked() { pthread_mutex_lock(&lock); }
+    ~Locked() { pthread_mutex_unlock(&lock); }
+};
+
+// A child must find the list whole, and the lock free.
+__attribute__((constructor(160))) void begin_areas() {
+    pthread_atfork([] { pthread_mutex_lock(&lock); }, [] { pthread_mutex_unlock(&lock); },
+                   [] { pthread_mutex_unlock(&lock); });
+}
+
+bool same(const AreaFile& one, const AreaFile& other) { return one.device == other.device && one.inode == other.inode; }
+
+int kept_descriptor(const AreaFile& file) {
+    for (int index = 0; index < kept_count; ++index)
+        if (same(kept[index].file, file)) return kept[index].fd;
+    return -1;
+}
+
+int open_really(const char* path, int flags) { return static_cast<int>(syscall(SYS_openat, AT_FDCWD, path, flags, 0)); }
+
+// Lines of /proc/self/maps, read without the C library's files, which the program may be in the middle of.
+template <typename Each> void each_area(Each&& each) {
+    const int file = open_really("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+    if (file < 0) return;
+    char text[8192];
+    size_t held = 0;
+    bool goes_on = true;
+    for (long got; goes_on && (got = syscall(SYS_read, file, text + held, sizeof text - 1 - held)) > 0;) {
+        held += static_cast<size_t>(got);
+        text[held] = 0;
+        char* line = text;
+        for (char* end; goes_on && (end = strchr(line, '\n')); line = end + 1) {
+            *end = 0;
+            unsigned long start, last, offset, inode;
+            unsigned device_major, device_minor;
+            char rights[5];
+            if (sscanf(line, "%lx-%lx %4s %lx %x:%x %lu", &start, &last, rights, &offset, &device_major, &device_minor,
+                       &inode) != 7)
+                continue;
+            const u64 allowed =
+                (rights[0] == 'r' ? readable : 0) | (rights[1] == 'w' ? writable : 0) | (rights[3] == 's' ? shared : 0);
+            goes_on = each(Area{start, last, allowed, offset, {makedev(device_major, device_minor), inode}});
+        }
+        held = strlen(line);
+        memmove(text, line, held);
+    }
+    syscall(SYS_close, file);
+}
+
+bool ask_kernel(u64 address, Area& found, bool& known) {
+    const int file = open_really("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+    if (file < 0) return false;
+    MapQuery query;
+    query.query_address = address;
+    const long failed = syscall(SYS_ioctl, file, _IOWR('f', 17, MapQuery), &query);
+    const int why = errno;
+    syscall(SYS_close, file);
+    known = !failed;
+    if (failed) return why == ENOENT;
+    const u64 rights = (query.flags & query_readable ? readable : 0) | (query.flags & query_writable ? writable : 0) |
+                       (query.flags & query_shared ? shared : 0);
+    found = {
+        query.start, query.end, rights, query.offset, {makedev(query.device_major, query.device_minor), query.inode}};
+    return true;
+}
+
+}  // namespace
+
+bool find_area(u64 address, Area& found) {
+    bool known = false;
+    if (ask_kernel(address, found, known)) return known;
+    each_area([&](const Area& area) {
+        if (area.start > address || address >= area.end) return area.end <= address;
+        found = area;
+        known = true;
+        return false;
+    });
+    return known;
+}
+
+int descriptor_of(const Area& area, bool& ours) {
+    {
+        const Locked locked;
+        const int fd = kept_descriptor(area.file);
+        if (fd >= 0) {
+            ours = false;
+            return fd;
+        }
+    }
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/map_files/%lx-%lx", area.start, area.end);
+    ours = true;
+    const int fd = open_really(path, (area.rights & writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+    return fd;
+}
+
+int make_shared_memory(std::size_t length) {
+    const int fd = memfd_create("viommu shared memory", MFD_CLOEXEC);
+    if (fd < 0) return -1;
+    if (syscall(SYS_ftruncate, fd, length)) {
+        syscall(SYS_close, fd);
+        errno = ENOMEM;
+        return -1;
+    }
+    return fd;
+}
+
+void keep_file(int fd) {
+    struct stat status;
+    if (syscall(SYS_fstat, fd, &status) || !S_ISREG(status.st_mode)) return;
+    const Locked locked;
+    const AreaFile file{status.st_dev, status.st_ino};
+    if (kept_count == most_kept || kept_descriptor(file) >= 0) return;
+    const int copy = static_cast<int>(syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 0));
+    if (copy < 0) return;
+    const int own = make_internal(copy);
+    keep_internal_over_fork(own);
+    kept[kept_count++] = {file, own};
+}
+
+void tidy_files() {
+    const int before = errno;
+    const Locked locked;
+    bool mapped[most_kept] = {};
+    if (kept_count) {
+        each_area([&](const Area& area) {
+            for (int index = 0; area.file.inode && index < kept_count; ++index)
+                mapped[index] |= same(kept[index].file, area.file);
+            return true;
+        });
+    }
+    int left = 0;
+    for (int index = 0; index < kept_count; ++index) {
+        if (mapped[index])
+            kept[left++] = kept[index];
+        else
+            close_internal(kept[index].fd);
+    }
+    kept_count = left;
+    errno = before;
+}
+
+}  // namespace viommu::shim

@@ -1,0 +1,45 @@
+// The connection of one thread to the service.
+#pragma once
+
+#include "wire.hpp"
+
+namespace viommu::shim {
+
+// A descriptor that comes with an answer, or -1; closed at the end unless it is taken.
+class Descriptor {
+public:
+    Descriptor() = default;
+    ~Descriptor();
+    Descriptor(const Descriptor&) = delete;
+    void set(int fd);
+    int get() const { return fd_; }
+    int take() {
+        const int fd = fd_;
+        fd_ = -1;
+        return fd;
+    }
+
+private:
+    int fd_ = -1;
+};
+
+// Whether this program was started with a service.
+bool serviced();
+
+// Asks the service and waits for its answer, serving what it asks back meanwhile: the result, or -ENODEV where there is
+// no service any more. `message` becomes the answer. Signals wait; errno stays.
+i64 ask(Message& message, Descriptor* received = nullptr);
+
+// The same, for what is told by its result alone.
+i64 ask(Op op, u64 a = 0, u64 b = 0, u64 c = 0, u64 d = 0);
+
+// Whether a descriptor is this library's own, which the program must neither see nor close.
+bool is_internal(int fd);
+
+// Puts a descriptor out of the program's way; takes it over. The number, or -1.
+int make_internal(int fd);
+void close_internal(int fd);
+// A child keeps it, unlike connections.
+void keep_internal_over_fork(int fd);
+
+}  // namespace viommu::shim

@@ -1,0 +1,64 @@
+// What the shim and the service tell each other: packets of one connected socket for each thread of the program.
+//
+// The shim asks; the service may ask back while it answers (`peek` to `uninstall`), and ends with `answer`. A packet is
+// a Message and `length` bytes after it; a file descriptor travels along where the list below says so.
+// core/viommu/service/wire.py states the same.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace viommu::shim {
+
+using u8 = std::uint8_t;
+using u32 = std::uint32_t;
+using u64 = std::uint64_t;
+using i64 = std::int64_t;
+
+enum class Op : u32 {
+    // The shim asks.
+    hello = 1,  // 1: this connection answers, and asks nothing; payload: the token of this address space
+    open,       // node, flags -> 0, with the new file's descriptor
+    ioctl,      // file, number, argument
+    read,       // file, address, count, position
+    write,      // file, address, count, position
+    map,        // file, length, prot | flags << 32, offset -> offset in the descriptor that comes with the answer
+    owns,       // file -> whether the service knows it
+    pinned,     // process id -> VmLck and VmPin in words[0] and [1] (pages)
+
+    // The service asks back.
+    peek = 32,  // address, count -> the bytes
+    poke,       // address; payload: the bytes
+    file,       // descriptor -> inode, mode, position flags; with the descriptor where it is a regular file
+    area,       // address -> start, end, rights, offset; payload: Area; with the descriptor where there is one
+    populate,   // address, length, whether for writing
+    install,    // flags; with a descriptor -> its number in the program
+    uninstall,  // descriptor
+    exchange,   // address, expected, desired: 64-bit words -> 1: stored, 0: it is another
+
+    answer = 64,
+};
+
+struct Message {
+    Op op = Op::answer;
+    u32 length = 0;  // of what follows (bytes)
+    i64 result = 0;  // 0 or more, or a negative errno
+    u64 words[4] = {};
+};
+static_assert(sizeof(Message) == 48);
+
+// Rights of an area.
+inline constexpr u64 readable = 1, writable = 2, shared = 4;
+
+// Which file an area shows.
+struct AreaFile {
+    u64 device;
+    u64 inode;
+};
+
+inline constexpr std::size_t most_bytes = 64 * 1024;  // of a payload
+inline constexpr std::size_t token_bytes = 16;
+
+inline constexpr const char* socket_variable = "VIOMMU_SOCKET";
+
+}  // namespace viommu::shim

@@ -1,0 +1,60 @@
+"""`viommu run` as its users meet it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VIOMMU = [sys.executable, "-m", "viommu"]
+
+
+def viommu(*words: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    whole = {**os.environ, **(environment or {})}
+    return subprocess.run([*VIOMMU, *words], env=whole, text=True, capture_output=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    ("script", "status"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137), ("kill -15 $$", 143)]
+)
+def test_it_ends_with_the_programs_exit_status(script: str, status: int) -> None:
+    assert viommu("run", "--", "sh", "-c", script).returncode == status
+
+
+def test_it_prints_what_the_program_prints() -> None:
+    done = viommu("run", "sh", "-c", "echo one; echo two >&2")
+    assert (done.stdout, done.stderr) == ("one\n", "two\n")
+
+
+def test_options_after_the_program_are_the_programs() -> None:
+    assert viommu("run", "echo", "--summary", "--driver").stdout == "--summary --driver\n"
+
+
+def test_a_summary_counts_what_was_asked() -> None:
+    done = viommu(
+        "run", "--summary", "--", sys.executable, "-c", "import os; os.close(os.open('/dev/iommu', os.O_RDWR))"
+    )
+    assert done.returncode == 0
+    assert "ioctls of the user" in done.stderr
+
+
+def test_a_program_that_is_not_there_is_named() -> None:
+    done = viommu("run", "--", "no-such-program")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("viommu: program 'no-such-program' is not an executable file")
+
+
+def test_a_library_that_was_preloaded_stays() -> None:
+    done = viommu("run", "sh", "-c", "echo $LD_PRELOAD", environment={"LD_PRELOAD": "libm.so.6"})
+    assert done.stdout.strip().endswith("libviommu_shim.so:libm.so.6")
+
+
+def test_nothing_is_left_behind(tmp_path: Path) -> None:
+    assert viommu("run", "true", environment={"XDG_RUNTIME_DIR": str(tmp_path)}).returncode == 0
+    assert not list(tmp_path.iterdir())
