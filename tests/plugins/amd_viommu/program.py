@@ -59,6 +59,7 @@ class Program:
     refusals: deque[KernelError]
     result: int = 0
     buffers: list[Buffer] = field(factory=list)
+    _rooms: dict[int, Buffer] = field(factory=dict)
 
     @classmethod
     def make(
@@ -115,6 +116,14 @@ class Program:
         self.buffers.append(made)
         return made
 
+    def room(self, length: int = PAGE, text: bytes = b"") -> Buffer:
+        """A buffer for the next call alone."""
+        if length not in self._rooms:
+            self._rooms[length] = Buffer(length)
+        made = self._rooms[length]
+        made.pages[: len(text)] = text
+        return made
+
     def ioas(self) -> int:
         return self.must(uapi.IoasAlloc.of()).out_ioas_id
 
@@ -142,7 +151,7 @@ class Program:
     def nested_command(self, device: Device, below: int, entry: DTE | int, **more: int) -> uapi.HwptAlloc:
         """HWPT_ALLOC of a nested HWPT with a guest's DTE; ``more``: flags, fault, data_type, data_len."""
         raw = int(entry).to_bytes(32, "little")
-        data = self.buffer(text=raw)
+        data = self.room(text=raw)
         return uapi.HwptAlloc.of(
             flags=more.get("flags", 0),
             fault_id=more.get("fault", 0),
@@ -157,7 +166,7 @@ class Program:
         return self.must(self.nested_command(device, below, entry, **more)).out_hwpt_id
 
     def invalidate_command(self, target: int, *entries: bytes, data_type: int, length: int) -> uapi.HwptInvalidate:
-        data = self.buffer(max(PAGE, -(-length * len(entries) // PAGE) * PAGE))
+        data = self.room(max(PAGE, -(-length * len(entries) // PAGE) * PAGE))
         for index, entry in enumerate(entries):
             data.pages[index * length : index * length + len(entry)] = entry
         return uapi.HwptInvalidate.of(

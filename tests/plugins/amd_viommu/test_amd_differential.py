@@ -88,7 +88,7 @@ class Way:
         self.program.machine.translator.invalidate_contexts()
 
     def events(self) -> list[bytes]:
-        room = self.program.buffer()
+        room = self.program.room()
         assert self.events_file is not None
         done = self.events_file.read(self.program.process, room.address, PAGE)
         return [room.pages[at + 8 : at + 24] for at in range(0, max(done, 0), 24)]
