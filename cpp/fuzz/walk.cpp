@@ -171,7 +171,9 @@ extern "C" int LLVMFuzzerTestOneInput(const u8* data, std::size_t size) {
         const u8 wanted = in.take<u8>() & (access::wants | access::privileged);
         accesses.push_back({other, static_cast<u8>(wanted & access::wants ? wanted : wanted | access::read)});
     }
-    const IotlbGeometry geometry{in.flag() ? 0 : std::size_t{1} << in.within(0, 4), 1,
+    // Groups fill four ways in bulk.
+    const unsigned ways = in.flag() ? 4 : 1;
+    const IotlbGeometry geometry{in.flag() ? 0 : std::size_t{ways} << in.within(0, 4), ways,
                                  static_cast<Policy>(in.within(0, 3)), 1};
     const std::size_t walk_cache_entries = in.within(0, 8);
     const auto subject = std::make_shared<const Context>(context(in));

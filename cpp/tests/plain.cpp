@@ -127,6 +127,52 @@ template <Format F> void leaves() {
     check(held > 100, F::name);
 }
 
+// Where a walk begins, and where each entry of it lies, by the numbers that groups go by and by the format.
+template <Format F> void stages() {
+    unsigned held = 0;
+    for (int i = 0; i < 20'000; ++i) {
+        F f;
+        vary(f);
+        if constexpr (requires { f.halves; })
+            for (fmt::ArmHalf& half : f.halves)
+                half.table = some() & bits(47, 16), half.input_bits = static_cast<u8>(within(32, 48));
+        else
+            f.table = some() & bits(47, 16);
+        const PlainStage stage(f);
+        if (!stage.usable) continue;
+        const u64 input = flip() ? some() >> within(0, 40) : ~(some() >> within(12, 40));
+        if (!stage.takes(&input, 1, 0)) continue;
+        ++held;
+        WalkState state;
+        const Begin begin = f.begin(input, state, static_cast<u8>(some() & 15));
+        check(begin.fault == FaultKind::none && begin.level == stage.top && !state.half, F::name);
+        u64 table = stage.root;
+        for (unsigned level = stage.top;; --level) {
+            const PlainStage::Level& at = stage.levels[level];
+            equals(table + (input >> at.shift & at.index),
+                   f.entry_address(level == stage.top ? begin.table : table, input, level, state));
+            if (!level) break;
+            const PlainTable plain = f.plain_table(level, state);
+            const u64 raw = (entry() & ~plain.mask) | plain.value;
+            if (!plain.matches(raw)) break;
+            table = at.table.table(raw);
+        }
+    }
+    check(held > 100, F::name);
+}
+void inputs_apart() {
+    fmt::X86 f;
+    const PlainStage stage(f);
+    const u64 high = ~below(47), inputs[] = {0x1000, high | 0x1000, bit(47)};
+    check(stage.takes(inputs, 2, inputs[0] ^ inputs[1]), "both halves are its inputs");
+    check(!stage.takes(inputs, 3, ~u64{0}), "what lies between them is not");
+    check(!stage.takes(inputs + 2, 1, 0), "nor alone");
+}
+
+void ordinary_stages() {
+    stages<fmt::ArmStage1>(), stages<fmt::ArmStage2>(), stages<fmt::X86>(), stages<fmt::VtdSecondStage>();
+    stages<fmt::AmdV1>(), stages<fmt::Riscv>(), stages<fmt::Described>();
+}
 void ordinary_tables() {
     tables<fmt::ArmStage1>(), tables<fmt::ArmStage2>(), tables<fmt::X86>(), tables<fmt::VtdSecondStage>();
     tables<fmt::AmdV1>(), tables<fmt::Riscv>(), tables<fmt::Described>();
@@ -143,6 +189,8 @@ int main() {
     using namespace viommu::test;
     return run({
         {"an ordinary table entry is what step says of it", ordinary_tables},
+        {"entries of ordinary walks lie where the format says", ordinary_stages},
+        {"inputs are taken together as they are alone", inputs_apart},
         {"leaves that differ in their address alone are told alike", ordinary_leaves},
     });
 }

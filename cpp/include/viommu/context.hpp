@@ -11,6 +11,7 @@
 #include "viommu/fmt/riscv.hpp"
 #include "viommu/fmt/vtd_ss.hpp"
 #include "viommu/fmt/x86.hpp"
+#include "viommu/plain_walk.hpp"
 #include "viommu/walk_group.hpp"
 
 namespace viommu {
@@ -41,6 +42,29 @@ struct ContextSettings {
 };
 
 class Context {
+    template <typename Stage> static PlainStage plain_stage_of(const Stage& stage) {
+        return std::visit(
+            []<typename F>(const F& format) {
+                if constexpr (std::is_same_v<F, NoStage>)
+                    return PlainStage();
+                else
+                    return PlainStage(format);
+            },
+            stage);
+    }
+    template <typename Stage> static auto asks(const Stage& stage) {
+        return [&stage](u64 raw, u64 input, unsigned level, u8 access, LeafKind& kind) {
+            return std::visit(
+                [&]<typename F>(const F& format) {
+                    if constexpr (std::is_same_v<F, NoStage>)
+                        return false;
+                    else
+                        return ask_leaf(format, raw, input, level, access, kind);
+                },
+                stage);
+        };
+    }
+
 public:
     Context(Stage1 stage1, Stage2 stage2, const ContextSettings& settings)
         : stage1_(std::move(stage1)), stage2_(std::move(stage2)), settings_(settings) {
@@ -56,6 +80,8 @@ public:
         plain_ = !settings_.privileged && !settings_.instruction && !settings_.privileged_refused &&
                  settings_.untranslated_input.empty() && !top_byte_ignored_[0] && !top_byte_ignored_[1] &&
                  !untranslated();
+        first_ = plain_stage_of(stage1_);
+        second_ = plain_stage_of(stage2_);
         allowed_ = accesses_of(Rights::both(settings_.rights), true);
         // Address spaces that differ only in this may share a tag (AMD: PASID 0, and requests without a PASID), and a
         // page may be wider than the input.
@@ -116,7 +142,75 @@ public:
         walk_group_(*this, memory, group, rows);
     }
 
+    // Walks the first of some rows, as far as they are ordinary. The same holds.
+    void walk_plain(View& memory, PlainRows& rows) const {
+        rows.walked = 0;
+        if (Rights::both(settings_.rights).missing(rows.access)) return;
+        if (rows.context != this) {
+            rows.first_kinds.clear(), rows.second_kinds.clear(), rows.table_kinds.clear();
+            rows.context = this;
+        }
+        if (nested())
+            walk_plain_nested(memory, rows);
+        else if (has_stage1())
+            walk_plain_stage(first_, asks(stage1_), memory, rows, true);
+        else
+            walk_plain_stage(second_, asks(stage2_), memory, rows, false);
+    }
+
 private:
+    const AddressRange* blocked() const { return settings_.blocked_output ? &*settings_.blocked_output : nullptr; }
+
+    template <typename Ask>
+    void walk_plain_stage(const PlainStage& stage, Ask&& ask, View& memory, PlainRows& rows, bool is_first) const {
+        if (!stage.usable) return;
+        LeafKinds& kinds = rows.first_kinds;
+        PlainStageWalk& walk = rows.first;
+        kinds.settle();
+        const unsigned count =
+            walk.walk(stage, kinds, memory, rows.input, rows.count, rows.differ, rows.access, ask, AtOnce{});
+        rows.walked = walk.allowed(blocked(), count, whole_lg2);
+        rows.loads = walk.loads;
+        rows.pa = rows.ipa = walk.address;
+        const Rights granted = Rights::both(settings_.rights);
+        rows.set_leaves(
+            walk.one_kind, [&](unsigned k) { return walk.kind(k); },
+            [&](unsigned k) -> PlainLeafOf {
+                const LeafKind& kind = kinds[walk.kind(k)];
+                const u8 attrs = kind.facts.attrs1(), none = 0;
+                return {{granted & kind.facts.rights(), kind.level, is_first ? attrs : none, is_first ? none : attrs,
+                         kind.facts.clean()},
+                        kind.lg2,
+                        is_first && kind.global};
+            });
+    }
+    void walk_plain_nested(View& memory, PlainRows& rows) const {
+        if (!first_.usable || !second_.usable) return;
+        rows.first_kinds.settle(), rows.second_kinds.settle(), rows.table_kinds.settle();
+        const auto ask = asks(stage2_);
+        BehindStage behind(second_, rows.table_kinds, memory, ask);
+        PlainStageWalk &first = rows.first, &second = rows.second;
+        unsigned count = first.walk(first_, rows.first_kinds, memory, rows.input, rows.count, rows.differ, rows.access,
+                                    asks(stage1_), behind);
+        count = second.walk(second_, rows.second_kinds, memory, first.address, count, differing(first.address, count),
+                            rows.access, ask, AtOnce{});
+        rows.walked = second.allowed(blocked(), count, first.lg2);
+        rows.loads = first.loads + second.loads;
+        rows.pa = second.address;
+        rows.ipa = first.address;
+        const Rights granted = Rights::both(settings_.rights);
+        rows.set_leaves(
+            first.one_kind && second.one_kind,
+            [&](unsigned k) { return first.kind(k) * LeafKinds::most + second.kind(k); },
+            [&](unsigned k) -> PlainLeafOf {
+                const LeafKind &one = rows.first_kinds[first.kind(k)], &two = rows.second_kinds[second.kind(k)];
+                return {{granted & one.facts.rights() & two.facts.rights(), one.level, one.facts.attrs1(),
+                         two.facts.attrs1(), one.facts.clean() || two.facts.clean()},
+                        std::min(one.lg2, two.lg2),
+                        one.global};
+            });
+    }
+
     // Address bits that no input of a stage has, though a page might cover them.
     static u64 beyond_input(const fmt::X86& f) { return f.sign_extended ? 0 : ~below(12 + 9 * f.levels - 1); }
     static u64 beyond_input(const fmt::VtdSecondStage& f) {
@@ -283,6 +377,7 @@ private:
     Walk<Unobserved> walk_ = nullptr;
     Walk<Recorder> explain_ = nullptr;
     void (*walk_group_)(const Context&, View&, WalkGroup&, const GroupRows&) = nullptr;
+    PlainStage first_, second_;
     bool top_byte_ignored_[2] = {false, false};
     u64 uncached_bits_ = 0;
     Accesses allowed_ = 0;

@@ -65,6 +65,20 @@ struct PlainLeaf {
     u64 shift = 0;
 };
 
+// Inputs that `begin` has nothing against, whatever the access: where `(input + bias) & beyond` is zero. It says the
+// same of each, and half 0. Groups of walks take such inputs alone.
+struct PlainInput {
+    u64 bias = 0, beyond = 0;
+    bool any = true;
+
+    static constexpr PlainInput below_bit(unsigned bits) { return {0, ~below(bits)}; }
+    // All bits from `sign_bit` up are equal.
+    static constexpr PlainInput extended_from(unsigned sign_bit) { return {bit(sign_bit), ~below(sign_bit + 1)}; }
+    static constexpr PlainInput none() { return {.any = false}; }
+
+    constexpr bool has(u64 input) const { return any && !((input + bias) & beyond); }
+};
+
 template <typename F>
 concept Format = requires(const F& f, u64 raw, u64 input, unsigned level, WalkState& state, u8 access) {
     { F::name } -> std::convertible_to<const char*>;
@@ -74,6 +88,7 @@ concept Format = requires(const F& f, u64 raw, u64 input, unsigned level, WalkSt
     { f.span_lg2(level, state) } -> std::convertible_to<unsigned>;
     { f.entry_address(u64{}, input, level, state) } -> std::same_as<u64>;
     { f.step(raw, input, level, state, access) } -> std::same_as<Step>;
+    { f.plain_input() } -> std::same_as<PlainInput>;
     { f.plain_table(level, state) } -> std::same_as<PlainTable>;
     { f.plain_leaf(raw, level, state) } -> std::same_as<PlainLeaf>;
     { f.attrs(raw, level, state) } -> std::same_as<u8>;

@@ -124,23 +124,75 @@ public:
         // Whether `find` would find something, whatever the access.
         [[gnu::always_inline]] bool holds(u64 input, const u64* set) const {
             if (way_of(first_, input, set) < none) return true;
+            return others_hold(input);
+        }
+        unsigned first_lg2() const { return first_.lg2; }
+        bool first_is_of(TagId tag) const { return first_.salt == salt_of(tag, first_.lg2); }
+
+        // Whether the first probe may find inputs that are like one of them but for some bits: then `first_key` tells
+        // them all.
+        bool keys(u64 one, u64 differ) const {
+            return one >> first_.lg2 >> page_bits == first_.high && !(differ >> first_.lg2 >> page_bits);
+        }
+        [[gnu::always_inline]] u64 first_key(u64 input) const { return key_of(first_, input >> first_.lg2); }
+        // Whether some key is in its set.
+        [[gnu::always_inline]] static bool has(u64 key, const u64* set) { return match_of_four(set, key); }
+        bool has_others() const { return other_count_; }
+        bool others_hold(u64 input) const {
             for (unsigned i = 0; i < other_count_; ++i)
                 if (way_of(others_[i], input, set_of(others_[i], input)) < none) return true;
             return false;
         }
-        // Puts in a page of the first probe's size and tag that missed. 0: done; 1: done, and a live entry had to
-        // leave; 2: it takes more than a window has: `Iotlb::insert` does it.
-        [[gnu::always_inline]] unsigned insert(u64 input, u64* set, u64 frame, PackedFacts facts,
-                                               const Tags& tags) const {
-            const LookUp::Probe& probe = first_;
-            const u64 page = input >> probe.lg2, number = frame >> probe.lg2;
-            const FactsId id = sets_->facts_.intern_known(facts.with_high(number >> frame_bits));
-            if (id == LeafFactsTable::none || page >> page_bits != probe.high || sets_->ipa_frames_.size()) return 2;
-            unsigned way;
-            return sets_->put_new(set, page, {lane_of(probe.key), id}, number, tags, way);
+
+        // Puts pages of the first probe's size and tag in, one after the other: what they have in common is made ready
+        // once. Empty where it takes more than that, as new facts do: `Iotlb::insert` does it.
+        class Filling {
+        public:
+            explicit operator bool() const { return sets_; }
+            // What a slot holds beside the key, of pages at these addresses.
+            void values(const u64* __restrict pas, u64* __restrict values, unsigned count) const {
+                for (unsigned k = 0; k < count; ++k) values[k] = facts_ | pas[k] >> lg2_;
+            }
+            bool keeps_ipas() const { return ipas_; }
+
+            // A page that missed; `set` is what `touch` gave. Gives its way. `spared` counts those that no live entry
+            // had to leave for.
+            [[gnu::always_inline]] unsigned insert(u64 key, u64* set, u64 value, const Tags& tags, u64& spared) const {
+                if (all_in_lane(set, key)) [[likely]] {
+                    const unsigned way = WayOrder::replace_oldest_of_four(set + 4, value);
+                    set[way] = key;
+                    return way;
+                }
+                unsigned way;
+                spared += !sets_->put_new(set, key, {lane_of(key), facts_of(value)}, value, tags, way);
+                return way;
+            }
+            void keep_ipa(const u64* set, unsigned way, u64 ipa) const { ipas_[sets_->slot_of(set, way)] = ipa; }
+
+        private:
+            friend class Window;
+            IotlbSets* sets_ = nullptr;
+            u64 facts_ = 0;  // as slots carry them
+            u64* ipas_ = nullptr;
+            unsigned lg2_ = 0;
+        };
+        // For pages with these facts, at `pas` (and `ipas`, whose offsets are the same).
+        Filling filling(PackedFacts facts, const u64* pas, const u64* ipas, unsigned count) const {
+            Filling filling;
+            u64 frames = 0, differ = 0;
+            for (unsigned k = 0; k < count; ++k) frames |= pas[k];
+            if (ipas != pas)
+                for (unsigned k = 0; k < count; ++k) differ |= pas[k] ^ ipas[k];
+            const FactsId id = sets_->facts_.find(facts.with_high(0));
+            u64* const ipa_frames = sets_->ipa_frames_.size() ? sets_->ipa_frames_.data() : nullptr;
+            if (id == LeafFactsTable::none || frames >> first_.lg2 >> frame_bits || (differ && !ipa_frames))
+                return filling;
+            filling.sets_ = sets_;
+            filling.facts_ = u64{id} << frame_bits;
+            filling.ipas_ = ipa_frames;
+            filling.lg2_ = first_.lg2;
+            return filling;
         }
-        unsigned first_lg2() const { return first_.lg2; }
-        bool first_is_of(TagId tag) const { return first_.salt == salt_of(tag, first_.lg2); }
 
         // Null: nothing, or not for this access. Else `lg2` and `frame` are the page's. `set` is what `touch` gave.
         [[gnu::always_inline]] const LeafFacts* find(u64 input, u64* set, unsigned access, Accesses allowed, u64& frame,
@@ -298,6 +350,17 @@ private:
 #else
         return unsigned{set[0] == key} | unsigned{set[1] == key} << 1 | unsigned{set[2] == key} << 2 |
                unsigned{set[3] == key} << 3;
+#endif
+    }
+    // Whether all four ways carry keys of the lane of `key`.
+    [[gnu::always_inline]] static bool all_in_lane(const u64* set, u64 key) {
+#if defined(__SSE4_1__)
+        const auto* const pairs = reinterpret_cast<const __m128i*>(set);
+        const __m128i all = _mm_set1_epi64x(static_cast<long long>(key));
+        const __m128i differ = _mm_or_si128(_mm_xor_si128(pairs[0], all), _mm_xor_si128(pairs[1], all));
+        return _mm_testz_si128(differ, _mm_set1_epi64x(static_cast<long long>(~below(page_bits))));
+#else
+        return !(((set[0] ^ key) | (set[1] ^ key) | (set[2] ^ key) | (set[3] ^ key)) >> page_bits);
 #endif
     }
     // The ways that carry `key`, as bits.

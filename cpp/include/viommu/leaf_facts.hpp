@@ -67,8 +67,12 @@ public:
 
     static constexpr FactsId none = ~FactsId{0};
 
-    // The number if these facts were the last to get one, else `none`.
-    FactsId intern_known(PackedFacts packed) const { return packed.bits() == recent_packed_ ? recent_ : none; }
+    // The number of these facts if they have one, else `none`.
+    FactsId find(PackedFacts packed) const {
+        if (packed.bits() == recent_packed_) return recent_;
+        const auto at = ids_.find(packed.bits());
+        return at == ids_.end() ? none : at->second;
+    }
 
     // `none` where no number is left: `free_all_but` some, then ask again.
     [[gnu::always_inline]] FactsId intern(PackedFacts packed) {

@@ -109,50 +109,164 @@ private:
     }
 
     // Rows from `from` on, which misses: walks those that miss, and answers all until one takes more than this; gives
-    // that one. All rows from there on are set up then.
+    // that one. It and all after it are set up then.
     unsigned misses(unsigned from) {
-        BoundContext& bound = *bound_now_;
-        const IotlbSets::Window window = window_;
-        const u64 uncached = bound.context->uncached_bits();
+        collect(from);
+        bound_now_->context->walk_plain(session_.memory(), ahead_);
+        const unsigned row = ahead_.walked && window_.first_is_of(bound_now_->tag) ? fill(from) : from;
+        if (row < size_) set_up(row);
+        return row;
+    }
+    // What is walked ahead: rows that miss, up to one whose access is another, or that is none for this.
+    void collect(unsigned from) {
         const u64* const iovas = rows_.iova + first_;
-        const u8* const accesses = rows_.access + first_;
-        const unsigned size = size_;
-        GroupRows rows;
-        for (unsigned row = from; row < size; ++row) {
-            const u64 iova = iovas[row];
-            const u8 access = accesses[row];
-            bound_[row] = &bound;
+        ahead_.count = 0;
+        ahead_.access = rows_.access[first_ + from];
+        const unsigned size = from + rows_like(from, ahead_.differ);
+        if (!window_.keys(iovas[from], ahead_.differ)) return;
+        const auto add_missing = [&](auto holds) {
+            u64* const* const sets = sets_;
+            u64 *const inputs = ahead_.input, *const keys = keys_;
+            u32* const rows = ahead_.row;
+            const IotlbSets::Window window = window_;
+            unsigned count = 0;
+            for (unsigned row = from; row < size; ++row) {
+                const u64 iova = iovas[row], key = window.first_key(iova);
+                inputs[count] = iova;
+                keys[count] = key;
+                rows[count] = row;
+                count += !holds(key, iova, sets[row]);
+            }
+            ahead_.count = count;
+        };
+        if (window_.has_others())
+            add_missing([this](u64 key, u64 iova, const u64* set) {
+                return IotlbSets::Window::has(key, set) || window_.others_hold(iova);
+            });
+        else
+            add_missing([](u64 key, u64, const u64* set) { return IotlbSets::Window::has(key, set); });
+    }
+    // How many rows, from one on, have its access and are the IOTLB's business. `differ` gets the bits that any of
+    // these inputs differ in.
+    unsigned rows_like(unsigned from, u64& differ) const {
+        const u64 uncached = bound_now_->context->uncached_bits();
+        const u64* const iovas = rows_.iova + first_ + from;
+        const u8* const accesses = rows_.access + first_ + from;
+        const unsigned count = size_ - from;
+        const u8 access = accesses[0];
+        const u64 first = iovas[0];
+        u64 odd = access >> 4, apart = 0;
+        for (unsigned k = 0; k < count; ++k) {
+            odd |= iovas[k] & uncached;
+            apart |= iovas[k] ^ first;
+        }
+        differ = apart;
+        u8 others = 0;
+        for (unsigned k = 0; k < count; ++k) others |= accesses[k] ^ access;
+        if (!odd && !others) [[likely]]
+            return count;
+        unsigned alike = 0;
+        while (alike < count && accesses[alike] == access && access < 16 && !(iovas[alike] & uncached)) ++alike;
+        return alike;
+    }
+    // Answers rows from `from` on in turn, by what was walked ahead or by what the IOTLB holds when their turn comes;
+    // gives the first that neither answers.
+    unsigned fill(unsigned from) {
+        const unsigned lg2 = window_.first_lg2();
+        unsigned row = from;
+        for (unsigned k = 0, end; k < ahead_.walked; k = end) {
+            const PlainLeafOf& leaf = ahead_.leaves[ahead_.leaf_of(k)];
+            end = ahead_.one_leaf ? ahead_.walked : k + 1;
+            while (end < ahead_.walked && ahead_.leaf_of(end) == ahead_.leaf_of(k)) ++end;
+            if (leaf.lg2 != lg2 || leaf.global) return row;
+            const auto filling = window_.filling(leaf.facts, ahead_.pa + k, ahead_.ipa + k, end - k);
+            if (!filling || !fill(filling, leaf, k, end, row)) return row;
+        }
+        while (row < size_ && hit(row)) ++row;
+        return row;
+    }
+    // The same for rows from `at` on, up to the last of those whose walks were [k, end): their leaves are alike.
+    bool fill(const IotlbSets::Window::Filling& with, const PlainLeafOf& leaf, unsigned k, unsigned end, unsigned& at) {
+        const std::size_t begin = first_ + at, count = ahead_.row[end - 1] + 1 - at;
+        std::memset(out_.kind + begin, 0, count);
+        std::memset(out_.page_lg2 + begin, leaf.lg2, count);
+        std::memset(out_.rights + begin, leaf.facts.rights().granted(ahead_.access), count);
+        u64 values[most];
+        with.values(ahead_.pa + k, values + k, end - k);
+        const unsigned first = k;
+        Filled filled;
+        if (with.keeps_ipas())
+            filled = fill(with, values, k, end, at,
+                          [&](const u64* set, unsigned way) { with.keep_ipa(set, way, ahead_.ipa[k]); });
+        else
+            filled = fill(with, values, k, end, at, [](const u64*, unsigned) {});
+        const u64 inserted = k - first - filled.hits;
+        session_.count_insertions(inserted, inserted - filled.spared);
+        Tally& counts = tally(*bound_now_);
+        counts.walks += inserted;
+        counts.loads += inserted * ahead_.loads;
+        return k == end;
+    }
+    struct Filled {
+        u64 hits = 0;    // of rows that were walked
+        u64 spared = 0;  // insertions that no live entry had to leave for
+    };
+    template <typename Keep>
+    [[gnu::always_inline]] Filled fill(const IotlbSets::Window::Filling& with, const u64* values, unsigned& at,
+                                       unsigned end, unsigned& row_at, Keep&& keep) {
+        const u64 *const keys = keys_, *const pas = ahead_.pa;
+        const u32* const rows = ahead_.row;
+        u64* const* const sets = sets_;
+        u64* const pa = out_.pa + first_;
+        const Tags& tags = session_.tags();
+        const bool others = window_.has_others();
+        Filled filled;
+        unsigned k = at, row = row_at;
+        for (; k < end; ++k, ++row) {
+            while (row < rows[k] && hit(row)) ++row;
+            if (row < rows[k]) break;
+            u64* const set = sets[row];
+            const u64 key = keys[k];
+            if (IotlbSets::Window::has(key, set) || (others && window_.others_hold(ahead_.input[k]))) [[unlikely]] {
+                if (!hit(row)) break;
+                ++filled.hits;
+                continue;
+            }
+            pa[row] = pas[k];
+            const unsigned way = with.insert(key, set, values[k], tags, filled.spared);
+            at = k;
+            keep(set, way);
+        }
+        at = k;
+        row_at = row;
+        return filled;
+    }
+    // Answers a row by what its set holds, if that will do.
+    [[gnu::noinline]] bool hit(unsigned row) {
+        const Context& context = *bound_now_->context;
+        const u64 iova = rows_.iova[first_ + row];
+        const unsigned access = rows_.access[first_ + row];
+        u64 frame;
+        unsigned lg2;
+        if (iova & context.uncached_bits() || access > 15) return false;
+        const LeafFacts* const facts = window_.find(iova, sets_[row], access, context.allowed(), frame, lg2);
+        if (!facts) return false;
+        const Rights granted = facts->rights & Rights::both(context.settings().rights);
+        out_.put(first_ + row, frame | (iova & below(lg2)), static_cast<u8>(lg2),
+                 granted.granted(static_cast<u8>(access)));
+        ++tally(*bound_now_).hits;
+        return true;
+    }
+    void set_up(unsigned from) {
+        const u64 uncached = bound_now_->context->uncached_bits();
+        for (unsigned row = from; row < size_; ++row) {
+            const u64 iova = rows_.iova[first_ + row];
+            const u8 access = rows_.access[first_ + row];
+            bound_[row] = bound_now_;
             walks_.input[row] = iova;
             walks_.access[row] = access;
-            const bool odd = iova & uncached || access > 15;
-            state_[row] = odd ? State::alone : State::fresh;
-            if (!odd && (row == from || !window.holds(iova, sets_[row]))) rows.add(row);
+            state_[row] = iova & uncached || access > 15 ? State::alone : State::fresh;
         }
-        bound.context->walk_group(session_.memory(), walks_, rows);
-        for (unsigned k = 0; k < rows.count; ++k)
-            state_[rows.row[k]] = walks_.plain[rows.row[k]] ? State::walked : State::alone;
-        if (!window.first_is_of(bound.tag)) return from;
-
-        const unsigned lg2 = window.first_lg2();
-        u64 evicted = 0, loads = 0, inserted = inserted_;
-        unsigned row = from;
-        for (; row < size && state_[row] == State::walked; ++row) {
-            const PlainWalk& walk = walks_.walk[row];
-            const u64 input = iovas[row], trace = bit(trace_of(input));
-            if (walk.page_lg2 != lg2 || walk.global || ((inserted & trace) && window.holds(input, sets_[row]))) break;
-            const unsigned outcome = session_.insert(window, input, sets_[row], walk);
-            if (outcome > 1) break;
-            evicted += outcome;
-            loads += walk.loads;
-            inserted |= lg2 == page_lg2 ? trace : ~u64{0};
-            out_.put(first_ + row, walk.pa, walk.page_lg2, walk.facts.rights().granted(accesses[row]));
-        }
-        inserted_ = inserted;
-        session_.count_insertions(row - from, evicted);
-        Tally& counts = tally(bound);
-        counts.walks += row - from;
-        counts.loads += loads;
-        return row;
     }
 
     // Sets rows from `from` on up one by one, and fetches their places.
@@ -272,6 +386,8 @@ private:
     BoundContext* bound_[most];
     State state_[most];
     u64 inserted_ = 0;
+    PlainRows ahead_;
+    u64 keys_[most];  // of `ahead_`'s rows, in the IOTLB
     WalkGroup walks_;
     Tally tally_;
 };

@@ -82,9 +82,7 @@ public:
             return t_.find(bound, input, access, hit);
         }
         void keep(const BoundContext& bound, u64 input, const PlainWalk& walk) { t_.keep(bound, input, walk); }
-        unsigned insert(const IotlbSets::Window& window, u64 input, u64* set, const PlainWalk& walk) {
-            return window.insert(input, set, walk.pa, walk.facts, t_.tags_);
-        }
+        const Tags& tags() const { return t_.tags_; }
         // An insertion by a window changes no number, lane or context.
         void count_insertions(u64 inserted, u64 evicted) {
             t_.counters_.insertions += inserted;

@@ -22,6 +22,15 @@ public:
         else
             move_rank_to_front(values, ways, way);
     }
+    // The oldest of four ways becomes the youngest, with another value (that says nothing of the order). Gives which it
+    // is.
+    [[gnu::always_inline]] static unsigned replace_oldest_of_four(u64* values, u64 value) {
+        const u64 order = values[0] >> shift;
+        const unsigned way = four.oldest[order];
+        values[way] = value;
+        values[0] = (values[0] & ~mask) | u64{four.renewed[order]} << shift;
+        return way;
+    }
     static unsigned oldest(const u64* values, unsigned ways) {
         if (ways == 4) return four.oldest[values[0] >> shift];
         unsigned way = 0;
@@ -43,7 +52,7 @@ private:
 
     struct Four {
         std::array<std::array<u8, 4>, 64> after{};  // by order, and by the way that moves to the front
-        std::array<u8, 64> oldest{};
+        std::array<u8, 64> oldest{}, renewed{};     // renewed: what an order becomes when the oldest moves to the front
     };
     static constexpr Four numbered_orders() {
         std::array<std::array<u8, 4>, 24> orders{};
@@ -63,6 +72,7 @@ private:
                 for (unsigned other = 0; other < count; ++other)
                     if (orders[other] == moved) four.after[order][way] = static_cast<u8>(other);
             }
+            four.renewed[order] = four.after[order][orders[order][3]];
         }
         return four;
     }

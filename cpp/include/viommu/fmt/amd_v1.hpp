@@ -48,6 +48,8 @@ struct AmdV1 : FormatDefaults, NineBitLevels {
         return Step::leaf_of(address, lg2, updated, sets_dirty && !(updated & dirty_bit));
     }
 
+    constexpr PlainInput plain_input() const { return mode == 6 ? PlainInput{} : PlainInput::below_bit(12 + 9 * mode); }
+
     constexpr PlainTable plain_table(unsigned level, const WalkState&) const {
         return {.mask = present | ir | iw | bits(11, 9) | table_reserved | (frame & ~below(output_bits)),
                 .value = present | ir | iw | u64{level} << 9,

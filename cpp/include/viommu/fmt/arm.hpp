@@ -150,6 +150,12 @@ struct ArmStage1 : FormatDefaults {
         return step;
     }
 
+    constexpr PlainInput plain_input() const {
+        const ArmHalf& h = halves[0];
+        if (h.walks_disabled || h.unprivileged_disabled) return PlainInput::none();
+        return {0, bits(h.top_byte_ignore ? 55 : 63, h.input_bits) | (has_upper ? bit(55) : 0)};
+    }
+
     constexpr PlainTable plain_table(unsigned, const WalkState& state) const {
         const ArmHalf& h = half(state);
         return geometry(h).plain_table(hardware_access && hardware_table_access ? ArmGeometry::af : 0,
@@ -254,6 +260,8 @@ struct ArmStage2 : FormatDefaults {
             step.clean = writable_clean;
         return step;
     }
+
+    constexpr PlainInput plain_input() const { return PlainInput::below_bit(input_bits); }
 
     constexpr PlainTable plain_table(unsigned, const WalkState&) const { return geometry().plain_table(0, 0); }
 

@@ -56,6 +56,10 @@ struct Described : FormatDefaults {
         return Step::leaf_of(address, span[level], updated, (updated & dirty_mask) != dirty_mask);
     }
 
+    constexpr PlainInput plain_input() const {
+        return sign_extended ? PlainInput::extended_from(input_bits - 1) : PlainInput::below_bit(input_bits);
+    }
+
     constexpr PlainTable plain_table(unsigned level, const WalkState&) const {
         PlainTable plain{.mask = 0, .value = 0, .address = address_mask, .shift = address_shift};
         bool possible = true;

@@ -62,6 +62,11 @@ struct Riscv : FormatDefaults {
         return Step::leaf_of(address & ~below(lg2), lg2, updated, !(updated & d));
     }
 
+    constexpr PlainInput plain_input() const {
+        const unsigned width = 12 + 9 * levels;
+        return guest_stage ? PlainInput::below_bit(width + 2) : PlainInput::extended_from(width - 1);
+    }
+
     constexpr PlainTable plain_table(unsigned, const WalkState&) const {
         const u64 beyond = ((ppn << 2) & ~below(output_bits)) >> 2;
         return {.mask = v | r | w | x | a | d | u | napot | pbmt | reserved() | beyond,

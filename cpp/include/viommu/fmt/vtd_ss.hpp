@@ -55,6 +55,10 @@ struct VtdSecondStage : FormatDefaults, NineBitLevels {
         return Step::leaf_of(raw & frame & ~below(lg2), lg2, updated, accessed_dirty && !(updated & dirty_bit));
     }
 
+    constexpr PlainInput plain_input() const {
+        return PlainInput::below_bit(std::min<unsigned>(input_bits, 12 + 9 * levels));
+    }
+
     constexpr PlainTable plain_table(unsigned level, const WalkState&) const {
         const u64 flags = accessed_dirty ? accessed : 0;
         return {.mask = r | w | ps | flags | reserved(level, false), .value = r | w | flags, .address = frame};

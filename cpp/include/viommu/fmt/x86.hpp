@@ -50,6 +50,11 @@ struct X86 : FormatDefaults, NineBitLevels {
         return Step::leaf_of(raw & frame & ~below(lg2), lg2, updated, sets_dirty && !(updated & dirty_bit));
     }
 
+    constexpr PlainInput plain_input() const {
+        const unsigned sign_bit = 12 + 9 * levels - 1;
+        return sign_extended ? PlainInput::extended_from(sign_bit) : PlainInput::below_bit(sign_bit);
+    }
+
     constexpr PlainTable plain_table(unsigned level, const WalkState&) const {
         const u64 flags = sets_accessed ? accessed | (extended_accessed ? extended : 0) : 0;
         return {.mask = present | rw | us | ps | (no_execute ? xd : 0) | flags | reserved(level, false),
