@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tests.plugins.plain_spaces import Answer
+    from viommu._engine import Batch
     from viommu.api.device import Device
     from viommu.api.hwpt import Hwpt
     from viommu.api.ioas import Ioas
+    from viommu.translation import Translations
 
 ALL = ("vtd", "smmuv3_cmdqv", "amd_viommu")
 POLICIES = {"amd_viommu": Policy(invalidate_by_viommu=True)}
@@ -87,19 +89,15 @@ class Bench:
         act = self.device.replace if replace else self.device.attach
         return self._told(lambda: bool(act(self.tables[space], pasid=number)))
 
-    def access(
-        self, pasid: int | None, pages: NDArray[np.uint64], accesses: NDArray[np.uint8], *, told: bool
-    ) -> Answer:
-        """Where accesses end, as offsets into the memory; `NOWHERE` for those that are refused.
-
-        ``told``: those are recorded, as hardware does, which the host's driver reads; that takes longer than all else.
-        """
-        iovas = BASE + pages * PAGE
-        if told:
-            found = self.machine.translate_many(RID, iovas, accesses, pasid)
+    def access(self, pasid: int | None, asked: Accesses) -> Answer:
+        """Where accesses end, as offsets into the memory; `NOWHERE` for those that are refused."""
+        iovas, rows = BASE + asked.pages * PAGE, len(asked.pages)
+        found: Translations | Batch
+        if asked.told:
+            found = self.machine.translate_many(RID, iovas, asked.rights, pasid)
         else:
-            pasids = np.full(BATCH, NO_PASID if pasid is None else pasid, np.uint32)
-            found = self.machine.translator.translate_many(np.full(BATCH, RID, np.uint32), iovas, accesses, pasids)
+            pasids = np.full(rows, NO_PASID if pasid is None else pasid, np.uint32)
+            found = self.machine.translator.translate_many(np.full(rows, RID, np.uint32), iovas, asked.rights, pasids)
         return tuple(np.where(found.kind == 0, found.pa.astype(np.int64) - self.base, NOWHERE).tolist())
 
     @staticmethod
