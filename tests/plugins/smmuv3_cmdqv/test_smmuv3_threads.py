@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import faulthandler
 import time
+from itertools import cycle
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
-from tests.plugins.smmuv3_cmdqv.guest import BASE, NG, VSID
-from tests.plugins.smmuv3_cmdqv.program import PAGE, SID, Program
+from tests.plugins.smmuv3_cmdqv.guest import BASE, NG, VSID, Guest
+from tests.plugins.smmuv3_cmdqv.program import NEST, PAGE, SID, Program
 from tests.plugins.smmuv3_cmdqv.test_smmuv3_vqueue import NH_VA, SYNC_COMMAND, guest_with_vintf, queue_of
 from viommu import Iotlb, Machine
 from viommu.faults import Fault
 from viommu_smmuv3_cmdqv.spec.commands import CFGI_CD, CommandOpcode
+from viommu_smmuv3_cmdqv.spec.events import EventId
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,3 +111,31 @@ def test_devices_are_attached_and_detached_while_they_send() -> None:
     assert {b"one", b"two"} & seen
     for device in devices:
         assert isinstance(device.dma_read(IOVA, 3), Fault)
+
+
+def test_devices_that_send_while_stages_change_places_never_meet_half_an_entry() -> None:
+    """Stage 1, stage 2 and nested take turns: DMA is the one's or the other's, or refused while there is none."""
+    program = Program.on(Machine("smmuv3_cmdqv", iotlb=Iotlb(entries=256)))
+    device = program.machine.add_device(SID)
+    guest = Guest.make(program, program.bind(device))
+    guest.map(IOVA, b"gue")
+    guest.vdevice(guest.device)
+    nested = guest.nested(guest.ste())
+    places = [nested]
+    for text, flags in ((b"one", 0), (b"two", NEST)):
+        ioas, buffer = program.ioas(), program.buffer()
+        buffer[:3] = list(text)
+        program.map(ioas, IOVA, buffer)
+        places.append(program.hwpt(guest.device, ioas, flags))
+    guest.device.attach(nested)
+    seen, turns = set[object](), cycle(places)
+
+    def send() -> None:
+        found = device.dma_read(IOVA, 3)
+        seen.add("refused" if isinstance(found, Fault) else found)
+
+    all_at_once(send, send, lambda: guest.device.replace(next(turns)))
+    guest.device.replace(places[1])
+    assert device.dma_read(IOVA, 3) == b"one"
+    assert seen <= {b"one", b"two", b"gue", "refused"}
+    assert {EventId(record.ID) for record in program.smmu.log} <= {EventId.C_BAD_STE}  # of V=0

@@ -78,10 +78,14 @@ class Smmuv3:
 
     def record(self, fault: Fault) -> Report:
         """Record it; an access that stalls waits from now on."""
-        told = self.report(fault)
-        if told.stall_tag is not None and told.record is not None:
-            self.stalls.hold(fault.requester, told.stall_tag)
-            self.events.append_stall(told.stall_tag, told.record)
+        with self.events.lock:  # the tag that a report names must be nobody else's
+            told = self.report(fault)
+            stalls = told.stall_tag is not None and told.record is not None
+            if told.stall_tag is not None and told.record is not None:
+                self.stalls.hold(fault.requester, told.stall_tag)
+                self.events.leave(told.stall_tag, told.record)
+        if stalls:
+            self.events.flush()
         elif told.record is not None:
             self.events.append(told.record, may_merge=bool(Recording.decode(fault.driver_bits).MEV))
         facts = {"stream": fault.requester, "reason": told.reason, "outcome": told.outcome}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from enum import Enum
+from threading import Lock
 from typing import TYPE_CHECKING
 
-from attrs import define
+from attrs import define, field
 
 from viommu.platform import Interrupt
 from viommu_smmuv3_cmdqv.spec.queue_registers import (
@@ -44,6 +45,7 @@ class Signals:
     """Raises errors and interrupts of one SMMU."""
 
     chip: Silicon
+    _lock: Lock = field(factory=Lock)
 
     def is_active(self, error: GlobalError) -> bool:
         """Whether software has yet to acknowledge the error."""
@@ -52,9 +54,10 @@ class Signals:
 
     def raise_error(self, error: GlobalError) -> None:
         """Activate an error; one that is active already says no more."""
-        if self.is_active(error):
-            return
-        self.chip.registers["GERROR"] ^= error.value
+        with self._lock:
+            if self.is_active(error):
+                return
+            self.chip.registers["GERROR"] ^= error.value
         self.chip.platform.observe("smmuv3.gerror", {"error": error.name})
         self.interrupt(Source.GERROR)
 
