@@ -38,8 +38,8 @@ class Vmm:
     registers: ViommuVtd
 
     @classmethod
-    def make(cls, policy: Policy = ALL, *, ats: bool = False, iotlb: bool = True) -> Vmm:
-        program = Program.on(Host.make(iotlb=iotlb, policy=policy))
+    def make(cls, policy: Policy = ALL, *, ats: bool = False, iotlb: bool = True, sanitize: bool = True) -> Vmm:
+        program = Program.on(Host.make(iotlb=iotlb, policy=policy, sanitize=sanitize))
         device = program.bind(program.host.device(RID, ats=ats, pasids=1 << 20))
         guest = Guest.make(program, device, uapi.HwptFlags.PASID)
         out = program.buffer()
