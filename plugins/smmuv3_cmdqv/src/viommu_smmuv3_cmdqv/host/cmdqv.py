@@ -21,21 +21,28 @@ from viommu_smmuv3_cmdqv.spec.cmdqv_registers import (
     VCMDQ_CONFIG,
     VCMDQ_CONS_INDX,
     VCMDQ_GERROR,
+    VCMDQ_STATUS,
     VINTF_CONFIG,
     VcmdqError,
 )
+from viommu_smmuv3_cmdqv.spec.commands import CommandOpcode
 from viommu_smmuv3_cmdqv.spec.queue_registers import CommandError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from viommu.layout import Descriptor
     from viommu_smmuv3_cmdqv.host.registers import RegisterPort
     from viommu_smmuv3_cmdqv.host.smmu import Smmu
+    from viommu_smmuv3_cmdqv.spec.commands import Command
 
 D = TypeVar("D", bound="Descriptor")
 HOSTS_VINTF = 0
 HOSTS_QUEUE_LG2 = 10
 """Log2 of the entries of the host's own VCMDQ."""
 WORD, WIDE = 4, 8
+A_GUESTS = frozenset({CommandOpcode.TLBI_NH_ASID, CommandOpcode.TLBI_NH_VA, CommandOpcode.ATC_INV})
+"""What a queue without HYP_OWN takes, besides SYNC."""
 
 
 @frozen(eq=False)
@@ -80,9 +87,10 @@ class VcmdqRegisters:
         """Say where the queue is."""
         self.block.write(self.page1 + spec.BASE_AT, base)
 
-    def enable(self) -> None:
-        """Let it run."""
+    def enable(self) -> bool:
+        """Let it run; whether it does."""
         self.block.write(self.page0 + spec.VCMDQ_CONFIG_AT, VCMDQ_CONFIG(EN=1))
+        return bool(self.block.read(self.page0 + spec.VCMDQ_STATUS_AT, VCMDQ_STATUS).EN_OK)
 
     def stop(self) -> None:
         """Stop it, and leave nothing of its last owner."""
@@ -124,7 +132,9 @@ class HostCmdqv:
     param: CMDQV_PARAM
     vintfs: Numbers
     own: CommandQueue | None = None
-    """A queue of the host's own, for invalidations."""
+    """A queue of the driver's own, for invalidations."""
+    takes_all: bool = False
+    """Whether that takes every command: not in a guest, where HYP_OWN cannot be set."""
 
     @classmethod
     def bring_up(cls, smmu: Smmu) -> HostCmdqv | None:
@@ -150,8 +160,13 @@ class HostCmdqv:
                 self._allocate(vintf, logical, allocated=False)
         self.close(HOSTS_VINTF)
         self.open(HOSTS_VINTF, 0, hypervisors=True)
-        if self._is_hypervisors(HOSTS_VINTF):
-            self._start_own()
+        self.takes_all = self._is_hypervisors(HOSTS_VINTF)
+        self._start_own()
+
+    def queue_for(self, wanted: Iterable[Command]) -> CommandQueue | None:
+        """Give the driver's own queue, if it takes all of these commands."""
+        takes = self.takes_all or all(command.Opcode in A_GUESTS for command in wanted)
+        return self.own if takes else None
 
     @property
     def queues_per_vintf(self) -> int:
@@ -227,8 +242,11 @@ class HostCmdqv:
         base = self.smmu.frames.allocate(ring.pages)
         self.give_queue(HOSTS_VINTF, 0, base, lg2)
         queue = VcmdqRegisters(self.registers, HOSTS_VINTF, 0)
-        queue.enable()
-        self.own = CommandQueue(queue, self.smmu.memory, HostRing(base, lg2, 16), commands.silent_sync())
+        if queue.enable():
+            self.own = CommandQueue(queue, self.smmu.memory, HostRing(base, lg2, 16), commands.silent_sync())
+            return
+        self.take_queue(HOSTS_VINTF, 0)  # a VMM that has none to give: the SMMU's own must do
+        self.smmu.frames.free(base, ring.pages)
 
     # --- interrupts
 

@@ -96,10 +96,8 @@ class PagingDomain:
         """Have every cache forget addresses: the IOTLB first, from which devices' TLBs would fill again."""
         span = Span(start, length, page_lg2, self.granule_lg2, leaf, self.smmu.able.ranges)
         for space in self.spaces:
-            self.smmu.invalidations.submit([*span.commands(space), *self.forget_above(space)])
-        self.smmu.invalidations.submit(
-            place.forget(start, start + length - 1) for place in self.places if place.master.ats_on
-        )
+            self.smmu.invalidate([*span.commands(space), *self.forget_above(space)])
+        self.smmu.invalidate(place.forget(start, start + length - 1) for place in self.places if place.master.ats_on)
 
     def forget_above(self, space: AddressSpace) -> Iterable[Command]:  # noqa: ARG002
         """Forget what stands on it: guests' stage 1."""
@@ -113,7 +111,7 @@ class PagingDomain:
         """Forget a place, once hardware has; with the last one its tags are nowhere any more."""
         self.places.remove(place)
         if not self.places:
-            self.smmu.invalidations.submit(space.everything() for space in self.spaces)
+            self.smmu.invalidate(space.everything() for space in self.spaces)
 
     def free(self) -> None:
         """Give table and tag back; it is used nowhere."""

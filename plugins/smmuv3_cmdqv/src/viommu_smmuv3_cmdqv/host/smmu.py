@@ -35,11 +35,14 @@ from viommu_smmuv3_cmdqv.spec.queue_registers import (
 from viommu_smmuv3_cmdqv.spec.registers import CR0, CR1, CR2
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from viommu.memory import PhysicalMemory
     from viommu.table_frames import TableFrames
     from viommu_smmuv3_cmdqv.host.master import Master
     from viommu_smmuv3_cmdqv.host.registers import RegisterPort
     from viommu_smmuv3_cmdqv.host.vintf import GuestVintf
+    from viommu_smmuv3_cmdqv.spec.commands import Command
     from viommu_smmuv3_cmdqv.spec.events import EventRecord
 
 COMMANDS_LG2, EVENTS_LG2, REQUESTS_LG2 = 12, 11, 11
@@ -137,11 +140,11 @@ class Smmu:
         made.cmdqv = HostCmdqv.bring_up(made)
         return made
 
-    @property
-    def invalidations(self) -> CommandQueue:
-        """The queue for invalidations of the host's own page tables: one that has nothing else, if there is one."""
-        own = None if self.cmdqv is None else self.cmdqv.own
-        return self.queue if own is None else own
+    def invalidate(self, wanted: Iterable[Command]) -> None:
+        """Have invalidations of the driver's own page tables executed: by a queue that has nothing else, if it can."""
+        listed = list(wanted)
+        own = None if self.cmdqv is None else self.cmdqv.queue_for(listed)
+        (own or self.queue).submit(listed)
 
     def start(self) -> None:
         """Hand everything to hardware, translation last."""
