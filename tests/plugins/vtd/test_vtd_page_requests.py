@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -183,30 +185,56 @@ def test_a_detach_answers_what_was_not_answered(delivered: bool) -> None:
     assert listener.program.host.commands["page_group_response"] == 1
 
 
-def burst(count: int) -> None:
-    """A device asks as fast as it can, and user space reads when its turn comes: nothing is lost on the way."""
-    listener = Listener.make(sanitize=False)
+def burst(count: int, *, held_up: bool = False) -> int:
+    """A device asks as fast as it can, and user space reads when its turn comes; how many found no room.
+
+    What finds room is read in its order. What finds none, since the host's handler is ``held_up`` at times, is told to
+    ask again: that alone may hardware lose.
+    """
+    listener, chance = Listener.make(sanitize=False), random.Random(count)
     listener.attach()
-    listener.endpoint.responses = deque(maxlen=1)
-    answered = 0
-    for index in range(count):
-        listener.endpoint.request_page(IOVA + index * 0x1000, Access.READ, group=index & 0x1FF)
-        if index % ENTRIES and index != count - 1:
-            continue
+    responses = listener.endpoint.responses = deque(maxlen=1)
+    expected, asked, answered = deque[int](), 0, 0
+
+    def ask(number: int) -> None:
+        for index in range(asked, asked + number):
+            responses.clear()
+            listener.endpoint.request_page(IOVA + index * 0x1000, Access.READ, group=index & 0x1FF)
+            if not responses:
+                expected.append(IOVA + index * 0x1000)
+
+    while asked < count:
+        stretch = min(chance.randrange(1, 2 * ENTRIES), count - asked)
+        if held_up and chance.random() < 0.5:
+            listener.program.host.unit.queue.turns.take(partial(ask, stretch))
+        else:
+            ask(stretch)
+        asked += stretch
         for request in listener.read(2 * ENTRIES):
-            assert request.addr == IOVA + answered * 0x1000
+            assert request.addr == expected.popleft()
             listener.answer(request.cookie)
             answered += 1
-    assert answered == count == listener.program.host.commands["page_group_response"]
+        assert not expected
+    assert answered == listener.program.host.commands["page_group_response"]
+    return count - answered
 
 
 def test_requests_of_a_burst_are_all_there_in_order() -> None:
-    burst(ENTRIES + 500)
+    assert burst(ENTRIES + 500) == 0
+
+
+def test_requests_that_find_no_room_are_told_to_ask_again_and_no_others_are_lost() -> None:
+    assert burst(3 * ENTRIES, held_up=True) > 0
 
 
 @pytest.mark.long
 def test_a_million_requests_are_all_there_in_order() -> None:
-    burst(1_000_000)
+    assert burst(1_000_000) == 0
+
+
+@pytest.mark.long
+def test_of_a_million_requests_those_alone_are_lost_that_find_no_room() -> None:
+    assert burst(1_000_000, held_up=True) > 0
 
 
 def test_a_queue_that_software_left_full_is_taken_over_and_works_again() -> None:
