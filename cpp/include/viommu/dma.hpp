@@ -1,6 +1,7 @@
 // A device's reads and writes of memory, as far as nothing is out of the ordinary.
 #pragma once
 
+#include <optional>
 #include <utility>
 
 #include "viommu/translator.hpp"
@@ -23,21 +24,25 @@ struct DmaProgress {
     Result result;
 };
 
-// A picture of memory for who copies much of it, and the region that was used last.
+// A picture of memory for who copies much of it one way, and the region that was used last.
 class CopyView {
 public:
-    explicit CopyView(std::shared_ptr<const RegionMap> map) : map_(std::move(map)) {}
+    CopyView(std::shared_ptr<const RegionMap> map, bool writes) : map_(std::move(map)), writes_(writes) {}
 
     // Whether all of it can be copied: it lies in this process, and is writable if that is wanted.
-    bool reaches(u64 pa, u64 size, bool writes) {
-        const auto will_do = [=](const Region& region) { return region.host && (region.writable || !writes); };
-        if (recent_ && holds(*recent_, pa, size) && will_do(*recent_)) return true;
+    bool reaches(u64 pa, u64 size) {
+        if (in_one_piece(pa, size)) return true;
+        const auto will_do = [&](const Region& region) { return region.host && (region.writable || !writes_); };
+        if (!map_->covers(pa, size, will_do)) return false;
         recent_ = map_->find(pa);
-        return map_->covers(pa, size, will_do);
+        return true;
+    }
+    // Where it lies, if that is in the region that was used last; null.
+    std::byte* in_one_piece(u64 pa, u64 size) const {
+        return recent_ && recent_->contains(pa) && recent_->last - pa >= size - 1 ? recent_->at(pa) : nullptr;
     }
     // Calls each(host, bytes) for the parts of what is reached.
     template <typename Each> void each(u64 pa, u64 size, Each&& each) const {
-        if (recent_ && holds(*recent_, pa, size)) return each(recent_->at(pa), size);
         map_->each_part(pa, size, [&](const Region& region, u64 at, std::size_t count) {
             each(region.at(at), count);
             return true;
@@ -45,28 +50,22 @@ public:
     }
 
 private:
-    static bool holds(const Region& region, u64 pa, u64 size) {
-        return region.contains(pa) && region.last - pa >= size - 1;
-    }
-
     std::shared_ptr<const RegionMap> map_;
-    const Region* recent_ = nullptr;
+    bool writes_;
+    const Region* recent_ = nullptr;  // one that can be copied
 };
 
 // Moves whole pages, the last one as far as it is asked for, page by page in order, while there is room for them.
-// Copying is done under the engine lock: once an invalidation is over, nothing goes to where its pages led, except for
-// what is left of a page that was too large for one holding of the lock.
+// Copying is done under the engine lock: once an invalidation is over, nothing goes to where its pages led.
 class Dma {
 public:
     Dma(Translator& translator, const DmaRequest& asked)
-        : translator_(translator), asked_(asked), memory_(translator.memory().picture()) {}
+        : translator_(translator), asked_(asked), access_(asked.writes ? access::write : access::read) {}
 
     // Calls move(host, offset, bytes) for one run of memory after the other.
     template <typename Move> DmaProgress run(u64 room, Move&& move) {
-        room = std::min(room, asked_.length);
-        while (progress_.moved < room && run_locked(room, move)) {
-            // Looked at anew between pages, and with no lock held: a buffer may end with its last picture.
-            if (!left_) memory_ = CopyView(translator_.memory().picture());
+        room_ = std::min(room, asked_.length);
+        while (progress_.moved < room_ && run_locked(move)) {
         }
         return progress_;
     }
@@ -74,35 +73,43 @@ public:
 private:
     // So much is done under one holding of the lock: others get their turn in between.
     static constexpr u64 bytes_per_lock = 256 * 1024;
-    static constexpr unsigned pages_per_lock = 256;
 
     // False where it stops for good.
-    template <typename Move> bool run_locked(u64 room, Move&& move) {
+    template <typename Move> bool run_locked(Move&& move) {
+        std::optional<CopyView> memory;  // as a session's: taken under the lock, and let go after it
         Translator::Session session(translator_);
         BoundContext* const bound = session.context(asked_.key);
-        Hits hits(session, bound);
+        if (!bound) return false;
+        memory.emplace(translator_.memory().picture(), asked_.writes);
+        resume(session, *memory);
+        Hits hits(session, *bound);
         u64 bytes = bytes_per_lock;
-        for (unsigned pages = 0; pages < pages_per_lock && bytes && progress_.moved < room; ++pages) {
-            if (!left_ && !next_page(session, bound, hits, room)) return false;
-            const u64 now = std::min(left_, bytes);
-            memory_.each(pa_, now, [&](std::byte* host, u64 count) {
-                move(host, progress_.moved, count);
-                progress_.moved += count;
-            });
-            pa_ += now;
-            left_ -= now;
-            bytes -= now;
+        while (bytes && progress_.moved < room_) {
+            if (!left_) {
+                if (const u64 moved = move_hits(hits, *memory, bytes, move)) {
+                    bytes -= moved;
+                    continue;
+                }
+                if (!next_page(session, *bound, *memory)) return false;
+                hits.open(session);
+            }
+            bytes -= move_page(*memory, bytes, move);
         }
         return true;
+    }
+    // What is left of a large page is asked for anew when it may lead elsewhere.
+    void resume(const Translator::Session& session, CopyView& memory) {
+        if (std::exchange(invalidations_, session.invalidations()) != session.invalidations() ||
+            (left_ && !memory.reaches(pa_, left_)))
+            left_ = 0;
     }
 
     // Pages that hit in the usual way, for as long as nothing else is translated.
     class Hits {
     public:
-        Hits(Translator::Session& session, BoundContext* bound) : bound_(bound) { open(session); }
+        Hits(Translator::Session& session, BoundContext& bound) : bound_(bound) { open(session); }
         ~Hits() {
-            if (!count_) return;
-            StreamCounters& stream = *bound_->stream;
+            StreamCounters& stream = *bound_.stream;
             stream.translations += count_;
             stream.lookups += count_;
             stream.hits += count_;
@@ -111,54 +118,89 @@ private:
 
         // After the cache has changed.
         void open(Translator::Session& session) {
-            if (bound_ && session.in_parts() && session.caches() && bound_->context->plain())
-                window_ = session.window(*bound_);
+            if (session.in_parts() && session.caches() && bound_.context->plain()) window_ = session.window(bound_);
         }
         // One that is found is not counted yet.
-        bool find(u64 iova, u8 access, u64& pa, unsigned& lg2) const {
-            if (!window_ || iova & bound_->context->uncached_bits()) return false;
-            if (!window_.find(iova, window_.set_for(iova), access, bound_->context->allowed(), pa, lg2)) return false;
+        [[gnu::always_inline]] bool find(u64 iova, u8 access, u64& pa, unsigned& lg2) const {
+            if (!window_ || iova & bound_.context->uncached_bits()) return false;
+            if (!window_.find(iova, window_.set_for(iova), access, bound_.context->allowed(), pa, lg2)) return false;
             pa |= iova & below(lg2);
             return true;
         }
-        void count() { ++count_; }
+        void count(unsigned found) { count_ += found; }
 
     private:
-        BoundContext* bound_;
+        BoundContext& bound_;
         IotlbSets::Window window_;
         u64 count_ = 0;
     };
 
-    bool next_page(Translator::Session& session, BoundContext* bound, Hits& hits, u64 room) {
-        if (!bound) return false;
-        const u64 iova = asked_.iova + progress_.moved;
-        const u8 access = asked_.writes ? access::write : access::read;
-        unsigned lg2;
-        if (hits.find(iova, access, pa_, lg2) && take(iova, lg2, room)) {
-            hits.count();
-            return true;
+    struct Part {
+        std::byte* host;
+        u64 size;
+    };
+    static constexpr unsigned most_parts = 32;
+
+    // Moves the pages that come next, as long as they hit, and gives how many bytes. All are looked up first, since
+    // what a hit says does not depend on what is moved: the host's processor copies further ahead when nothing lies
+    // between.
+    template <typename Move> u64 move_hits(Hits& hits, const CopyView& memory, u64 bytes, Move&& move) {
+        Part parts[most_parts];
+        unsigned count = 0;
+        u64 found = 0, pa;
+        for (unsigned lg2; count < most_parts && found < std::min(bytes, room_ - progress_.moved); ++count) {
+            const u64 at = progress_.moved + found;
+            if (!hits.find(asked_.iova + at, access_, pa, lg2)) break;
+            const u64 size = size_in_page(at, lg2);
+            std::byte* const host = memory.in_one_piece(pa, size);
+            if (!host || size > std::min(room_ - at, bytes - found)) break;
+            parts[count] = {host, size};
+            found += size;
         }
+        hits.count(count);
+        for (unsigned i = 0; i < count; ++i) moved(parts[i].host, parts[i].size, move);
+        return found;
+    }
+    // Moves what is left of a page, or the most that it may, and gives how many bytes.
+    template <typename Move> u64 move_page(const CopyView& memory, u64 bytes, Move&& move) {
+        const u64 size = std::min(left_, bytes);
+        memory.each(pa_, size, [&](std::byte* host, u64 count) { moved(host, count, move); });
+        pa_ += size;
+        left_ -= size;
+        return size;
+    }
+    template <typename Move> void moved(std::byte* host, u64 size, Move&& move) {
+        move(host, progress_.moved, size);
+        progress_.moved += size;
+    }
+
+    // False where the page cannot be moved.
+    bool next_page(Translator::Session& session, BoundContext& bound, CopyView& memory) {
         Result& result = progress_.result;
-        session.translate(asked_.key, *bound, iova, access, result);
-        hits.open(session);
-        pa_ = result.pa;
-        progress_.translated = !result.ok() || !take(iova, result.page_lg2, room);
+        session.translate(asked_.key, bound, asked_.iova + progress_.moved, access_, result);
+        progress_.translated = !result.ok() || !take(result, memory);
         return !progress_.translated;
     }
-    // Whether what is asked of the page that holds `iova` can be moved; it is under way then.
-    bool take(u64 iova, unsigned lg2, u64 room) {
-        const u64 to_page_end = below(lg2) - (iova & below(lg2));  // less one: it may be all
-        const u64 size = std::min(asked_.length - progress_.moved - 1, to_page_end) + 1;
-        if (size > room - progress_.moved || !memory_.reaches(pa_, size, asked_.writes)) return false;
+    bool take(const Result& result, CopyView& memory) {
+        const u64 size = size_in_page(progress_.moved, result.page_lg2);
+        if (size > room_ - progress_.moved || !memory.reaches(result.pa, size)) return false;
+        pa_ = result.pa;
         left_ = size;
         return true;
+    }
+    // How much is asked of the page that holds what is `moved` bytes on.
+    u64 size_in_page(u64 moved, unsigned lg2) const {
+        const u64 to_page_end = below(lg2) - ((asked_.iova + moved) & below(lg2));  // less one: it may be all
+        return std::min(asked_.length - moved - 1, to_page_end) + 1;
     }
 
     Translator& translator_;
     const DmaRequest asked_;
-    CopyView memory_;
+    const u8 access_;
+    u64 room_ = 0;
     DmaProgress progress_;
     u64 pa_ = 0, left_ = 0;  // of the page that is under way
+    u64 invalidations_ = 0;  // when the lock was held last
 };
 
 }  // namespace viommu

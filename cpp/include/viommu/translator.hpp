@@ -59,6 +59,8 @@ public:
         // Null: the configuration must be resolved first, without this lock.
         BoundContext* context(ContextKey key) { return t_.contexts_.find(key); }
         u64 configuration_generation() const { return t_.contexts_.generation(); }
+        // How many there were: whoever lets go of the lock asks whether there were more.
+        u64 invalidations() const { return t_.counters_.invalidations; }
         void translate(ContextKey key, BoundContext& bound, u64 iova, u8 access, Result& result) {
             if (t_.sanitizer_) [[unlikely]]
                 t_.translate_checked(key, bound, memory(), iova, access, result);
