@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field, frozen
 
+from viommu.turns import Turns
 from viommu_amd_viommu.host import requests
-from viommu_amd_viommu.host.turns import Turns
 from viommu_amd_viommu.spec.registers import BufferBase
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from attrs import define, frozen
 
+from viommu.numbers import Numbers
 from viommu_smmuv3_cmdqv.host import commands
 from viommu_smmuv3_cmdqv.host.command_queue import CommandQueue
-from viommu_smmuv3_cmdqv.host.identifiers import Numbers
 from viommu_smmuv3_cmdqv.host.queue import HostRing
 from viommu_smmuv3_cmdqv.spec import cmdqv_registers as spec
 from viommu_smmuv3_cmdqv.spec.cmdqv_registers import (

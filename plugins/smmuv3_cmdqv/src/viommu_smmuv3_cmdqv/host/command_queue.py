@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from attrs import define, field
 
+from viommu.turns import Turns
 from viommu_smmuv3_cmdqv.host import commands
-from viommu_smmuv3_cmdqv.host.turns import Turns
 from viommu_smmuv3_cmdqv.spec.queue_registers import CommandError
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from attrs import define, field, frozen
 
 from viommu.kernel_errors import NoDevice
+from viommu.numbers import Numbers
 from viommu.policies import MAINLINE, Policy, VmidOwner
 from viommu_smmuv3_cmdqv.host import commands
 from viommu_smmuv3_cmdqv.host.abilities import Abilities
 from viommu_smmuv3_cmdqv.host.cmdqv import HostCmdqv
 from viommu_smmuv3_cmdqv.host.command_queue import BATCH, CommandQueue
-from viommu_smmuv3_cmdqv.host.identifiers import Numbers
 from viommu_smmuv3_cmdqv.host.queue import HostRing
 from viommu_smmuv3_cmdqv.host.registers import SmmuRegisters
 from viommu_smmuv3_cmdqv.host.tables import StreamTable

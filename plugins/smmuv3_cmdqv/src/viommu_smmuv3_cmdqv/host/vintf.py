@@ -8,8 +8,8 @@ from attrs import define, field, frozen
 
 from viommu.iommufd.uapi import VeventTegra241Cmdqv, ViommuTegra241Cmdqv
 from viommu.kernel_errors import Exists, Invalid, IoError
+from viommu.numbers import Numbers
 from viommu.objects.veventq import report_event
-from viommu_smmuv3_cmdqv.host.identifiers import Numbers
 from viommu_smmuv3_cmdqv.host.vsmmu import VirtualSmmu
 from viommu_smmuv3_cmdqv.spec.cmdqv_registers import PAGE_BYTES, SID_MATCH, VCMDQ_BASE
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field, frozen
 
-from viommu_vtd.host.turns import Turns
+from viommu.turns import Turns
 from viommu_vtd.spec.commands import InvalidationType, InvalidationWait
 from viommu_vtd.spec.faults import FSTS
 from viommu_vtd.spec.queue_registers import IQA, IQERCD, IQH, IQT

@@ -16,14 +16,14 @@ T = TypeVar("T")
 
 @define(eq=False)
 class Turns:
-    """Lets one caller at a time have the command queue.
+    """Lets one caller at a time have something: a command queue.
 
     An interrupt comes while hardware holds its own lock, and may come to who has the queue already: its handler must
     not wait. It leaves its work, which whoever has the turn does afterwards; where nobody has it, it is done at once.
     """
 
     _lock: Lock = field(factory=Lock)
-    _left: deque[Callable[[], None]] = field(factory=deque)
+    _left: deque[Callable[[], object]] = field(factory=deque)
 
     def take(self, work: Callable[[], T]) -> T:
         """Wait for the turn, and work. Not for work that is done in a turn already."""
@@ -33,7 +33,7 @@ class Turns:
         finally:
             self._finish()
 
-    def leave(self, work: Callable[[], None]) -> None:
+    def leave(self, work: Callable[[], object]) -> None:
         """Have work done soon: now, or by who has the turn."""
         self._left.append(work)
         self._finish()
