@@ -60,10 +60,11 @@ i64 Answer::file() {
     const int fd = static_cast<int>(message_.words[0]);
     struct stat status;
     if (is_internal(fd) || syscall(SYS_fstat, fd, &status)) return -EBADF;
+    const bool any = message_.words[1];
     message_.words[0] = status.st_ino;
     message_.words[1] = status.st_mode;
     message_.words[2] = static_cast<u64>(syscall(SYS_fcntl, fd, F_GETFL));
-    if (S_ISREG(status.st_mode)) lend(fd, false);
+    if (any || S_ISREG(status.st_mode)) lend(fd, false);
     return 0;
 }
 

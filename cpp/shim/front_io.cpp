@@ -26,9 +26,6 @@ long answered(i64 result) {
 
 u64 address_of(const void* buffer) { return reinterpret_cast<u64>(buffer); }
 
-// What the service says of a file that is none of its own.
-constexpr i64 not_ours = -EBADFD;
-
 // Calls either(result) for a file of the service; false where it is none.
 bool transfer(Op op, int fd, u64 address, size_t count, off_t position, long& result) {
     const u64 number = marked_file(fd);

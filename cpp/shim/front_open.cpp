@@ -1,8 +1,11 @@
 // In front of the C library: opening device nodes, and asking about them by path.
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -10,21 +13,12 @@
 
 #include "channel.hpp"
 #include "files.hpp"
+#include "paths.hpp"
 #include "proc_status.hpp"
 #include "real.hpp"
 
 namespace viommu::shim {
 namespace {
-
-constexpr const char* nodes[] = {"/dev/iommu", "/dev/vfio/vfio"};
-
-// Which device node a path names, or -1.
-int node_of(const char* path) {
-    if (!serviced() || !path || path[0] != '/') return -1;
-    for (int node = 0; node < 2; ++node)
-        if (!strcmp(path, nodes[node])) return node;
-    return -1;
-}
 
 int open_node(int node, int flags) {
     if (flags & O_DIRECTORY) return errno = ENOTDIR, -1;
@@ -48,7 +42,7 @@ bool takes_mode(int flags) { return (flags & O_CREAT) || (flags & O_TMPFILE) == 
 // A character device that anybody may use.
 void describe_node(int node, mode_t& mode, dev_t& device) {
     mode = S_IFCHR | 0666;
-    device = makedev(10, node ? 196 : 126);
+    device = node < 2 ? makedev(10, node ? 196 : 126) : makedev(511, node - 2);
 }
 
 template <typename Status> int describe(int node, Status* status) {
@@ -122,38 +116,42 @@ DECLARE_REAL(__openat64_2)
 EXPORT int open(const char* path, int flags, ...) {
     MODE_OF(flags)
     const int node = node_of(path);
-    return node < 0 ? REAL(open)(path, flags, mode) : open_node(node, flags);
+    return node < 0 ? REAL(open)(static_cast<const char*>(Shadowed(path)), flags, mode) : open_node(node, flags);
 }
 EXPORT int open64(const char* path, int flags, ...) {
     MODE_OF(flags)
     const int node = node_of(path);
-    return node < 0 ? REAL(open64)(path, flags, mode) : open_node(node, flags);
+    return node < 0 ? REAL(open64)(static_cast<const char*>(Shadowed(path)), flags, mode) : open_node(node, flags);
 }
 EXPORT int openat(int folder, const char* path, int flags, ...) {
     MODE_OF(flags)
     const int node = node_of(path);
-    return node < 0 ? REAL(openat)(folder, path, flags, mode) : open_node(node, flags);
+    return node < 0 ? REAL(openat)(folder, static_cast<const char*>(Shadowed(path)), flags, mode)
+                    : open_node(node, flags);
 }
 EXPORT int openat64(int folder, const char* path, int flags, ...) {
     MODE_OF(flags)
     const int node = node_of(path);
-    return node < 0 ? REAL(openat64)(folder, path, flags, mode) : open_node(node, flags);
+    return node < 0 ? REAL(openat64)(folder, static_cast<const char*>(Shadowed(path)), flags, mode)
+                    : open_node(node, flags);
 }
 EXPORT int __open_2(const char* path, int flags) {
     const int node = node_of(path);
-    return node < 0 ? REAL(__open_2)(path, flags) : open_node(node, flags);
+    return node < 0 ? REAL(__open_2)(static_cast<const char*>(Shadowed(path)), flags) : open_node(node, flags);
 }
 EXPORT int __open64_2(const char* path, int flags) {
     const int node = node_of(path);
-    return node < 0 ? REAL(__open64_2)(path, flags) : open_node(node, flags);
+    return node < 0 ? REAL(__open64_2)(static_cast<const char*>(Shadowed(path)), flags) : open_node(node, flags);
 }
 EXPORT int __openat_2(int folder, const char* path, int flags) {
     const int node = node_of(path);
-    return node < 0 ? REAL(__openat_2)(folder, path, flags) : open_node(node, flags);
+    return node < 0 ? REAL(__openat_2)(folder, static_cast<const char*>(Shadowed(path)), flags)
+                    : open_node(node, flags);
 }
 EXPORT int __openat64_2(int folder, const char* path, int flags) {
     const int node = node_of(path);
-    return node < 0 ? REAL(__openat64_2)(folder, path, flags) : open_node(node, flags);
+    return node < 0 ? REAL(__openat64_2)(folder, static_cast<const char*>(Shadowed(path)), flags)
+                    : open_node(node, flags);
 }
 
 EXPORT FILE* fopen(const char* path, const char* mode) {
@@ -162,44 +160,51 @@ EXPORT FILE* fopen(const char* path, const char* mode) {
         const int fd = open_node(node, strchr(mode, '+') ? O_RDWR : *mode == 'r' ? O_RDONLY : O_WRONLY);
         return fd < 0 ? nullptr : fdopen(fd, mode);
     }
-    return with_pins(path, REAL(fopen)(path, mode));
+    return with_pins(path, REAL(fopen)(static_cast<const char*>(Shadowed(path)), mode));
 }
 EXPORT FILE* fopen64(const char* path, const char* mode) {
     const int node = node_of(path);
-    return node >= 0 ? fopen(path, mode) : with_pins(path, REAL(fopen64)(path, mode));
+    return node >= 0 ? fopen(path, mode)
+                     : with_pins(path, REAL(fopen64)(static_cast<const char*>(Shadowed(path)), mode));
 }
 
 EXPORT int access(const char* path, int wanted) {
-    return node_of(path) < 0 ? REAL(access)(path, wanted) : wanted & X_OK ? (errno = EACCES, -1) : 0;
+    return node_of(path) < 0 ? REAL(access)(static_cast<const char*>(Shadowed(path)), wanted)
+           : wanted & X_OK   ? (errno = EACCES, -1)
+                             : 0;
 }
 EXPORT int faccessat(int folder, const char* path, int wanted, int flags) {
-    return node_of(path) < 0 ? REAL(faccessat)(folder, path, wanted, flags) : access(path, wanted);
+    return node_of(path) < 0 ? REAL(faccessat)(folder, static_cast<const char*>(Shadowed(path)), wanted, flags)
+                             : access(path, wanted);
 }
 EXPORT int stat(const char* path, struct stat* status) {
     const int node = node_of(path);
-    return node < 0 ? REAL(stat)(path, status) : describe(node, status);
+    return node < 0 ? REAL(stat)(static_cast<const char*>(Shadowed(path)), status) : describe(node, status);
 }
 EXPORT int stat64(const char* path, struct stat64* status) {
     const int node = node_of(path);
-    return node < 0 ? REAL(stat64)(path, status) : describe(node, status);
+    return node < 0 ? REAL(stat64)(static_cast<const char*>(Shadowed(path)), status) : describe(node, status);
 }
 EXPORT int lstat(const char* path, struct stat* status) {
     const int node = node_of(path);
-    return node < 0 ? REAL(lstat)(path, status) : describe(node, status);
+    return node < 0 ? REAL(lstat)(static_cast<const char*>(Shadowed(path)), status) : describe(node, status);
 }
 EXPORT int lstat64(const char* path, struct stat64* status) {
     const int node = node_of(path);
-    return node < 0 ? REAL(lstat64)(path, status) : describe(node, status);
+    return node < 0 ? REAL(lstat64)(static_cast<const char*>(Shadowed(path)), status) : describe(node, status);
 }
 EXPORT int fstatat(int folder, const char* path, struct stat* status, int flags) {
     const int node = node_of(path);
-    return node < 0 ? REAL(fstatat)(folder, path, status, flags) : describe(node, status);
+    return node < 0 ? REAL(fstatat)(folder, static_cast<const char*>(Shadowed(path)), status, flags)
+                    : describe(node, status);
 }
 EXPORT int fstatat64(int folder, const char* path, struct stat64* status, int flags) {
     const int node = node_of(path);
-    return node < 0 ? REAL(fstatat64)(folder, path, status, flags) : describe(node, status);
+    return node < 0 ? REAL(fstatat64)(folder, static_cast<const char*>(Shadowed(path)), status, flags)
+                    : describe(node, status);
 }
 EXPORT int statx(int folder, const char* path, int flags, unsigned mask, struct statx* status) {
     const int node = node_of(path);
-    return node < 0 ? REAL(statx)(folder, path, flags, mask, status) : describe(node, status);
+    return node < 0 ? REAL(statx)(folder, static_cast<const char*>(Shadowed(path)), flags, mask, status)
+                    : describe(node, status);
 }

@@ -29,7 +29,7 @@ enum class Op : u32 {
     // The service asks back.
     peek = 32,  // address, count -> the bytes
     poke,       // address; payload: the bytes
-    file,       // descriptor -> inode, mode, position flags; with the descriptor where it is a regular file
+    file,       // descriptor, whether to lend any -> inode, mode, flags; a regular file is lent always
     area,       // address -> start, end, rights, offset; payload: Area; with the descriptor where there is one
     populate,   // address, length, whether for writing
     install,    // flags; with a descriptor -> its number in the program
@@ -58,6 +58,8 @@ struct AreaFile {
 
 inline constexpr std::size_t most_bytes = 64 * 1024;  // of a payload
 inline constexpr std::size_t token_bytes = 16;
+
+inline constexpr i64 not_ours = -4095;  // the answer about a file that the service does not know: no errno
 
 inline constexpr const char* socket_variable = "VIOMMU_SOCKET";
 

@@ -1,12 +1,9 @@
 /* Makes every call that the shim stands in front of: calls NAME runs one case. It ends with 0 where all is as on a kernel,
  * and says on standard error what is not. */
 #define _GNU_SOURCE
-#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
@@ -16,19 +13,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "check.h"
 #include "iommufd.h"
 
 #define NODE "/dev/iommu"
 #define PAGE 4096u
-
-#define CHECK(what)                                                                                                    \
-    do {                                                                                                               \
-        if (!(what)) {                                                                                                 \
-            fprintf(stderr, "%s:%d: %s (errno %d)\n", __FILE__, __LINE__, #what, errno);                               \
-            exit(1);                                                                                                   \
-        }                                                                                                              \
-    } while (0)
-#define CHECK_FAILS(code, what) CHECK((errno = 0, (what) == -1) && errno == (code))
 
 static int opened(void) {
     const int fd = open(NODE, O_RDWR);

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from viommu.service.wire import HEADER, MOST_BYTES, READABLE, SHARED, TOKEN_BYTES, WRITABLE, Gone, Op, Packet
+from viommu.service.wire import HEADER, MOST_BYTES, NOT_OURS, READABLE, SHARED, TOKEN_BYTES, WRITABLE, Gone, Op, Packet
 
 SHIM = (Path(__file__).parents[2] / "cpp" / "shim" / "wire.hpp").read_text(encoding="utf-8")
 
@@ -25,6 +25,7 @@ def test_both_number_their_questions_alike() -> None:
 
 def test_both_know_the_same_sizes() -> None:
     assert f"static_assert(sizeof(Message) == {HEADER.size})" in SHIM
+    assert f"not_ours = {NOT_OURS};" in SHIM
     assert f"token_bytes = {TOKEN_BYTES};" in SHIM
     assert f"most_bytes = {MOST_BYTES // 1024} * 1024;" in SHIM
     assert f"readable = {READABLE}, writable = {WRITABLE}, shared = {SHARED};" in SHIM

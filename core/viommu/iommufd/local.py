@@ -128,6 +128,13 @@ class LocalProcess:
             return None
         return LocalFile(self.memory, fd) if stat.S_ISREG(status.st_mode) else status
 
+    def descriptor(self, fd: int) -> int | None:
+        """Give another descriptor of the same file, the caller's to close; None where it is not open."""
+        try:
+            return os.dup(fd)
+        except OSError:
+            return None
+
     def install(self, file: UserFile) -> int:
         """Give a file an fd: its own where it can be polled, else one that only stands for it."""
         fileno = getattr(file, "fileno", None)

@@ -255,6 +255,10 @@ class Program:
         served = self.files.find(inode) if stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode) else None
         return (inode, mode, flags) if served is None else served.file
 
+    def descriptor(self, fd: int) -> int | None:
+        """Give a descriptor of our own for one of the program's, the caller's to close; None where it is not open."""
+        return self._ask(Packet.of(Op.FILE, fd, 1)).fd
+
     def install(self, file: UserFile) -> int:
         """Give a file a descriptor of the program. Raises TooManyFiles."""
         served, theirs = self.files.add(file)

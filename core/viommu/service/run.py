@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from viommu import _engine
 from viommu.errors import BadValue
 from viommu.service.service import Service
+from viommu.service.shadow import make_shadow
+from viommu.vfio.devices import Devices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from viommu.machine import Machine
 
 SOCKET_VARIABLE = "VIOMMU_SOCKET"
+SHADOW_VARIABLE = "VIOMMU_SHADOW"
 PRELOAD_VARIABLE = "LD_PRELOAD"
 SIGNALLED = 128
 """As the shell says of a program that a signal ended: this and the signal's number."""
@@ -33,14 +36,20 @@ def shim_path() -> Path:
 
 
 @contextmanager
-def served(machine: Machine) -> Iterator[dict[str, str]]:
-    """Serve a machine's /dev/iommu: gives the environment that programs need to find it. Raises OSError, BadValue."""
+def served(machine: Machine, devices: Devices | None = None) -> Iterator[dict[str, str]]:
+    """Serve a machine's /dev/iommu, and its devices: gives the environment that programs need to find them.
+
+    Raises OSError, BadValue.
+    """
     with tempfile.TemporaryDirectory(prefix="viommu-", dir=os.environ.get("XDG_RUNTIME_DIR")) as folder:
         path = Path(folder) / "socket"
         shim = shim_path()
-        service = Service(path, machine)
+        plugged = Devices(machine) if devices is None else devices
+        shadow = Path(folder) / "shadow"
+        make_shadow(shadow, plugged)
+        service = Service(path, machine, plugged)
         try:
-            yield {SOCKET_VARIABLE: str(path), PRELOAD_VARIABLE: str(shim)}
+            yield {SOCKET_VARIABLE: str(path), SHADOW_VARIABLE: str(shadow), PRELOAD_VARIABLE: str(shim)}
         finally:
             service.close()
 

@@ -17,17 +17,24 @@ from viommu.objects.mmap import RegisterMapping
 from viommu.service.files import Files
 from viommu.service.mappings import Mappings
 from viommu.service.programs import Link, Program
-from viommu.service.wire import TOKEN_BYTES, Gone, Op, Packet
+from viommu.service.watches import Watches
+from viommu.service.wire import NOT_OURS, TOKEN_BYTES, Gone, Op, Packet
+from viommu.vfio.device_file import DeviceFile
+from viommu.vfio.uapi import OFFSET_SHIFT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from viommu.iommufd.user_memory import UserFile
     from viommu.machine import Machine
     from viommu.service.files import Served
+    from viommu.vfio.devices import Devices
 
 log = structlog.get_logger()
 
 CREDENTIALS = struct.Struct("3i")
+IOMMU_NODE, VFIO_NODE, FIRST_DEVICE = 0, 1, 2
+"""What OPEN names: /dev/iommu, /dev/vfio/vfio, /dev/vfio/devices/vfio0 and on."""
 HELPER = 1
 """A greeting's first word: this connection answers, and asks nothing."""
 
@@ -38,9 +45,11 @@ class Service:
     Only processes of the user who runs it are served.
     """
 
-    def __init__(self, path: Path, machine: Machine) -> None:
+    def __init__(self, path: Path, machine: Machine, devices: Devices) -> None:
         """Listen at ``path``. Raises OSError."""
         self.machine = machine
+        self.devices = devices
+        self.watches = Watches()
         self.files = Files()
         self.mappings = Mappings()
         self._users: dict[int, User] = {}
@@ -69,6 +78,7 @@ class Service:
         for program in self._programs.values():
             program.close()
         self._listener.close()
+        self.watches.close()
         self.files.close()
 
     def settle(self, caller: object = None) -> None:
@@ -172,7 +182,7 @@ class Service:
         if question.op == Op.OWNS:
             return _result(int(served is not None))
         if served is None:
-            return _result(-errno.EBADFD)
+            return _result(NOT_OURS)
         if question.op == Op.IOCTL:
             return _result(_ioctl(served, program, b, c))
         if question.op == Op.READ:
@@ -184,7 +194,13 @@ class Service:
         return _result(-errno.ENOSYS)
 
     def _open(self, node: int) -> Packet:
-        _, theirs = self.files.add(self.machine.open_file(vfio=bool(node)))
+        if node < FIRST_DEVICE:
+            file: UserFile = self.machine.open_file(vfio=node == VFIO_NODE)
+        elif node - FIRST_DEVICE < len(self.devices):
+            file = DeviceFile(self.devices[node - FIRST_DEVICE])
+        else:
+            return _result(-errno.ENOENT)
+        _, theirs = self.files.add(file)
         return Packet.of(Op.ANSWER, fd=theirs)
 
     def _pinned(self, pid: int) -> Packet:
@@ -193,6 +209,8 @@ class Service:
         return Packet.of(Op.ANSWER, sum(a.locked for a in accounts), sum(a.pinned for a in accounts))
 
     def _map(self, maker: object, served: Served, length: int, prot: int, flags: int, offset: int) -> Packet:
+        if isinstance(served.file, DeviceFile):
+            return self._map_bar(served.file, length, prot, flags, offset)
         if not isinstance(served.file, IommuFd):
             return _result(-errno.ENODEV)
         mapping = served.file.mmap(length, prot, flags, offset)
@@ -200,6 +218,13 @@ class Service:
             return _result(mapping)
         fd = self.mappings.add(mapping, maker)
         return _result(-errno.ENODEV) if fd is None else Packet.of(Op.ANSWER, fd=fd)
+
+    def _map_bar(self, file: DeviceFile, length: int, prot: int, flags: int, offset: int) -> Packet:
+        memory = file.mmap(length, prot, flags, offset)
+        if isinstance(memory, int):
+            return _result(memory)
+        self.watches.add(file)
+        return Packet.of(Op.ANSWER, result=offset & ((1 << OFFSET_SHIFT) - 1), fd=os.dup(memory.fd))
 
 
 def _ioctl(served: Served, program: Program, number: int, argument: int) -> int:

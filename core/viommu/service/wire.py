@@ -22,6 +22,8 @@ MOST_BYTES = 64 * 1024
 TOKEN_BYTES = 16
 READABLE, WRITABLE, SHARED = 1, 2, 4
 """Rights of an area."""
+NOT_OURS = -4095
+"""The answer about a file that the service does not know: no errno."""
 WORD = (1 << 64) - 1
 
 

@@ -1,0 +1,1 @@
+"""Device models that come with viommu, and how all that are installed are found."""

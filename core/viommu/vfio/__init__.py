@@ -1,0 +1,1 @@
+"""Devices that programs own: PCI functions behind an IOMMU, and the /dev/vfio/devices/vfioN of each."""

@@ -1,0 +1,180 @@
+"""A PCI function of a machine: a model, its configuration space, its BARs and interrupts, and its way to memory."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from threading import RLock, Timer
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from viommu.faults import Fault
+from viommu.instance.dma import BusAbort
+from viommu.vfio.config_space import BUS_MASTER, ConfigSpace
+from viommu.vfio.interrupts import Interrupts
+from viommu.vfio.uapi import Irq, Region
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from viommu.endpoint import Endpoint
+    from viommu.modelspecs import Bar, DeviceModel
+
+ACCESS_SIZES = (8, 4, 2, 1)
+PAGE_SIZE = 4096
+
+
+class BarMemory:
+    """Memory of a BAR that programs may map; ``seen`` is how the model knows it."""
+
+    def __init__(self, bar: Bar) -> None:
+        """Make it, all zeros."""
+        self.bar = bar
+        self.length = max(bar.size, PAGE_SIZE)
+        self.fd = os.memfd_create(f"BAR {bar.index}", os.MFD_CLOEXEC)
+        os.ftruncate(self.fd, self.length)
+        self.live = np.frombuffer(mmap.mmap(self.fd, self.length), np.uint8)
+        self.seen = self.live.copy()
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+    def store(self, offset: int, data: bytes) -> None:
+        """Store bytes that the model knows of."""
+        given = np.frombuffer(data, np.uint8)
+        self.live[offset : offset + len(data)] = given
+        self.seen[offset : offset + len(data)] = given
+
+    def changes(self) -> list[tuple[int, int]]:
+        """Take note of what programs stored: (offset, value) of each 32-bit word that is another now, in order."""
+        live, seen = self.live.view("<u4"), self.seen.view("<u4")
+        places = np.flatnonzero(live != seen)
+        values = live[places]
+        seen[places] = values
+        return list(zip((places * 4).tolist(), values.tolist(), strict=True))
+
+
+class Function:
+    """One function (a `viommu.modelspecs.Bus` for its model). ``lock`` is held while its model works."""
+
+    def __init__(self, name: str) -> None:
+        """Begin without a model: `plug` gives it one."""
+        self.name = name
+        self.lock = RLock()
+        self.memories: dict[int, BarMemory] = {}
+        self._timers: set[Timer] = set()
+
+    def plug(self, model: DeviceModel, endpoint: Endpoint) -> None:
+        """Become this device."""
+        shape = model.shape
+        self.endpoint = endpoint
+        self.model = model
+        self.config = ConfigSpace(shape)
+        self.bars = {bar.index: bar for bar in shape.bars}
+        self.interrupts = Interrupts({Irq.INTX: int(shape.intx), Irq.MSI: shape.msi, Irq.MSIX: shape.msix, Irq.REQ: 1})
+        self.memories = {bar.index: BarMemory(bar) for bar in shape.bars if bar.mapped}
+        model.reset()
+
+    def __repr__(self) -> str:
+        return f"<Function {self.name}>"
+
+    # --- what software does
+
+    def region_size(self, region: int) -> int:
+        """Say how long a region is (bytes); 0 where there is none."""
+        if region == Region.CONFIG:
+            return len(self.config.read(0, PAGE_SIZE))
+        bar = self.bars.get(region)
+        return 0 if bar is None else bar.size
+
+    def load(self, region: int, offset: int, length: int) -> bytes:
+        """Read a region, register by register; all of it lies there."""
+        with self.lock:
+            if region == Region.CONFIG:
+                return self.config.read(offset, length)
+            return b"".join(
+                self.model.read(region, at, size).to_bytes(8, "little")[:size]
+                for at, size in _registers(offset, length)
+            )
+
+    def _register(self, region: int, offset: int, size: int) -> bytes:
+        value = self.model.read(region, offset, size) & ((1 << 8 * size) - 1)
+        return value.to_bytes(size, "little")
+
+    def store(self, region: int, offset: int, data: bytes) -> None:
+        """Write a region, register by register; all of it lies there."""
+        with self.lock:
+            if region == Region.CONFIG:
+                self.config.write(offset, data)
+                return
+            for at, size in _registers(offset, len(data)):
+                raw = data[at - offset : at - offset + size]
+                if region in self.memories:
+                    self.memories[region].store(at, raw)
+                self.model.write(region, at, size, int.from_bytes(raw, "little"))
+
+    def reset(self) -> None:
+        """Reset the function."""
+        with self.lock:
+            for timer in self._timers:
+                timer.cancel()
+            self._timers.clear()
+            self.config.reset()
+            self.model.reset()
+
+    def settle(self) -> bool:
+        """Tell the model of stores to mapped BARs; whether there were any."""
+        found = False
+        with self.lock:
+            for index, memory in self.memories.items():
+                for offset, value in memory.changes():
+                    found = True
+                    if offset < memory.bar.size:
+                        self.model.write(index, offset, 4, value)
+        return found
+
+    # --- what the model does
+
+    def read(self, iova: int, length: int, pasid: int | None = None) -> bytes | None:
+        """Read memory by DMA; None where it is refused."""
+        if not self.config.command & BUS_MASTER:
+            return None
+        found = self.endpoint.dma_read(iova, length, pasid)
+        return None if isinstance(found, Fault | BusAbort) else found
+
+    def write(self, iova: int, data: bytes, pasid: int | None = None) -> bool:
+        """Write memory by DMA; False where it is refused."""
+        return bool(self.config.command & BUS_MASTER) and self.endpoint.dma_write(iova, data, pasid) is None
+
+    def interrupt(self, vector: int = 0) -> None:
+        """Raise an interrupt."""
+        self.interrupts.raise_(vector)
+
+    def show(self, bar: int, offset: int, data: bytes) -> None:
+        """Let a mapped BAR's memory hold what the model says."""
+        self.memories[bar].store(offset, data)
+
+    def after(self, seconds: float, work: Callable[[], None]) -> None:
+        """Do something later."""
+
+        def due() -> None:
+            with self.lock:
+                if timer in self._timers:
+                    self._timers.discard(timer)
+                    work()
+
+        timer = Timer(seconds, due)
+        timer.daemon = True
+        self._timers.add(timer)
+        timer.start()
+
+
+def _registers(offset: int, length: int) -> list[tuple[int, int]]:
+    """Cut a stretch into aligned registers: (offset, size)."""
+    found: list[tuple[int, int]] = []
+    while length:
+        size = next(size for size in ACCESS_SIZES if size <= length and offset % size == 0)
+        found.append((offset, size))
+        offset, length = offset + size, length - size
+    return found
