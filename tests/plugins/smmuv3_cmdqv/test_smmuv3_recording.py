@@ -11,18 +11,21 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from viommu.captures.capture import load
 from viommu.cli import main
+from viommu.explain import Fetch
+from viommu.faults import Fault
 from viommu.oracle.program import Captures, replay_program
 from viommu.oracle.recording import RecordingError
+from viommu_smmuv3_cmdqv.spec.context_descriptor import CD
+from viommu_smmuv3_cmdqv.spec.stream_table import STE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import pytest
 
     from viommu.oracle.comparison import Case
     from viommu.oracle.program.run import Replayed
@@ -31,6 +34,7 @@ DATA = Path(__file__).parent.parent.parent / "data"
 RECORDING = DATA / "oracle" / "smmuv3-nested.jsonl"
 CAPTURES = DATA / "captures"
 LINES = RECORDING.read_text().splitlines()
+EDU, MAPPED, UNMAPPED = 0x28, 0x1000, 0xC000
 
 
 @cache
@@ -139,6 +143,41 @@ def test_a_difference_is_told_with_both_answers(tmp_path: Path, capsys: pytest.C
     assert "IOMMU_HWPT_INVALIDATE" in out
     assert "kernel 0" in out
     assert "ours EIO" in out
+
+
+UNCAPTURED: list[tuple[str, dict[str, int], dict[str, int]]] = [
+    ("n-cd-a0", {}, {"A": 0}),
+    ("n-cd-r0", {}, {"R": 0}),
+    ("n-cd-tsz45", {}, {"T0SZ": 45}),
+    ("n-cd-tg3", {}, {"TG0": 3}),
+    ("n-cd-ha", {}, {"HA": 1}),
+    ("n-cd-endi", {}, {"ENDI": 1}),
+    ("n-cd-ttb-high", {}, {"TTB0": 1 << 44}),
+    ("n-ste-stalld", {"S1STALLD": 1}, {}),
+]
+"""Moments of which no capture is at hand, and what the names of their scenarios say of STE and CD."""
+
+
+@pytest.mark.parametrize(("scenario", "of_ste", "of_cd"), UNCAPTURED, ids=[name for name, _, _ in UNCAPTURED])
+def test_structures_that_no_capture_has_end_as_the_guest_was_told(
+    scenario: str, of_ste: dict[str, int], of_cd: dict[str, int]
+) -> None:
+    """The captured STE and CD with that change give the event that the program read then, or none."""
+    machine = load(CAPTURES / "smmuv3-nested-4k-48").machine()
+    read = {step.structure: step for step in machine.explain(EDU, MAPPED).configuration if isinstance(step, Fetch)}
+    for layout, change in ((STE, of_ste), (CD, of_cd)):
+        found = read[layout.__name__]
+        assert found.raw is not None
+        machine.memory.write(found.address, layout.decode(found.raw).replace(**change).encode())
+    told = [bytes.fromhex(line["data"])[8:40] for line in map(json.loads, LINES) if _is_read(line, scenario)]
+    outcome = machine.translate(EDU, MAPPED if told else UNMAPPED)
+    assert isinstance(outcome, Fault)
+    record = machine.report(outcome).record
+    assert record == (told[0][:4] + EDU.to_bytes(4, "little") + told[0][8:] if told else None)
+
+
+def _is_read(line: dict[str, Any], scenario: str) -> bool:
+    return bool(line["type"] == "vevent_read" and line["scn"] == scenario and line["data"])
 
 
 NUMBERS = st.integers(0, 1 << 65).map(hex)
