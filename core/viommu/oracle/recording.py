@@ -186,13 +186,14 @@ def recordings_in(paths: Iterable[Path]) -> Iterator[Path]:
 def read_records(path: Path) -> Iterator[Record]:
     """Give the records of one file, line by line. Raises RecordingError."""
     try:
-        with _opened(path) as stream:
+        with opened(path) as stream:
             yield from _records(str(path), stream)
     except (OSError, EOFError, zlib.error) as error:
         raise RecordingError(str(path), 0, "file", path.name, f"readable: {told(error)}") from error
 
 
-def _opened(path: Path) -> BinaryIO:
+def opened(path: Path) -> BinaryIO:
+    """Open a recording, gzipped or not. Reading may raise OSError, EOFError, zlib.error."""
     return cast("BinaryIO", gzip.open(path, "rb")) if path.name.endswith(".gz") else path.open("rb")
 
 

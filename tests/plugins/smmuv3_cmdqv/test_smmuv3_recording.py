@@ -5,6 +5,7 @@ Its tables are those of captures that were taken while it ran: its DMA and its e
 
 from __future__ import annotations
 
+import gzip
 import json
 from contextlib import suppress
 from functools import cache
@@ -19,7 +20,7 @@ from viommu.captures.capture import load
 from viommu.cli import main
 from viommu.explain import Fetch
 from viommu.faults import Fault
-from viommu.oracle.program import Captures, replay_program
+from viommu.oracle.program import Captures, is_program, replay_program
 from viommu.oracle.recording import RecordingError
 from viommu_smmuv3_cmdqv.spec.context_descriptor import CD
 from viommu_smmuv3_cmdqv.spec.stream_table import STE
@@ -129,6 +130,13 @@ def test_the_command_finds_captures_beside_the_recordings_and_says_what_happened
     out = capsys.readouterr().out
     assert "trapped: 335 commands, 90 exits, 90 ioctls" in out
     assert "89 calls are not judged" in out
+
+
+def test_a_recording_may_be_gzipped(tmp_path: Path) -> None:
+    recording = tmp_path / "recording.jsonl.gz"
+    recording.write_bytes(gzip.compress("\n".join(LINES[:40]).encode()))
+    assert is_program(recording)
+    assert all(case.agrees for case in replay_program(recording, Captures.at(CAPTURES)).cases)
 
 
 def test_a_difference_is_told_with_both_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

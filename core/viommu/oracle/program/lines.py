@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import zlib
 from typing import TYPE_CHECKING, Any
 
 from attrs import define
 
 from viommu.errors import told
-from viommu.oracle.recording import FILE_BYTES, LINE_BYTES, NAMES, Record, RecordingError
+from viommu.oracle.recording import FILE_BYTES, LINE_BYTES, NAMES, Record, RecordingError, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -148,7 +149,7 @@ def _record(line: Line, call: str, fields: dict[str, Any], kind: str) -> Record:
 def read_lines(path: Path) -> Iterator[Line]:
     """Give the lines of a file that are not blank. Raises RecordingError."""
     try:
-        with path.open("rb") as stream:
+        with opened(path) as stream:
             size = 0
             for number, text in enumerate(iter(lambda: stream.readline(LINE_BYTES + 1), b""), 1):
                 size += len(text)
@@ -156,14 +157,12 @@ def read_lines(path: Path) -> Iterator[Line]:
                     raise RecordingError(str(path), number, "size", size, "that of a recording")
                 if text.strip():
                     yield Line(str(path), number, _object(path, number, text))
-    except OSError as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise RecordingError(str(path), 0, "file", path.name, f"readable: {told(error)}") from error
 
 
 def is_program(path: Path) -> bool:
     """Whether a file is such a recording: each of its lines has a type. Raises RecordingError."""
-    if not path.name.endswith(".jsonl"):
-        return False
     first = next(read_lines(path), None)
     return first is not None and first.has("type")
 
