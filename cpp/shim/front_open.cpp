@@ -42,7 +42,7 @@ bool takes_mode(int flags) { return (flags & O_CREAT) || (flags & O_TMPFILE) == 
 // A character device that anybody may use.
 void describe_node(int node, mode_t& mode, dev_t& device) {
     mode = S_IFCHR | 0666;
-    device = node < 2 ? makedev(10, node ? 196 : 126) : makedev(511, node - 2);
+    device = node < 2 ? makedev(10, node ? 196 : 126) : makedev(511, node & 0xffff);
 }
 
 template <typename Status> int describe(int node, Status* status) {

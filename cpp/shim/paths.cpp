@@ -15,8 +15,16 @@ namespace {
 
 constexpr const char* led_elsewhere[] = {"/sys/bus/pci/", "/sys/kernel/iommu_groups", "/sys/class/iommu", "/dev/vfio",
                                          "/dev/iommu"};
-constexpr const char device_nodes[] = "/dev/vfio/devices/vfio";
-constexpr int first_device = 2;
+constexpr int first_device = 1 << 16, first_group = 1 << 17;
+
+// The number after a prefix, or -1 where the path is not of that form.
+int numbered(const char* path, const char* prefix) {
+    const size_t length = strlen(prefix);
+    if (strncmp(path, prefix, length)) return -1;
+    char* end;
+    const unsigned long number = strtoul(path + length, &end, 10);
+    return path[length] < '0' || path[length] > '9' || *end || number >= first_device ? -1 : static_cast<int>(number);
+}
 
 const char* shadow() {
     static const char* const folder = getenv("VIOMMU_SHADOW");
@@ -36,11 +44,10 @@ int node_of(const char* path) {
     if (!path || path[0] != '/' || !serviced()) return -1;
     if (!strcmp(path, "/dev/iommu")) return 0;
     if (!strcmp(path, "/dev/vfio/vfio")) return 1;
-    if (strncmp(path, device_nodes, sizeof device_nodes - 1)) return -1;
-    char* end;
-    const char* const digits = path + sizeof device_nodes - 1;
-    const unsigned long number = strtoul(digits, &end, 10);
-    return end == digits || *end || number > 65535 ? -1 : first_device + static_cast<int>(number);
+    const int device = numbered(path, "/dev/vfio/devices/vfio");
+    if (device >= 0) return first_device + device;
+    const int group = numbered(path, "/dev/vfio/");
+    return group >= 0 ? first_group + group : -1;
 }
 
 Shadowed::Shadowed(const char* path) : path_(path) {

@@ -36,6 +36,12 @@ def test_a_program_drives_edu(client: Callable[[str], Path], driver: str, option
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("driver", ["vtd", "smmuv3_cmdqv", "amd_viommu"])
+def test_a_program_that_knows_no_iommufd_owns_its_group(client: Callable[[str], Path], driver: str) -> None:
+    done = ran(driver, "edu@00:10.0", client("group"), "0000:00:10.0")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_sysfs_shows_the_device() -> None:
     look = "cd /sys/bus/pci/devices/0000:00:10.0 && pwd && cat vendor device class && ls vfio-dev /dev/vfio/devices"
     done = ran("vtd", "edu@00:10.0", "sh", "-c", f"{look} && readlink -f $PWD/driver $PWD/iommu_group")

@@ -13,6 +13,7 @@ import structlog
 
 from viommu.iommufd.fd import IommuFd
 from viommu.iommufd.user_memory import User
+from viommu.kernel_errors import KernelError
 from viommu.objects.mmap import RegisterMapping
 from viommu.service.files import Files
 from viommu.service.mappings import Mappings
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 CREDENTIALS = struct.Struct("3i")
-IOMMU_NODE, VFIO_NODE, FIRST_DEVICE = 0, 1, 2
-"""What OPEN names: /dev/iommu, /dev/vfio/vfio, /dev/vfio/devices/vfio0 and on."""
+IOMMU_NODE, VFIO_NODE, DEVICE_NODE, GROUP_NODE = 0, 1, 1 << 16, 1 << 17
+"""What OPEN names: /dev/iommu, /dev/vfio/vfio, and with their numbers /dev/vfio/devices/vfioN and /dev/vfio/N."""
+NUMBER_MASK = DEVICE_NODE - 1
 HELPER = 1
 """A greeting's first word: this connection answers, and asks nothing."""
 
@@ -194,12 +196,19 @@ class Service:
         return _result(-errno.ENOSYS)
 
     def _open(self, node: int) -> Packet:
-        if node < FIRST_DEVICE:
-            file: UserFile = self.machine.open_file(vfio=node == VFIO_NODE)
-        elif node - FIRST_DEVICE < len(self.devices):
-            file = DeviceFile(self.devices[node - FIRST_DEVICE])
-        else:
+        number = node & NUMBER_MASK
+        file: UserFile
+        if node in {IOMMU_NODE, VFIO_NODE}:
+            file = self.machine.open_file(vfio=node == VFIO_NODE)
+        elif number >= len(self.devices):
             return _result(-errno.ENOENT)
+        elif node & GROUP_NODE:
+            try:
+                file = self.devices.groups[number].open()
+            except KernelError as error:
+                return _result(-error.code)
+        else:
+            file = DeviceFile(self.devices[number])
         _, theirs = self.files.add(file)
         return Packet.of(Op.ANSWER, fd=theirs)
 

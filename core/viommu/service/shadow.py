@@ -25,6 +25,7 @@ def make_shadow(folder: Path, devices: Devices) -> None:
 
 def _make_device(folder: Path, number: int, function: Function) -> None:
     (folder / f"dev/vfio/devices/vfio{number}").touch()
+    (folder / f"dev/vfio/{number}").touch()
     group = folder / f"sys/kernel/iommu_groups/{number}/devices"
     group.mkdir(parents=True)
     device = folder / "sys/bus/pci/devices" / function.name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self, TypeVar
 
 from viommu.iommufd.fd import ALWAYS_READY, IommuFd
 from viommu.iommufd.user_memory import UserProcess
@@ -12,6 +12,7 @@ from viommu.kernel_errors import (
     BadFile,
     Invalid,
     KernelError,
+    NoDevice,
     NotAnIoctl,
     WrongFile,
 )
@@ -68,10 +69,29 @@ class DeviceFile:
         """Open a function's."""
         self.function = function
         self.device: Device | None = None
+        self._acts = _ACTS
+
+    @classmethod
+    def of_group(cls, function: Function, file: IommuFd) -> Self:
+        """Open it by its group: bound already, and attached to what VFIO compatibility uses. Raises KernelError."""
+        opened = cls(function)
+        context = file.context
+        with context.lock:
+            if context.compat is None:
+                raise NoDevice("VFIO compatibility", "IOAS", bound="set")
+            device = Device.bind(context, function.endpoint.physical)
+            try:
+                device.attach(context.compat.id)
+            except BaseException:
+                device.unbind()
+                raise
+        opened._acts = _ACTS_OF_GROUP
+        opened._own(device)
+        return opened
 
     def ioctl(self, number: int, argument: int, process: LendingProcess) -> int:
         """Make an ioctl: 0 or more, or a negative errno."""
-        act = _ACTS.get(number)
+        act = self._acts.get(number)
         try:
             if act is not DeviceFile._bind and self.device is None:
                 raise Invalid(self.function.name, "owner", bound="bound to an iommufd first")
@@ -103,10 +123,13 @@ class DeviceFile:
             with file.context.lock:
                 device.unbind()
             raise
-        self.device = device
-        file.context.keep()
-        self.function.reset()
+        self._own(device)
         return 0
+
+    def _own(self, device: Device) -> None:
+        self.device = device
+        device.context.keep()
+        self.function.reset()
 
     def _attach(self, process: LendingProcess, address: int) -> int:
         asked = _argument(process, address, AttachPt, AttachPt.total)
@@ -266,6 +289,12 @@ _ACTS: dict[int, Callable[[DeviceFile, LendingProcess, int], int]] = {
     DeviceIoctl.BIND_IOMMUFD: DeviceFile._bind,  # noqa: SLF001
     DeviceIoctl.ATTACH_IOMMUFD_PT: DeviceFile._attach,  # noqa: SLF001
     DeviceIoctl.DETACH_IOMMUFD_PT: DeviceFile._detach,  # noqa: SLF001
+}
+
+_ACTS_OF_GROUP = {
+    number: act
+    for number, act in _ACTS.items()
+    if number not in {DeviceIoctl.BIND_IOMMUFD, DeviceIoctl.ATTACH_IOMMUFD_PT, DeviceIoctl.DETACH_IOMMUFD_PT}
 }
 
 

@@ -13,6 +13,7 @@ from viommu import modelspecs
 from viommu.errors import BadValue, BrokenDriver, ViommuError, told
 from viommu.modelspecs import ENTRY_POINT_GROUP, ModelInfo
 from viommu.vfio.function import Function
+from viommu.vfio.group_file import Group
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -95,6 +96,7 @@ class Devices:
         """Begin with none."""
         self._machine = machine
         self._functions: list[Function] = []
+        self.groups: list[Group] = []
 
     def __iter__(self) -> Iterator[Function]:
         return iter(self._functions)
@@ -127,4 +129,5 @@ class Devices:
             raise
         function.plug(model, endpoint)
         self._functions.append(function)
+        self.groups.append(Group(function))
         return function

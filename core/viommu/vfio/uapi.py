@@ -9,6 +9,22 @@ from viommu.iommufd.uapi_struct import UapiStruct, s32, u32, u64
 FIRST = 0x3B00 + 100
 
 
+class GroupIoctl(IntEnum):
+    """Numbers of the ioctls of a group's file."""
+
+    GET_STATUS = FIRST + 3
+    SET_CONTAINER = FIRST + 4
+    UNSET_CONTAINER = FIRST + 5
+    GET_DEVICE_FD = FIRST + 6
+
+
+class GroupFlags(IntFlag):
+    """Flags of GROUP_GET_STATUS."""
+
+    VIABLE = 1 << 0
+    CONTAINER_SET = 1 << 1
+
+
 class DeviceIoctl(IntEnum):
     """Numbers of the ioctls of a device's file."""
 
@@ -100,6 +116,13 @@ FEATURE_MASK = 0xFFFF
 WITH_PASID = 1
 """A flag of ATTACH_IOMMUFD_PT and DETACH_IOMMUFD_PT."""
 BIND_WITH_TOKEN = 1
+
+
+class GroupStatus(UapiStruct, name="vfio_group_status"):
+    """GROUP_GET_STATUS."""
+
+    argsz: u32
+    flags: u32
 
 
 class DeviceInfo(UapiStruct, name="vfio_device_info", last="num_irqs"):
