@@ -48,6 +48,18 @@ def test_dma_goes_through_the_guests_table_and_the_hosts() -> None:
     program.clean()
 
 
+def test_a_guest_that_lets_a_device_pass_is_given_second_stage_alone() -> None:
+    program, device, guest = setup()
+    page = guest.map(IOVA, b"one")
+    device.attach(program.nested(device, guest.parent, guest.root))
+    assert [read(program), read(program, page)] == [b"one", None]
+    device.replace(guest.parent)
+    assert [read(program), read(program, page)] == [None, b"one"]
+    device.replace(program.nested(device, guest.parent, guest.root))
+    assert [read(program), read(program, page)] == [b"one", None]
+    program.clean()
+
+
 def test_the_rid_and_a_pasid_have_a_guests_table_each() -> None:
     program, device, guest = setup()
     other = guest.page()

@@ -6,19 +6,21 @@ import random
 import struct
 from collections import deque
 from functools import partial
+from threading import Event, Thread, Timer
 from typing import TYPE_CHECKING
 
 import pytest
 from attrs import define
 
 from tests.plugins.vtd.guest import Guest
-from tests.plugins.vtd.program import RID, Program
+from tests.plugins.vtd.program import PAGE, RID, Program
 from viommu.faults import Access
 from viommu.iommufd import uapi
 from viommu.kernel_errors import NoDevice
 from viommu.platform import ResponseCode
 from viommu_vtd.host.unit import PAGE_REQUEST_PAGES_LG2
-from viommu_vtd.spec.queue_registers import PQH, PQT, PRS
+from viommu_vtd.spec.commands import InvalidationWait
+from viommu_vtd.spec.queue_registers import IQT, PQH, PQT, PRS
 
 if TYPE_CHECKING:
     from tests.plugins.vtd.program import Buffer
@@ -183,6 +185,38 @@ def test_a_detach_answers_what_was_not_answered(delivered: bool) -> None:
     listener.device.detach()
     assert listener.responses == [(None, 1, ResponseCode.INVALID)]
     assert listener.program.host.commands["page_group_response"] == 1
+
+
+def test_a_detach_drains_what_the_device_has_sent() -> None:
+    listener = Listener.make()
+    listener.attach()
+    unit = listener.program.host.unit
+    listener.device.detach()
+    last = (unit.registers.read(IQT).QT or 2 * PAGE) - 32
+    raw = unit.memory.read(unit.queue.base + last, InvalidationWait.size)
+    assert InvalidationWait.decode(raw or b"").PD
+
+
+def test_what_lies_in_the_queue_when_the_device_is_detached_is_answered() -> None:
+    listener = Listener.make()
+    listener.attach()
+    sent, ended = Event(), Event()
+
+    def held_up() -> None:
+        """The host's handler does not come to the queue: somebody has the unit's turn."""
+        for group in range(5):
+            listener.endpoint.request_page(IOVA, Access.READ, group=group)
+        sent.set()
+        ended.wait(10)
+
+    other = Thread(target=listener.program.host.unit.queue.turns.take, args=(held_up,))
+    other.start()
+    assert sent.wait(10)
+    Timer(0.05, ended.set).start()
+    listener.device.detach()
+    other.join()
+    assert sorted(listener.responses) == [(None, group, ResponseCode.INVALID) for group in range(5)]
+    assert not listener.read()
 
 
 def burst(count: int, *, held_up: bool = False) -> int:
