@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
 from attrs import define, field, frozen
@@ -87,6 +88,8 @@ class RegisterFile:
     _values: dict[str, int] = field(init=False, factory=dict, repr=False)
     _places: Mapping[tuple[int, int], tuple[tuple[str, Register], ...]] = field(init=False, repr=False)
     """By offset and size of an access that is allowed: the registers that it reaches, lowest offset first."""
+    _lock: Lock = field(init=False, factory=Lock, repr=False, eq=False)
+    """Held from the look at a register to its change."""
 
     def __attrs_post_init__(self) -> None:
         self._places = _places(self.declared)
@@ -105,6 +108,11 @@ class RegisterFile:
     def __setitem__(self, name: str, value: int) -> None:
         """Set a register as hardware does: no bit is protected from it."""
         self._values[name] = value & self.declared[name].mask
+
+    def change(self, name: str, *, sets: int = 0, clears: int = 0) -> None:
+        """Set and clear bits as hardware does, whoever changes others of the register meanwhile."""
+        with self._lock:
+            self[name] = self[name] & ~clears | sets
 
     def decoded(self, name: str, layout: type[LayoutT]) -> LayoutT:
         """Read a register's fields."""
@@ -131,10 +139,11 @@ class RegisterFile:
             placed, covered = placed << shift, covered << shift
         elif shift < 0:
             placed, covered = placed >> -shift, covered >> -shift
-        before = self[name]
-        written = (before & ~register.clears & ~covered | placed) & register.mask
-        after = register.stored(before, written)
-        self._values[name] = after
+        with self._lock:
+            before = self[name]
+            written = (before & ~register.clears & ~covered | placed) & register.mask
+            after = register.stored(before, written)
+            self._values[name] = after
         return Store(name, before, written, after)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
 from attrs import define, field, frozen
@@ -74,7 +75,8 @@ class CommandBuffer:
     events: Events
     told: Callable[[Mapping[str, int], int], None]
     may_run: Callable[[], bool] = lambda: True
-    _busy: bool = False
+    _turn: Lock = field(factory=Lock)
+    _asked: bool = False
     _starts: int = 0
     _done: dict[str, int] = field(factory=dict)
 
@@ -83,15 +85,23 @@ class CommandBuffer:
         self._starts += 1
 
     def run(self) -> None:
-        """Execute until the buffer is empty, halts, or waits. Does nothing where an interrupt's handler calls it."""
-        if self._busy:
-            return
-        self._busy = True
+        """Execute until the buffer is empty, halts, or waits.
+
+        Where somebody is at it already (another thread, or who called an interrupt's handler), that one goes on.
+        """
+        self._asked = True
+        while self._asked and self._turn.acquire(blocking=False):
+            try:
+                self._asked = False
+                self._run_all()
+            finally:
+                self._turn.release()
+
+    def _run_all(self) -> None:
         try:
             while self._run_once():
                 pass
         finally:
-            self._busy = False
             if self._done:
                 done, self._done = self._done, {}
                 self.told(done, self.file["CMDHEAD"])
@@ -144,7 +154,7 @@ class CommandBuffer:
 
     def _stopped(self, halt: Halt) -> bool:
         if not halt.waits:
-            self.file["STATUS"] &= ~RUNS
+            self.file.change("STATUS", clears=RUNS)
         if halt.event is not None:
             self.events.tell(halt.event)
         return False

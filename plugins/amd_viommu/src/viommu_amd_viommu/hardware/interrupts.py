@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from attrs import define, field, frozen
@@ -70,19 +71,21 @@ class Interrupts:
     file: RegisterFile
     platform: Platform
     _asserted: int = field(init=False)
+    _lock: Lock = field(init=False, factory=Lock)
 
     def __attrs_post_init__(self) -> None:
         self._asserted = self._due()
 
     def raise_(self, status: int) -> None:
         """Set Status bits, and signal what they cause."""
-        self.file["STATUS"] |= status
+        self.file.change("STATUS", sets=status)
         self.update()
 
     def update(self) -> None:
         """Signal what has become due since the last call."""
-        due = self._due()
-        fresh, self._asserted = due & ~self._asserted, due
+        with self._lock:
+            due = self._due()
+            fresh, self._asserted = due & ~self._asserted, due
         for source in SOURCES if fresh else ():
             if source.status & fresh:
                 self._signal(source)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from threading import RLock
 from typing import TYPE_CHECKING, Protocol
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from viommu_amd_viommu.spec.registers import BufferBase, Control, DualLog, Status
 
@@ -118,6 +119,7 @@ class RecordLog:
     pair: LogPair
     file: RegisterFile
     memory: LogMemory
+    _lock: RLock = field(factory=RLock, init=False)
 
     def append(self, record: bytes) -> bool:
         """Write an entry; False where none can be. The caller updates the interrupts.
@@ -125,8 +127,10 @@ class RecordLog:
         A full log sets its overflow bit, and halts until software clears that and enables logging anew. Where the two
         logs swap, the other one goes on. Memory that refuses the entry halts the log.
         """
-        if not self.file["STATUS"] & self.pair.run:
-            return False
+        with self._lock:
+            return bool(self.file["STATUS"] & self.pair.run) and self._append(record)
+
+    def _append(self, record: bytes) -> bool:
         overflowed = False
         for log in self._in_use():
             if self.file["STATUS"] & log.overflow:
@@ -134,7 +138,7 @@ class RecordLog:
             ring = self.ring(log)
             if not ring.full:
                 return self._store(log, ring, record)
-            self.file["STATUS"] |= log.overflow
+            self.file.change("STATUS", sets=log.overflow)
             overflowed = True
         if overflowed:
             self._halt()
@@ -157,8 +161,8 @@ class RecordLog:
             return False
         self.file[log.tail] = ring.after(ring.tail)
         active = self.pair.active if log is self.pair.b else 0
-        self.file["STATUS"] = self.file["STATUS"] & ~self.pair.active | active | self.pair.written
+        self.file.change("STATUS", sets=active | self.pair.written, clears=self.pair.active)
         return True
 
     def _halt(self) -> None:
-        self.file["STATUS"] &= ~self.pair.run
+        self.file.change("STATUS", clears=self.pair.run)

@@ -192,7 +192,7 @@ class AmdIommu:
         self.file["CONTROL"] = after
         self.settings = Settings.of(self.file)
         starts, stops = control.started(store.before, after), control.stopped(store.before, after)
-        self.file["STATUS"] = self.file["STATUS"] & ~stops | starts
+        self.file.change("STATUS", sets=starts, clears=stops)
         if (store.before ^ after) & control.IMMEDIATE:
             self.platform.caches.invalidate_contexts()
         if (starts | stops) & Status.CmdBufRun.mask:

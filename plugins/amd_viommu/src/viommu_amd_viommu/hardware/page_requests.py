@@ -86,7 +86,7 @@ class PageRequests:
         for log, name, status in EARLY:
             early = self.file.decoded(name, PPROverflowEarly)
             if early.En and self.log.ring(log).used >= early.Threshold:
-                self.file["STATUS"] |= status
+                self.file.change("STATUS", sets=status)
 
     def _answer(self, request: PageRequest, entry: DTE) -> None:
         automatic = self.file.decoded("PPRAUTORSP", PPRAutoResponse)

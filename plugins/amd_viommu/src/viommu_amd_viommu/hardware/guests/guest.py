@@ -171,7 +171,7 @@ class Guest:
         after = control.sticking(written, self.file.decoded("EFR", EFR), _NO_MORE_FEATURES)
         self.file["CONTROL"] = after
         starts, stops = control.started(before, after), control.stopped(before, after)
-        self.file["STATUS"] = self.file["STATUS"] & ~stops | starts
+        self.file.change("STATUS", sets=starts, clears=stops)
         if (starts | stops) & Status.CmdBufRun.mask:
             self.buffer.restarted()
         self.events.interrupts.update()
