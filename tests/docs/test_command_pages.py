@@ -16,8 +16,8 @@ from viommu.cli import main
 ROOT = Path(__file__).parents[2]
 PAGES = ("decode.md", "replay.md")
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
-RATE = re.compile(r"\s+[\d,]+$")
-"""Rows in a second: no two runs share them."""
+RATE = re.compile(r"\s+([\d,]+|rows/s)$")
+"""Rows in a second, and their title, which is as wide: no two runs share them."""
 
 LEFT_OUT = "[...]"
 
