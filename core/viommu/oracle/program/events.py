@@ -78,6 +78,8 @@ class EventReads:
     def dispute(self, rows: Sequence[RecordedRow]) -> None:
         """Take note of accesses that were recorded, and are not made, since their outcome is doubted."""
         for row in rows:
+            if row.recorded.record is None:
+                continue
             mask = _mask(row)
             self._disputed.setdefault(mask, set()).add(int.from_bytes(self._as_event(row), "little") & mask)
 
@@ -162,17 +164,17 @@ class EventReads:
 
     def _parsed(self, raw: bytes) -> list[Event] | None:
         """Cut what was read into events; None where it cannot be."""
-        found = []
-        while raw:
-            header, raw = raw[: VeventHeader.total], raw[VeventHeader.total :]
-            if len(header) < VeventHeader.total:
+        found, at = list[Event](), 0
+        while at < len(raw):
+            if len(raw) - at < VeventHeader.total or not self.size:
                 return None
-            flags, sequence = struct.unpack("<II", header)
+            flags, sequence = struct.unpack_from("<II", raw, at)
+            at += VeventHeader.total
             length = 0 if flags & VeventFlags.LOST_EVENTS else self.size
-            if len(raw) < length or not self.size:
+            if len(raw) - at < length:
                 return None
-            found.append(Event(flags, sequence, raw[:length]))
-            raw = raw[length:]
+            found.append(Event(flags, sequence, raw[at : at + length]))
+            at += length
         return found
 
     def _emptied(self) -> None:
