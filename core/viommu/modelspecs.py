@@ -49,8 +49,8 @@ class PciIdentity:
 class Bar:
     """A memory BAR: its number, and its size (bytes, a power of two from 16 on).
 
-    ``wide``: 64 bits, which takes the next number too. ``mapped``: programs may map it; then it is memory
-    (`Bus.show`), whose stores the model is told of a little later, 4 bytes at a time, and loads are not noticed at all.
+    ``wide``: 64 bits, which takes the next number too. ``mapped``: programs may map it; each load and store is told to
+    the model all the same.
     """
 
     index: int
@@ -88,9 +88,6 @@ class Bus(Protocol):
     def interrupt(self, vector: int = 0) -> None:
         """Raise an interrupt: MSI-X or MSI if software uses it, else INTx."""
 
-    def show(self, bar: int, offset: int, data: bytes) -> None:
-        """Let the memory of a mapped BAR hold what the model says; it is not told of that as of a program's store."""
-
     def after(self, seconds: float, work: Callable[[], None]) -> None:
         """Do something later; not at all if the device is reset meanwhile."""
 
@@ -106,7 +103,7 @@ class DeviceModel(Protocol):
         """Read a register (size 1, 2, 4 or 8 bytes)."""
 
     def write(self, bar: int, offset: int, size: int, value: int) -> None:
-        """Write a register; of a mapped BAR: memory has the value already."""
+        """Write a register; what is stored at once beyond 8 bytes comes in parts."""
 
     def reset(self) -> None:
         """Be as after power-on."""

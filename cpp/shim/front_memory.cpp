@@ -9,11 +9,13 @@
 #include "areas.hpp"
 #include "channel.hpp"
 #include "files.hpp"
+#include "mmio.hpp"
 #include "real.hpp"
 
 namespace viommu::shim {
 namespace {
 
+constexpr std::size_t page_size = 4096;
 constexpr std::size_t huge_page = std::size_t{2} << 20;
 
 void* map_really(void* address, std::size_t length, int rights, int flags, int fd, off_t offset) {
@@ -31,7 +33,14 @@ void* map_registers(u64 file, void* address, std::size_t length, int rights, int
     Descriptor lent;
     const i64 result = ask(message, &lent);
     if (result < 0) return errno = static_cast<int>(-result), MAP_FAILED;
-    return map_really(address, length, rights, flags, lent.get(), static_cast<off_t>(result));
+    const bool trapped = message.words[0];
+    void* const made = map_really(address, length, trapped ? PROT_NONE : rights, flags, lent.get(), result);
+    if (!trapped || made == MAP_FAILED) return made;
+    const std::size_t whole = (length + page_size - 1) & -page_size;
+    if (trap_registers(reinterpret_cast<u64>(made), whole, file, static_cast<u64>(offset), lent.get())) return made;
+    const int why = errno;
+    syscall(SYS_munmap, made, length);
+    return errno = why, MAP_FAILED;
 }
 
 // Memory that nobody but relatives of the program could name becomes a memfd, which behaves the same.
@@ -95,6 +104,9 @@ EXPORT void* mmap64(void* address, size_t length, int rights, int flags, int fd,
 }
 EXPORT int munmap(void* address, size_t length) noexcept {
     const int result = static_cast<int>(syscall(SYS_munmap, address, length));
-    if (!result && serviced()) tidy_files();
+    if (!result && serviced()) {
+        forget_registers(reinterpret_cast<u64>(address), length);
+        tidy_files();
+    }
     return result;
 }

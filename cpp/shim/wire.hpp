@@ -22,7 +22,7 @@ enum class Op : u32 {
     ioctl,      // file, number, argument
     read,       // file, address, count, position
     write,      // file, address, count, position
-    map,        // file, length, prot | flags << 32, offset -> offset in the descriptor that comes with the answer
+    map,        // file, length, prot | flags << 32, offset -> offset in the memory that comes along; 1: to be trapped
     owns,       // file -> whether the service knows it
     pinned,     // process id -> VmLck and VmPin in words[0] and [1] (pages)
 

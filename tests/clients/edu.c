@@ -1,4 +1,5 @@
-/* Owns QEMU's educational device as a driver in user space does: edu BDF. What an IOMMU has to do with it is left to it. */
+/* Owns QEMU's educational device as a driver in user space does: edu BDF, by calls;
+ * edu BDF mapped, by loads and stores. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
@@ -20,13 +21,26 @@
 static int device;
 static uint64_t bar;
 
+static volatile char* mapped; /* or none: by pread and pwrite */
+
 static uint32_t load(uint32_t at) {
     uint32_t value = 0;
+    if (mapped) return *(volatile uint32_t*)(mapped + at);
     CHECK(pread(device, &value, 4, (off_t)(bar + at)) == 4);
     return value;
 }
-static void store(uint32_t at, uint32_t value) { CHECK(pwrite(device, &value, 4, (off_t)(bar + at)) == 4); }
-static void store8(uint32_t at, uint64_t value) { CHECK(pwrite(device, &value, 8, (off_t)(bar + at)) == 8); }
+static void store(uint32_t at, uint32_t value) {
+    if (mapped)
+        *(volatile uint32_t*)(mapped + at) = value;
+    else
+        CHECK(pwrite(device, &value, 4, (off_t)(bar + at)) == 4);
+}
+static void store8(uint32_t at, uint64_t value) {
+    if (mapped)
+        *(volatile uint64_t*)(mapped + at) = value;
+    else
+        CHECK(pwrite(device, &value, 8, (off_t)(bar + at)) == 8);
+}
 
 static int opened(const char* bdf) {
     char path[512];
@@ -50,7 +64,7 @@ static void move(uint64_t source, uint64_t target, uint32_t count, uint32_t dire
 }
 
 int main(int count, char** arguments) {
-    CHECK(count == 2);
+    CHECK(count >= 2);
     device = opened(arguments[1]);
     const int iommu = open("/dev/iommu", O_RDWR);
     struct vfio_device_info info = {.argsz = sizeof info};
@@ -71,6 +85,11 @@ int main(int count, char** arguments) {
     region.index = 0;
     CHECK(!ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &region) && region.size == 1 << 20);
     bar = region.offset;
+    if (count > 2) {
+        CHECK(region.flags & REGION_MAPS);
+        mapped = mmap(NULL, region.size, PROT_READ | PROT_WRITE, MAP_SHARED, device, (off_t)bar);
+        CHECK(mapped != MAP_FAILED);
+    }
     CHECK(load(0) == 0x010000ed);
     store(4, 0x12345678);
     CHECK(load(4) == (uint32_t)~0x12345678);
@@ -115,6 +134,7 @@ int main(int count, char** arguments) {
     CHECK(!ioctl(device, VFIO_DEVICE_RESET, NULL) && load(8) == 0);
     struct vfio_detach detach = {sizeof detach, 0};
     CHECK(!ioctl(device, VFIO_DEVICE_DETACH_IOMMUFD_PT, &detach));
+    if (mapped) CHECK(!munmap((void*)mapped, region.size));
     CHECK(!close(device));
     device = opened(arguments[1]);
     bind.iommufd = iommu;

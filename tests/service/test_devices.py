@@ -31,8 +31,9 @@ def ran(driver: str, plug: str, *program: str | Path) -> subprocess.CompletedPro
 
 @pytest.mark.parametrize("driver", ["vtd", "smmuv3_cmdqv", "amd_viommu"])
 @pytest.mark.parametrize("options", ["", ",delay=2"])
-def test_a_program_drives_edu(client: Callable[[str], Path], driver: str, options: str) -> None:
-    done = ran(driver, f"edu@00:10.0{options}", client("edu"), "0000:00:10.0")
+@pytest.mark.parametrize("way", [(), ("mapped",)])
+def test_a_program_drives_edu(client: Callable[[str], Path], driver: str, options: str, way: tuple[str, ...]) -> None:
+    done = ran(driver, f"edu@00:10.0{options}", client("edu"), "0000:00:10.0", *way)
     assert (done.returncode, done.stderr) == (0, "")
 
 

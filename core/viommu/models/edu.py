@@ -32,7 +32,7 @@ WORD = (1 << 32) - 1
 class Edu:
     """One device (a `viommu.modelspecs.DeviceModel`)."""
 
-    shape = PciShape(IDENTITY, bars=(Bar(0, BAR_SIZE),), msi=1, intx=True)
+    shape = PciShape(IDENTITY, bars=(Bar(0, BAR_SIZE, mapped=True),), msi=1, intx=True)
 
     def __init__(self, bus: Bus, mask: int, delay: float) -> None:
         """DMA addresses are cut to ``mask``; whatever is begun ends ``delay`` seconds later."""

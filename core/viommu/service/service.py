@@ -18,10 +18,8 @@ from viommu.objects.mmap import RegisterMapping
 from viommu.service.files import Files
 from viommu.service.mappings import Mappings
 from viommu.service.programs import Link, Program
-from viommu.service.watches import Watches
 from viommu.service.wire import NOT_OURS, TOKEN_BYTES, Gone, Op, Packet
 from viommu.vfio.device_file import DeviceFile
-from viommu.vfio.uapi import OFFSET_SHIFT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +49,6 @@ class Service:
         """Listen at ``path``. Raises OSError."""
         self.machine = machine
         self.devices = devices
-        self.watches = Watches()
         self.files = Files()
         self.mappings = Mappings()
         self._users: dict[int, User] = {}
@@ -80,7 +77,6 @@ class Service:
         for program in self._programs.values():
             program.close()
         self._listener.close()
-        self.watches.close()
         self.files.close()
 
     def settle(self, caller: object = None) -> None:
@@ -229,11 +225,13 @@ class Service:
         return _result(-errno.ENODEV) if fd is None else Packet.of(Op.ANSWER, fd=fd)
 
     def _map_bar(self, file: DeviceFile, length: int, prot: int, flags: int, offset: int) -> Packet:
-        memory = file.mmap(length, prot, flags, offset)
-        if isinstance(memory, int):
-            return _result(memory)
-        self.watches.add(file)
-        return Packet.of(Op.ANSWER, result=offset & ((1 << OFFSET_SHIFT) - 1), fd=os.dup(memory.fd))
+        """Give room for registers, whose loads and stores the shim passes on as reads and writes of the file."""
+        result = file.mmap(length, prot, flags, offset)
+        if result:
+            return _result(result)
+        room = os.memfd_create("registers", os.MFD_CLOEXEC)
+        os.ftruncate(room, length)
+        return Packet.of(Op.ANSWER, 1, fd=room)
 
 
 def _ioctl(served: Served, program: Program, number: int, argument: int) -> int:

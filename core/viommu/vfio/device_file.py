@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from viommu.iommufd.uapi_struct import UapiStruct
-    from viommu.vfio.function import BarMemory, Function
+    from viommu.vfio.function import Function
 
 S = TypeVar("S", bound="UapiStruct")
 
@@ -172,7 +172,7 @@ class DeviceFile:
         asked.size = self.function.region_size(asked.index)
         asked.offset = asked.index << OFFSET_SHIFT
         asked.flags = RegionFlags.READ | RegionFlags.WRITE if asked.size else RegionFlags(0)
-        if asked.index in self.function.memories:
+        if self.function.may_map(asked.index):
             asked.flags |= RegionFlags.MMAP
         asked.cap_offset = 0
         self._respond(process, address, asked, RegionInfo.total)
@@ -253,15 +253,13 @@ class DeviceFile:
         """Answer poll: a file without a poll operation is always ready."""
         return ALWAYS_READY & events
 
-    def mmap(self, length: int, prot: int, flags: int, offset: int) -> BarMemory | int:  # noqa: ARG002
-        """Answer mmap: the memory of a BAR, or a negative errno. The order is the kernel's."""
+    def mmap(self, length: int, prot: int, flags: int, offset: int) -> int:  # noqa: ARG002
+        """Answer mmap of a BAR: 0, or a negative errno. Who has mapped it makes each access a read or a write."""
         region, start = offset >> OFFSET_SHIFT, offset & ((1 << OFFSET_SHIFT) - 1)
-        if self.device is None or region >= REGIONS or not flags & MAP_SHARED:
+        if self.device is None or region >= REGIONS or not flags & MAP_SHARED or not self.function.may_map(region):
             return -errno.EINVAL
-        memory = self.function.memories.get(region)
-        if memory is None or start + -(-length // PAGE_SIZE) * PAGE_SIZE > memory.length:
-            return -errno.EINVAL
-        return memory
+        room = max(self.function.region_size(region), PAGE_SIZE)
+        return 0 if start + -(-length // PAGE_SIZE) * PAGE_SIZE <= room else -errno.EINVAL
 
     def release(self) -> None:
         """Take note that the last fd is closed: the device is the host's again."""

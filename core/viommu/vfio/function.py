@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import mmap
-import os
 from threading import RLock, Timer
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from viommu.faults import Fault
 from viommu.instance.dma import BusAbort
@@ -19,40 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from viommu.endpoint import Endpoint
-    from viommu.modelspecs import Bar, DeviceModel
+    from viommu.modelspecs import DeviceModel
 
 ACCESS_SIZES = (8, 4, 2, 1)
 PAGE_SIZE = 4096
-
-
-class BarMemory:
-    """Memory of a BAR that programs may map; ``seen`` is how the model knows it."""
-
-    def __init__(self, bar: Bar) -> None:
-        """Make it, all zeros."""
-        self.bar = bar
-        self.length = max(bar.size, PAGE_SIZE)
-        self.fd = os.memfd_create(f"BAR {bar.index}", os.MFD_CLOEXEC)
-        os.ftruncate(self.fd, self.length)
-        self.live = np.frombuffer(mmap.mmap(self.fd, self.length), np.uint8)
-        self.seen = self.live.copy()
-
-    def __del__(self) -> None:
-        os.close(self.fd)
-
-    def store(self, offset: int, data: bytes) -> None:
-        """Store bytes that the model knows of."""
-        given = np.frombuffer(data, np.uint8)
-        self.live[offset : offset + len(data)] = given
-        self.seen[offset : offset + len(data)] = given
-
-    def changes(self) -> list[tuple[int, int]]:
-        """Take note of what programs stored: (offset, value) of each 32-bit word that is another now, in order."""
-        live, seen = self.live.view("<u4"), self.seen.view("<u4")
-        places = np.flatnonzero(live != seen)
-        values = live[places]
-        seen[places] = values
-        return list(zip((places * 4).tolist(), values.tolist(), strict=True))
 
 
 class Function:
@@ -62,7 +28,6 @@ class Function:
         """Begin without a model: `plug` gives it one."""
         self.name = name
         self.lock = RLock()
-        self.memories: dict[int, BarMemory] = {}
         self._timers: set[Timer] = set()
 
     def plug(self, model: DeviceModel, endpoint: Endpoint) -> None:
@@ -73,7 +38,6 @@ class Function:
         self.config = ConfigSpace(shape)
         self.bars = {bar.index: bar for bar in shape.bars}
         self.interrupts = Interrupts({Irq.INTX: int(shape.intx), Irq.MSI: shape.msi, Irq.MSIX: shape.msix, Irq.REQ: 1})
-        self.memories = {bar.index: BarMemory(bar) for bar in shape.bars if bar.mapped}
         model.reset()
 
     def __repr__(self) -> str:
@@ -87,6 +51,11 @@ class Function:
             return len(self.config.read(0, PAGE_SIZE))
         bar = self.bars.get(region)
         return 0 if bar is None else bar.size
+
+    def may_map(self, region: int) -> bool:
+        """Say whether programs may map a region."""
+        bar = self.bars.get(region)
+        return bar is not None and bar.mapped
 
     def load(self, region: int, offset: int, length: int) -> bytes:
         """Read a region, register by register; all of it lies there."""
@@ -110,8 +79,6 @@ class Function:
                 return
             for at, size in _registers(offset, len(data)):
                 raw = data[at - offset : at - offset + size]
-                if region in self.memories:
-                    self.memories[region].store(at, raw)
                 self.model.write(region, at, size, int.from_bytes(raw, "little"))
 
     def reset(self) -> None:
@@ -122,17 +89,6 @@ class Function:
             self._timers.clear()
             self.config.reset()
             self.model.reset()
-
-    def settle(self) -> bool:
-        """Tell the model of stores to mapped BARs; whether there were any."""
-        found = False
-        with self.lock:
-            for index, memory in self.memories.items():
-                for offset, value in memory.changes():
-                    found = True
-                    if offset < memory.bar.size:
-                        self.model.write(index, offset, 4, value)
-        return found
 
     # --- what the model does
 
@@ -150,10 +106,6 @@ class Function:
     def interrupt(self, vector: int = 0) -> None:
         """Raise an interrupt."""
         self.interrupts.raise_(vector)
-
-    def show(self, bar: int, offset: int, data: bytes) -> None:
-        """Let a mapped BAR's memory hold what the model says."""
-        self.memories[bar].store(offset, data)
 
     def after(self, seconds: float, work: Callable[[], None]) -> None:
         """Do something later."""
