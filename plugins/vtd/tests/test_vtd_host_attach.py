@@ -77,7 +77,7 @@ def test_a_detached_device_reaches_nothing_and_its_did_is_free(name: str) -> Non
     assert hosted.reaches(RID, IOVA) == PA
     block(device, 0)
     assert isinstance(hosted.reaches(RID, IOVA), str)
-    assert (hosted.unit.ids.taken, domain.tags, domain.devices) == (0, {}, [])
+    assert (hosted.unit.ids.taken, domain.tags, domain.devices) == (set(), {}, [])
     block(device, 0)
     clean(hosted)
 
@@ -103,7 +103,7 @@ def test_devices_of_one_domain_share_a_did_and_leave_one_by_one(name: str) -> No
     domain.map(IOVA, PA, 0x1000, RW, None)
     for device in devices:
         attach(device, 0, domain)
-    assert hosted.unit.ids.taken == 1
+    assert len(hosted.unit.ids.taken) == 1
     block(devices[0], 0)
     assert [isinstance(hosted.reaches(device.source, IOVA), str) for device in devices] == [True, False, False]
     domain.unmap(IOVA, 0x1000)
@@ -187,7 +187,7 @@ def test_a_domain_that_the_unit_cannot_walk_is_refused_and_the_device_is_blocked
     with pytest.raises(Invalid, match=what):
         attach(device, 0, domain)
     assert hosted.reaches(RID, IOVA) in BLOCKED
-    assert hosted.unit.ids.taken == 0
+    assert len(hosted.unit.ids.taken) == 0
 
 
 def _domain(hosted: Hosted, kind: str) -> PagingDomain:
@@ -245,7 +245,7 @@ def test_nested_translations_follow_changes_of_either_stage() -> None:
     block(device, 0)
     block(device, PASID)
     assert not parent.tags
-    assert hosted.unit.ids.taken == 0
+    assert len(hosted.unit.ids.taken) == 0
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_a_guests_table_that_hardware_cannot_walk_is_refused_when_it_is_attached
     with pytest.raises(Invalid, match=what):
         attach(device, 0, nested(hosted.second_stage(nest_parent=True), guest, flags, width))
     assert hosted.reaches(RID, IOVA) in BLOCKED
-    assert hosted.unit.ids.taken == 0
+    assert len(hosted.unit.ids.taken) == 0
 
 
 # --- device TLBs, coherency, dirty tracking

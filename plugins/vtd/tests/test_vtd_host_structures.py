@@ -6,12 +6,10 @@ import pytest
 
 from plugins.vtd.tests.hosted import Bump, Hosted
 from viommu.hardware import Silence
-from viommu.kernel_errors import NoSpace
 from viommu.memory import PhysicalMemory
 from viommu_vtd.hardware.live.register_map import FULL_CAP, FULL_ECAP
 from viommu_vtd.host import entries
 from viommu_vtd.host.abilities import Abilities
-from viommu_vtd.host.domain_ids import DomainIds, count
 from viommu_vtd.host.entries import GuestStage, SecondStage, StageOneFlags
 from viommu_vtd.host.frames import install, remove
 from viommu_vtd.host.tables import PasidTables, RootTable
@@ -106,14 +104,9 @@ def test_an_entry_becomes_present_with_its_last_store_and_absent_with_the_first(
     assert stores == [0, 8, 16, 24, 32, 40, 48, 56]
 
 
-def test_ids_of_domains_begin_at_2_are_given_again_and_end() -> None:
-    ids = DomainIds(count(CAP(ND=0)))
-    assert [ids.take("unit") for _ in range(14)] == list(range(2, 16))
-    with pytest.raises(NoSpace, match="unit DID"):
-        ids.take("unit")
-    ids.give_back(9)
-    ids.give_back(4)
-    assert (ids.taken, ids.take("unit"), ids.take("unit")) == (12, 4, 9)
+@pytest.mark.parametrize(("nd", "end"), [(0, 16), (6, 1 << 16)])
+def test_ids_of_domains_begin_at_2_and_end_where_the_unit_has_no_more(nd: int, end: int) -> None:
+    assert Abilities(CAP(ND=nd), FULL_ECAP).domain_ids == range(2, end)
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ class Ground:
         unit, host = self.program.host.unit, self.device.physical.data
         objects = [found.id for found in self.program.file.context.table]
         tags = [found.any_domain.tags for found in self.hwpts]  # type: ignore[attr-defined]
-        return unit.ids.taken, sorted(host.attached), sorted(unit.devices), objects, [dict(tag) for tag in tags]
+        return sorted(unit.ids.taken), sorted(host.attached), sorted(unit.devices), objects, [dict(tag) for tag in tags]
 
     @property
     def hwpts(self) -> list[Hwpt]:

@@ -82,18 +82,21 @@ def test_an_empty_viommu_takes_vdevices_and_then_its_second_stage() -> None:
     assert setup.device.dma_read(IOVA, 5) == b"guest"
 
 
-def test_in_the_window_a_batch_finds_nothing_to_do_and_no_memory_to_tell() -> None:
+def test_in_the_window_a_batch_is_refused_and_then_it_is_executed() -> None:
     setup = Setup.make(Policy(late_stage2=True, invalidate_by_viommu=True))
     viommu = setup.iommu.viommu_alloc(setup.device, TYPE)
     wait = InvalidationWait(Type=5, SW=1, STDATA=1, STADDR=BASE + 0x8000).encode().ljust(32, b"\0")
-    everything = (2 | 1 << 4).to_bytes(32, "little")
-    assert viommu.invalidate([VtdDescriptor.of(descriptor=one) for one in (everything, wait)]) == 2
-    assert setup.memory[0x8000:0x8004].tobytes() == bytes(4)
+    with pytest.raises(Invalid, match="stage 2: set first"):
+        viommu.invalidate([VtdDescriptor.of(descriptor=wait)])
+    viommu.set_stage2(setup.parent)
+    assert viommu.invalidate([VtdDescriptor.of(descriptor=wait)]) == 1
+    assert setup.memory[0x8000:0x8004].tolist() == [1, 0, 0, 0]
 
 
 def test_without_its_switch_a_batch_is_not_supported() -> None:
     setup = Setup.make(LATE)
     viommu = setup.iommu.viommu_alloc(setup.device, TYPE)
+    viommu.set_stage2(setup.parent)
     with pytest.raises(Unsupported, match="not switched on"):
         viommu.invalidate([VtdDescriptor.of()])
 

@@ -54,9 +54,9 @@ def test_a_domain_has_a_did_in_each_unit_that_it_is_used_in() -> None:
     shared = program.hwpt(devices[0], program.ioas())
     devices[0].replace(shared)
     devices[1].attach(shared)
-    assert [unit.ids.taken for unit in units] == [1, 1]
+    assert [len(unit.ids.taken) for unit in units] == [1, 1]
     devices[1].detach()
-    assert [unit.ids.taken for unit in units] == [1, 0]
+    assert [len(unit.ids.taken) for unit in units] == [1, 0]
 
 
 @pytest.mark.parametrize(

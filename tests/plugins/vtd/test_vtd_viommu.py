@@ -234,5 +234,5 @@ def test_objects_go_in_the_order_of_who_holds_whom_and_leave_nothing() -> None:
     vmm.device.detach()
     vmm.device.unbind()
     program.file.release()
-    assert program.host.unit.ids.taken == 0
+    assert len(program.host.unit.ids.taken) == 0
     program.clean()

@@ -62,6 +62,11 @@ class Abilities:
         return bool(self.ecap.SMPWCS)
 
     @property
+    def domain_ids(self) -> range:
+        """DIDs for domains. 0 is for entries that are not present; 1 Linux keeps for what passes through."""
+        return range(2, 1 << 4 + 2 * self.cap.ND)
+
+    @property
     def address_bits(self) -> int:
         """MGAW: the widest input address (bits)."""
         return self.cap.MGAW + 1

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
+from viommu.numbers import Numbers
 from viommu_vtd.host import requests
 from viommu_vtd.host.abilities import Abilities
-from viommu_vtd.host.domain_ids import DomainIds, count
 from viommu_vtd.host.queue import InvalidationQueue
 from viommu_vtd.host.registers import UnitRegisters
 from viommu_vtd.host.tables import RootTable
@@ -52,7 +52,8 @@ class Unit:
     able: Abilities
     root: RootTable
     queue: InvalidationQueue
-    ids: DomainIds
+    ids: Numbers
+    """DIDs: the tags that its caches know domains by."""
     page_requests: int
     """Physical address of the page request queue; 0 where there is none."""
     make_table: TableMaker
@@ -95,7 +96,7 @@ class Unit:
             able,
             RootTable(memory, frames, able.scalable),
             queue,
-            DomainIds(count(registers.cap)),
+            Numbers("DID", able.domain_ids),
             frames.allocate(1 << PAGE_REQUEST_PAGES_LG2) if asks else 0,
             make_table,
             extensions,
