@@ -393,11 +393,10 @@ def test_what_a_guest_had_is_free_again_and_clean(program: Program) -> None:
     vm.switches.close()
     program.must(uapi.Destroy.of(id=vm.viommu))
 
-    assert (hardware.guests, hardware.translating) == (set(), set())
+    assert (hardware.guests.taken, hardware.translating) == (set(), set())
     program.must(uapi.Destroy.of(id=vm.guest.parent))
     assert not program.entry(translating).TV
-    used = range(1, program.unit.ids._next)
-    assert [number for number in used if number not in program.unit.ids._returned] == [hardware.space.domain]
+    assert program.unit.ids.taken == {hardware.space.domain}
     assert not program.unit.events
     again = Vm(program, RID + 8)
     assert (again.load(0x10), again.load(0x18), again.look()) == (0, 0, b"old")

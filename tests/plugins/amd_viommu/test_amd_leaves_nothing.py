@@ -58,9 +58,9 @@ class Stage:
         assert hardware is not None
         governed = unit.devices[RID]
         return (
-            unit.ids._next - len(unit.ids._returned),
+            len(unit.ids.taken),
             len(unit.frames._given),
-            sorted(hardware.guests),
+            sorted(hardware.guests.taken),
             sorted(hardware.translating),
             [int(self.program.entry(device)) for device in (RID, *sorted(hardware.translating))],
             [(pasid, sorted(map(repr, domain.tags))) for pasid, domain in governed.attached.items()],

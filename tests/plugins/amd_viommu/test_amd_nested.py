@@ -123,8 +123,9 @@ def test_data_of_another_type_or_size_is_refused(more: dict[str, int], code: int
 
 def test_no_domain_id_left_is_enospc() -> None:
     setting = Setting.make()
-    while len(setting.program.unit.ids._returned) or setting.program.unit.ids._next <= 0xFFFF:
-        setting.program.unit.ids.take()
+    ids = setting.program.unit.ids
+    while len(ids.taken) < 0xFFFF:
+        ids.take("a test")
 
     assert setting.refusal(int(setting.guest.dte())) == errno.ENOSPC
 
@@ -255,7 +256,7 @@ def test_a_guests_domain_id_is_one_of_the_hosts_for_as_long_as_it_is_used() -> N
     setting.device.detach()
     for hwpt in (first, second, third):
         program.must(uapi.Destroy.of(id=hwpt))
-    assert program.unit.ids.take() == min(tags)
+    assert program.unit.ids.take("a test") == min(tags)
 
 
 def test_equal_domain_ids_of_two_guests_never_share_translations() -> None:

@@ -99,7 +99,7 @@ def test_replace_takes_a_device_from_one_memory_to_another(program: Program, bef
 def test_a_detached_device_reaches_nothing_and_leaves_nothing(program: Program) -> None:
     endpoint = program.machine.add_device(RID, pasid_bits=8, ats=True)
     device = program.bind(endpoint)
-    ids = program.unit.ids.take()
+    ids = program.unit.ids.take("a test")
     program.unit.ids.give_back(ids)
     ioas = program.ioas()
     program.map(ioas, IOVA, program.buffer())
@@ -108,7 +108,7 @@ def test_a_detached_device_reaches_nothing_and_leaves_nothing(program: Program) 
         assert isinstance(program.reaches(IOVA), int)
         device.detach()
         assert program.reaches(IOVA) == "IO_PAGE_FAULT"
-    assert program.unit.ids.take() == ids
+    assert program.unit.ids.take("a test") == ids
     assert int(program.entry()) == 1
     program.clean()
 

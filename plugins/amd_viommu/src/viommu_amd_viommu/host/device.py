@@ -95,7 +95,7 @@ class HostDevice:
             unit = self.unit
             tables = Gcr3Tables(unit.memory, unit.frames, levels_for(max(self.pasids, 1)))
             try:
-                self.roots = OwnRoots(tables, unit.ids.take())
+                self.roots = OwnRoots(tables, unit.ids.take(unit.name))
             except BaseException:
                 tables.free()
                 raise

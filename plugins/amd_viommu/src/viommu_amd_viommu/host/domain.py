@@ -35,7 +35,7 @@ class Domain:
         """Use it once more in an IOMMU; its DomainID there. Raises NoSpace."""
         member = self.members.get(unit)
         if member is None:
-            member = self.members[unit] = Membership(unit.ids.take())
+            member = self.members[unit] = Membership(unit.ids.take(unit.name))
         member.users += 1
         return member.domain
 

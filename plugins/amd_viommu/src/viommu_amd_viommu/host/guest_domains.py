@@ -11,21 +11,22 @@ from viommu_amd_viommu.host.domain import Membership
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from viommu_amd_viommu.host.domain_ids import DomainIds
+    from viommu.numbers import Numbers
 
 
 @define(eq=False, repr=False)
 class GuestDomains:
     """Maps DomainIDs for as long as a nested domain uses them: two guests' equal ids never share a cache tag."""
 
-    ids: DomainIds
+    owner: str
+    ids: Numbers
     _known: dict[int, Membership] = field(factory=dict)
 
     def take(self, guest_id: int) -> int:
         """Use one once more; the host's id of it. Raises NoSpace."""
         member = self._known.get(guest_id)
         if member is None:
-            member = self._known[guest_id] = Membership(self.ids.take())
+            member = self._known[guest_id] = Membership(self.ids.take(self.owner))
         member.users += 1
         return member.domain
 

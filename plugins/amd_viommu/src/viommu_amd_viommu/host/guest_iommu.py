@@ -38,7 +38,7 @@ class GuestIommu:
     domains: GuestDomains = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.domains = GuestDomains(self.unit.ids)
+        self.domains = GuestDomains(self.viommu.title, self.unit.ids)
 
     @property
     def parent(self) -> HostTables:

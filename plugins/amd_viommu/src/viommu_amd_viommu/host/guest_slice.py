@@ -44,11 +44,11 @@ class GuestSlice:
     def bring_up(cls, hardware: HardwareGuests) -> GuestSlice:
         """Take what a guest needs, and have its registers cleared. Raises NoSpace, NoMemory."""
         with hardware.unit.lock:
-            guest = hardware.take_guest()
+            guest = hardware.guests.take(hardware.unit.name)
             try:
                 made = cls(hardware, guest, hardware.take_device())
             except BaseException:
-                hardware.guests.discard(guest)
+                hardware.guests.give_back(guest)
                 raise
             try:
                 made._start()
@@ -109,7 +109,7 @@ class GuestSlice:
 
     def _give_back(self) -> None:
         self.hardware.translating.discard(self.translating)
-        self.hardware.guests.discard(self.id)
+        self.hardware.guests.give_back(self.id)
 
     def write(self, value: Descriptor) -> None:
         """Write the VF control register that a layout stands for."""

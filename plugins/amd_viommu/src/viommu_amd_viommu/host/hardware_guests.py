@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from attrs import define, field
 
 from viommu.kernel_errors import NoSpace
+from viommu.numbers import Numbers
 from viommu_amd_viommu.host.private_space import PrivateSpace
 from viommu_amd_viommu.spec.guest_registers import VF_CONTROL, VF_PAGE, VSC_ID, VscBarHigh, VscBarLow, VscHeader
 from viommu_amd_viommu.spec.inferred import OWN_DEVICE_ID
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from viommu_amd_viommu.host.registers import HostRegisters
     from viommu_amd_viommu.host.unit import Unit
 
-FIRST_GUEST, LAST_GUEST = 1, 0x7FFF
+GUEST_IDS = range(1, 1 << 15)
 """GuestIDs for guests: 0 is none, and bit 15 is for secure ones."""
 
 LAST_DEVICE = 0xFFFF
@@ -31,7 +32,7 @@ class HardwareGuests:
     controls: int
     """Offset of VF control MMIO."""
     space: PrivateSpace = field(init=False)
-    guests: set[int] = field(factory=set)
+    guests: Numbers = field(factory=lambda: Numbers("GuestID", GUEST_IDS))
     translating: set[int] = field(factory=set)
     """DeviceIDs in use for guests' memory."""
 
@@ -59,14 +60,6 @@ class HardwareGuests:
     def control(self, guest: int, register: int) -> int:
         """Give the offset of a VF control register of a guest."""
         return self.controls + guest * VF_CONTROL + register
-
-    def take_guest(self) -> int:
-        """Take the lowest free GuestID. Raises NoSpace."""
-        free = next((number for number in range(FIRST_GUEST, LAST_GUEST + 1) if number not in self.guests), None)
-        if free is None:
-            raise NoSpace(self.unit.name, "GuestID", LAST_GUEST, "one that is free: all are in use")
-        self.guests.add(free)
-        return free
 
     def take_device(self) -> int:
         """Take the highest DeviceID that no device has. Raises NoSpace."""

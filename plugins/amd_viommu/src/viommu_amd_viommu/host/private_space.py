@@ -35,7 +35,7 @@ class PrivateSpace:
         """Make an empty one, and let hardware use it. Raises NoMemory, NoSpace."""
         unit = self.unit
         self.table = IoPageTable(unit.frames, table_shapes.amd_v1(LEVELS))
-        self.domain = unit.ids.take()
+        self.domain = unit.ids.take(unit.name)
         stage = HostStage(self.table.root, LEVELS)
         unit.table.replace(OWN_DEVICE_ID, entries.host_translated(self.domain, stage, ats=False))
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
+from viommu.numbers import Numbers
 from viommu_amd_viommu.host import command_queue, device_table, logs, requests
 from viommu_amd_viommu.host.abilities import Abilities
 from viommu_amd_viommu.host.command_queue import CommandQueue
 from viommu_amd_viommu.host.device_table import DeviceTable
-from viommu_amd_viommu.host.domain_ids import DomainIds
 from viommu_amd_viommu.host.hardware_guests import HardwareGuests
 from viommu_amd_viommu.host.logs import HostLog
 from viommu_amd_viommu.host.profile import Profile
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 MESSAGE_ADDRESS, MESSAGE_DATA = 0xFEE0_0000, 0x41
 
+DOMAIN_IDS = range(1, 1 << 16)
+"""0 is nobody's, as Linux keeps it."""
+
 MOST_EVENTS = 1024
 
 
@@ -51,7 +54,7 @@ class Unit:
     table: DeviceTable
     event_log: HostLog
     request_log: HostLog
-    ids: DomainIds = field(factory=DomainIds)
+    ids: Numbers = field(factory=lambda: Numbers("DomainID", DOMAIN_IDS))
     devices: dict[int, HostDevice] = field(factory=dict)
     lock: RLock = field(factory=RLock)
     hardware: HardwareGuests | None = None
