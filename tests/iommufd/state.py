@@ -55,7 +55,7 @@ def viommu_state(viommu: Viommu) -> tuple[object, ...]:
 
 def pins_of(client: Client) -> dict[int, int]:
     """How often each page of the process is pinned, by address."""
-    pages = client.process._anonymous.pages
+    pages = client.process.anonymous.pages
     return {index: page.pin_count for index, page in pages.items() if page.pin_count}
 
 

@@ -92,6 +92,8 @@ class Area:
         return isinstance(self.pages, DmaBufPages) and self.pages.revoked
 
     def _map(self, domain: PagingDomain, largest: int | None) -> None:
+        if not self.prot:  # VFIO lets areas be without rights; every page table of the kernel refuses them
+            raise Invalid("mapping", "IOVA", self.start, "one that may be read or written")
         done = self.start
         try:
             for pa, length in self.physical_runs():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from attrs import define
 
 from viommu.addresses import PAGE_SIZE
-from viommu.kernel_errors import BadAddress, Invalid, OutOfRangeSize
+from viommu.kernel_errors import BadAddress, Invalid, NoMemory, OutOfRangeSize
 from viommu.objects.access import Access
 from viommu.objects.areas import joined
 from viommu.objects.intervals import U64_MAX
@@ -16,6 +16,9 @@ from viommu.objects.table import Object
 if TYPE_CHECKING:
     from viommu.objects.context import Context
     from viommu.objects.viommu import Viommu
+
+PINNED_LAST = ((1 << 31) - 1) // 8 * PAGE_SIZE
+"""The kernel lists the pages in one allocation, which is no longer than an int can say (bytes)."""
 
 
 @define(eq=False, kw_only=True, repr=False)
@@ -76,6 +79,8 @@ class HwQueue(Object):
         start, length = self._pages
         if length > U64_MAX:
             raise OutOfRangeSize("HW_QUEUE", "length", self.length, "a size in whole pages below 2^64")
+        if length > PINNED_LAST:
+            raise NoMemory("HW_QUEUE", "length", self.length, f"at most {PINNED_LAST:#x}")
         self.access = Access.create(self.context, self.viommu.parent.ioas, PAGE_SIZE)
         try:
             runs = list(joined(self.access.pin(start, length, lock=True)))

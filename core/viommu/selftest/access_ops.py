@@ -15,7 +15,7 @@ from viommu.kernel_errors import (
 )
 from viommu.objects.ioas import Ioas
 from viommu.selftest.access_file import PAGE_SIZE, AccessFile
-from viommu.selftest.check_ops import frames
+from viommu.selftest.check_ops import U64_MAX, frames
 
 if TYPE_CHECKING:
     from viommu.objects.pages import Extent
@@ -53,7 +53,7 @@ def pin(op: Operation[operands.AccessPages]) -> None:
     file = _file(op)
     if not file.pins:
         raise Unsupported("ACCESS_PAGES", "access", op.id, "one that was created to pin")
-    iova = _by_area(file, body.iova) if body.flags & BY_AREA else body.iova
+    iova = area_iova(file.access.ioas, body.iova) if body.flags & BY_AREA else body.iova
     extents = file.access.pin(iova, body.length, write=bool(body.flags & WRITE))
     try:
         if body.uptr:
@@ -85,7 +85,7 @@ def read_write(op: Operation[operands.AccessRw]) -> None:
     iova, slow = body.iova, bool(body.flags & SLOW)
     data = _user_data(op) if body.flags & WRITE else b""
     if body.flags & BY_AREA:
-        iova = _by_area(file, iova)
+        iova = area_iova(file.access.ioas, iova)
     if not body.length:
         raise Invalid("ACCESS_RW", "length", 0, "not 0")
     if body.flags & WRITE:
@@ -123,9 +123,8 @@ def _compare(op: Operation[operands.AccessPages], address: int, extents: list[Ex
             raise DifferentData("ACCESS_PAGES", "uptr", address + index * PAGE_SIZE, "the page that is pinned")
 
 
-def _by_area(file: AccessFile, encoded: int) -> int:
+def area_iova(ioas: Ioas | None, encoded: int) -> int:
     """Turn (number of an area, offset in it) into an IOVA; 0 where there is no such area."""
-    ioas = file.access.ioas
     number, offset = encoded & 0xFFFFFFFF, encoded >> 32
     areas = [] if ioas is None else list(ioas.space.areas)
-    return areas[number].start + offset if number < len(areas) else 0
+    return (areas[number].start + offset) & U64_MAX if number < len(areas) else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from viommu.kernel_errors import BadAddress, Invalid, IoError, NoMemory, NotThere
+from viommu.kernel_errors import BadAddress, Invalid, IoError, Overflow
 from viommu.objects.device import find_device
 from viommu.objects.hwpt import NestedHwpt, PagingHwpt
 from viommu.selftest.device_ops import Selftest
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 PAGE_SIZE = 4096
 MEMORY_LIMIT_FIRST = 12
-BATCH = 1024
-BITMAP_BYTES_LAST = (1 << 31) - 1
+BITS_LAST = (16 << 20) * 8
 U64_MAX = (1 << 64) - 1
 NOT_ZERO = re.compile(rb"[^\0]")
 
@@ -48,10 +47,10 @@ def check_refs(op: Operation[operands.CheckRefs]) -> None:
     length, address = op.body.length, op.body.uptr
     if (length | address) % PAGE_SIZE or address + length > U64_MAX:
         raise Invalid("MD_CHECK_REFS", "length, uptr", length | address, "whole pages")
-    for start in range(0, length, BATCH * PAGE_SIZE):
-        for pins in _pins(op.process, address + start, min(BATCH, (length - start) // PAGE_SIZE)):
-            if pins is not None and pins != op.body.refs:
-                raise IoError("MD_CHECK_REFS", "pins", pins, f"{op.body.refs:#x}")
+    for at in range(address, address + length, PAGE_SIZE):  # a page that differs is told before one that is not there
+        pins = _pins(op.process, at)
+        if pins is not None and pins != op.body.refs:
+            raise IoError("MD_CHECK_REFS", "pins", pins, f"{op.body.refs:#x}")
 
 
 def set_memory_limit(op: Operation[operands.MemoryLimit]) -> None:
@@ -66,6 +65,8 @@ def set_dirty(op: Operation[operands.Dirty]) -> None:
     step = body.page_size
     if not step or not body.length or body.iova % step or body.length % step or not body.uptr:
         raise Invalid("DIRTY", "page_size", step, "a divisor of a range that is not empty, with a bitmap")
+    if body.length // step > BITS_LAST:
+        raise Overflow("DIRTY", "length", body.length, f"at most {BITS_LAST:#x} pages")
     domain = _table(op)
     if not domain.tracking:
         raise Invalid("DIRTY", "dirty tracking", bound="switched on")
@@ -101,7 +102,7 @@ def check_pasid(op: Operation[operands.Pasid]) -> None:
 def _hwpt(op: Operation[operands.Pasid], number: int) -> Hwpt:
     found = op.table.any(number, "hwpt_id")
     if not isinstance(found, (PagingHwpt, NestedHwpt)):
-        raise NotThere("HWPT", "hwpt_id", number, "that of a HWPT")
+        raise Invalid(found.title, "hwpt_id", number, "that of a HWPT")
     return found
 
 
@@ -139,19 +140,16 @@ def _frame(process: UserProcess, address: int) -> int:
     return frames(process, address, 1)[0]
 
 
-def _pins(process: UserProcess, address: int, count: int) -> list[int | None]:
-    """Count each page's pins, ours aside."""
-    runs = pinned(process, address, count)
-    pins = [run.pins(index) for run in runs for index in range(run.count)]
-    for run in runs:
-        run.unpin(0, run.count)
-    return [None if found is None else found - 1 for found in pins]
+def _pins(process: UserProcess, address: int) -> int | None:
+    """Count a page's pins, ours aside; None for one of a huge page."""
+    (run,) = pinned(process, address, 1)
+    pins = run.pins(0)
+    run.unpin(0, 1)
+    return None if pins is None else pins - 1
 
 
 def _set_bits(process: UserProcess, address: int, count: int) -> Iterator[int]:
     """Give the numbers of the bits that are set."""
-    if count > BITMAP_BYTES_LAST * 8:
-        raise NoMemory("DIRTY", "length", count, f"at most {BITMAP_BYTES_LAST:#x} bytes of bits")
     raw = process.read(address, -(-count // 8))
     if raw is None:
         raise BadAddress("DIRTY", "uptr", address, f"{count} readable bits")

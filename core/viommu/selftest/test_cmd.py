@@ -1,15 +1,17 @@
-"""IOMMU_TEST_CMD: one ioctl with many operations, as test kernels have it. ``ROW`` adds it to an open file."""
+"""IOMMU_TEST_CMD: one ioctl with many operations, as test kernels have it. ``ROWS`` add it to an open file."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
 from viommu.iommufd.dispatch import Ioctl
-from viommu.iommufd.uapi import TestCmd
-from viommu.kernel_errors import Unsupported
+from viommu.iommufd.handlers import ioas
+from viommu.iommufd.uapi import IoasCopy, TestCmd
+from viommu.kernel_errors import NotThere, Unsupported
+from viommu.objects.ioas import Ioas
 from viommu.selftest import access_ops, check_ops, device_ops, operands
 from viommu.selftest.access_file import AccessFile
 from viommu.selftest.operation import Operation
@@ -106,4 +108,17 @@ def _lock_of_target(operation: Operation[Any], row: Row) -> Iterator[None]:
         operation.context.lock.acquire()
 
 
+def copy(call: Call[IoasCopy]) -> None:
+    """IOAS_COPY of a test kernel: with a flag of the tests' own, the source is an area's number and an offset."""
+    cmd = call.cmd
+    if cmd.flags & access_ops.BY_AREA:
+        cmd.flags &= ~access_ops.BY_AREA
+        with suppress(NotThere):
+            source = call.context.table.find(cmd.src_ioas_id, Ioas, "src_ioas_id")
+            cmd.src_iova = access_ops.area_iova(source, cmd.src_iova)
+    ioas.copy(call)
+
+
 ROW = Ioctl("IOMMU_TEST_CMD", 0x3BA0, TestCmd, run, replies=False)
+ROWS = (ROW, Ioctl("IOMMU_IOAS_COPY", 0x3B83, IoasCopy, copy))
+"""What a test kernel answers in its own way."""
