@@ -432,19 +432,44 @@ def test_events_of_an_attached_device_whose_vdevice_goes_are_the_hosts(vm: Vm) -
     assert event.DeviceID == VID + 1
 
 
-def test_an_interrupt_of_a_guest_asks_nothing_of_the_host(vm: Vm) -> None:
-    reads: list[int] = []
-    port = vm.program.unit.registers.mmio
-    real = port.read
+INTERRUPTS = {
+    "completion wait": {"ComWaitIntEn": 1},
+    "event log": {"EventIntEn": 1},
+    "event log overflow": {"EventIntEn": 1},
+    "PPR log": {"PPRIntEn": 1},
+    "PPR log overflow": {"PPRIntEn": 1},
+}
 
-    def read(offset: int, size: int) -> int:
-        reads.append(offset)
-        return real(offset, size)
 
-    vm.program.unit.registers.mmio = type("Spy", (), {"read": staticmethod(read), "write": port.write})()
-    vm.program.reaches(IOVA + PAGE, pasid=5)
+def set_off(vm: Vm, source: str) -> None:
+    """Let something happen that interrupts the guest."""
+    assert vm.endpoint.ats is not None
+    match source:
+        case "completion wait":
+            assert vm.give(CompletionWait(Opcode=Opcode.COMPLETION_WAIT, i=1))
+        case "event log" | "event log overflow":
+            for page in range(1, QUEUE_BYTES // 16 + 1 if "overflow" in source else 2):
+                vm.program.reaches(IOVA + page * PAGE)
+        case _:
+            for group in range(QUEUE_BYTES // 16 if "overflow" in source else 1):
+                vm.endpoint.ats.request_page(IOVA, Access.READ, 5, group=group % 512)
 
-    assert not reads
+
+@pytest.mark.parametrize("source", INTERRUPTS)
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_guests_interrupts_are_signalled_to_it_alone_and_while_it_wants_them(source: str, enabled: bool) -> None:
+    program = Program.make(HARDWARE, sanitize=False)
+    heard: list[Interrupt] = []
+    program.machine._board.on_interrupt = heard.append
+    off = dict.fromkeys(("ComWaitIntEn", "EventIntEn", "PPRIntEn"), 0)
+    vm = Vm(program, control=RUNNING.replace(**off | (INTERRUPTS[source] if enabled else {})))
+
+    set_off(vm, source)
+
+    assert (Interrupt(source, guest=1) in heard) is enabled
+    assert all(interrupt.guest == 1 for interrupt in heard)
+    assert not program.machine.activity.interrupts
+    assert not program.unit.events
 
 
 # --- what alloc refuses, and where there is no such hardware
