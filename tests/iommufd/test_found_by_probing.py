@@ -114,3 +114,19 @@ def test_files_are_mapped_by_the_rules_of_every_file_first() -> None:
     assert mapped(client.file, 1 << 62, READ_WRITE, SHARED) == -errno.ENOMEM
     assert mapped(client.file, PAGE, READ_WRITE, 0) == -errno.EINVAL
     assert client.subject.write(client.process, reader, DATA, 8) == -errno.EBADF
+
+
+def test_ranges_that_fit_are_told_where_their_capability_does_not() -> None:
+    client = Client()
+    ioas = client.ioas()
+    client.test(1, ioas, ("Q", APERTURE), ("Q", PAGE))
+    client.must(uapi.VfioIoas.of(ioas_id=ioas, op=1))
+    whole = 24 + 16 + 16 + 2 * 16
+    client.process.write(STRUCT, struct.pack("<I", whole - 1).ljust(whole, b"\0"))
+    assert client.subject.ioctl(client.process, client.file, 0x3B70, STRUCT) == 0
+    told = client.process.read(STRUCT, whole) or b""
+    assert struct.unpack_from("<I", told) == (whole,)
+    assert struct.unpack_from("<I", told, 16) == (0,)
+    assert told[40:56] == bytes(16)
+    assert struct.unpack_from("<QQ", told, 56) == (0, APERTURE - 1)
+    assert told[72:] == bytes(16)

@@ -32,6 +32,7 @@ UNMAP_FLAG_ALL = 2
 INFO_PAGE_SIZES, INFO_CAPABILITIES = 1, 2
 CAP_IOVA_RANGE, CAP_DMA_AVAILABLE = 1, 3
 CAP_VERSION = 1
+RANGE_BYTES = 16
 LEAST_INFO = 16
 """A program of old times asks for the head up to the page sizes."""
 
@@ -110,21 +111,29 @@ def _get_info(context: Context, process: UserProcess, address: int) -> int:
 def _put_capabilities(ioas: Ioas, process: UserProcess, address: int, room: int) -> int:
     """Write the capabilities that fit, each naming the next; where the last one ends."""
     offset, last = Info.total, 0
-    for number, body in _capabilities(ioas):
-        raw = struct.pack("<HHI", number, CAP_VERSION, 0) + body
-        if room - offset >= len(raw):
-            _put(process, address + offset, raw)
+    for number, body, rows in _capabilities(ioas):
+        head = struct.pack("<HHI", number, CAP_VERSION, 0) + body
+        _put_capability(process, address + offset, room - offset, head, rows)
         if last and room >= offset:
             _put(process, address + last + 4, struct.pack("<I", offset))
-        last, offset = offset, offset + (-(-len(raw) // 8) * 8)
+        last, offset = offset, offset + (-(-len(head + rows) // 8) * 8)
     return offset
 
 
-def _capabilities(ioas: Ioas) -> Iterator[tuple[int, bytes]]:
-    yield CAP_DMA_AVAILABLE, struct.pack("<I", 0xFFFFFFFF)
+def _put_capability(process: UserProcess, address: int, room: int, head: bytes, rows: bytes) -> None:
+    """Write a capability; where it does not fit, those of its rows that do."""
+    if room >= len(head + rows):
+        _put(process, address, head + rows)
+    elif fitting := max(room - len(head), 0) // RANGE_BYTES * RANGE_BYTES:
+        _put(process, address + len(head), rows[:fitting])
+
+
+def _capabilities(ioas: Ioas) -> Iterator[tuple[int, bytes, bytes]]:
+    """Give number, body and rows of each."""
+    yield CAP_DMA_AVAILABLE, struct.pack("<I", 0xFFFFFFFF), b""
     ranges = ioas.space.usable()
-    body = struct.pack("<II", len(ranges), 0)
-    yield CAP_IOVA_RANGE, body + b"".join(struct.pack("<QQ", found.start, found.last) for found in ranges)
+    rows = b"".join(struct.pack("<QQ", found.start, found.last) for found in ranges)
+    yield CAP_IOVA_RANGE, struct.pack("<II", len(ranges), 0), rows
 
 
 def _page_sizes(ioas: Ioas) -> int:
