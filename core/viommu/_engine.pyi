@@ -677,25 +677,25 @@ class TableWriter:
         """Give all frames back; the table is of no use any more."""
 
 def dma_read(
-    translator: Translator, requester: int, iova: int, length: int, most: int, pasid: int = NO_PASID
-) -> tuple[bytes, Result | None]:
-    """What a device reads, as far as nothing is out of the ordinary: whole pages in order, while ``most`` holds them.
+    translator: Translator, requester: int, iova: int, pasid: int | None, length: int, most: int, /
+) -> bytes | tuple[bytes, Result | None]:
+    """What a device reads; if not all of it, as far as nothing is out of the ordinary.
 
-    The result is that of the page after them, where it was asked for and is counted: a fault, or a translation to
-    where the bytes cannot be copied (a hole, read-only memory, callbacks, more than ``most``). None where all was
-    read, where ``most`` is full, and in front of a page whose configuration is not cached; nothing is resolved.
-    ValueError where the range ends beyond the address space.
+    That is whole pages in order, while ``most`` holds them. The result is that of the page after them, where it was
+    asked for and is counted: a fault, or a translation to where the bytes cannot be copied (a hole, read-only memory,
+    callbacks, more than ``most``). None where ``most`` is full, in front of a page whose configuration is not cached
+    (nothing is resolved), and for arguments that no device can mean: who calls must check them before going on.
     """
 
 def dma_read_into(
-    translator: Translator, requester: int, iova: int, out: Buffer, pasid: int = NO_PASID
-) -> tuple[int, Result | None]:
-    """The same into a writable contiguous buffer, as long as the DMA; gives how many bytes were read."""
+    translator: Translator, requester: int, iova: int, pasid: int | None, length: int, out: Buffer | NDArray[Any], /
+) -> tuple[int, Result | None] | None:
+    """The same into a writable contiguous buffer of ``length`` bytes; gives how many were read, None where all."""
 
 def dma_write(
-    translator: Translator, requester: int, iova: int, data: Buffer, pasid: int = NO_PASID
-) -> tuple[int, Result | None]:
-    """The same for what a device writes; gives how many bytes were written."""
+    translator: Translator, requester: int, iova: int, pasid: int | None, data: Buffer, /
+) -> tuple[int, Result | None] | None:
+    """The same for what a device writes; gives how many bytes were written, None where all."""
 
 def read_own(address: int, length: int) -> bytes | None:
     """Copy from memory of this process as a system call does: None where any of it cannot be read."""

@@ -1,52 +1,91 @@
 #include "viommu/dma.hpp"
 
+#include "py_numbers.hpp"
 #include "py_translator.hpp"
 #include "result.hpp"
 
 namespace viommu {
 namespace {
 
-std::optional<Result> stop_of(const DmaProgress& progress) {
-    return progress.translated ? std::optional(progress.result) : std::nullopt;
-}
+// Functions as C has them: pybind11's handling of arguments and buffers would cost more than a small DMA does, and more
+// than that after a large one, which leaves little else in the host's caches.
 
-DmaProgress read_into(Translator& engine, const DmaRequest& asked, std::byte* out, u64 room) {
+PyTypeObject* translator_type = nullptr;
+
+// A buffer of Python's, as one run of bytes; none where it is not.
+class Bytes {
+public:
+    Bytes(PyObject* object, int flags) : held_(!PyObject_GetBuffer(object, &view_, flags)) {
+        if (!held_) PyErr_Clear();
+    }
+    ~Bytes() {
+        if (held_) PyBuffer_Release(&view_);
+    }
+    Bytes(const Bytes&) = delete;
+
+    explicit operator bool() const { return held_; }
+    std::byte* start() const { return static_cast<std::byte*>(view_.buf); }
+    u64 size() const { return static_cast<u64>(view_.len); }
+
+private:
+    Py_buffer view_;
+    bool held_;
+};
+
+// A call's first arguments: translator, requester, IOVA, PASID or None.
+struct Asked {
+    PyTranslator* translator = nullptr;
+    DmaRequest request{};
+
+    // False where nothing that is cached can be meant.
+    bool read(PyObject* const* args, bool writes) {
+        u64 requester, pasid = no_pasid;
+        if (Py_TYPE(args[0]) != translator_type || !read_number(args[1], ~u32{0}, requester) ||
+            !read_number(args[2], ~u64{0}, request.iova) ||
+            (!Py_IsNone(args[3]) && !read_number(args[3], no_pasid - 1, pasid)))
+            return false;
+        translator = py::cast<PyTranslator*>(py::handle(args[0]));
+        request.key = {static_cast<u32>(requester), static_cast<u32>(pasid)};
+        request.writes = writes;
+        return true;
+    }
+    bool read_length(u64 length) {
+        request.length = length;
+        return length && request.iova + (length - 1) >= request.iova;
+    }
+};
+
+DmaProgress read(const Asked& asked, std::byte* out, u64 room) {
     py::gil_scoped_release unlocked;
-    return Dma(engine, asked).run(room, [=](std::byte* host, u64 offset, u64 count) {
+    return Dma(asked.translator->engine, asked.request).run(room, [=](std::byte* host, u64 offset, u64 count) {
         SharedBytes::read(host, out + offset, count);
     });
 }
-
-DmaProgress write_from(Translator& engine, const DmaRequest& asked, const std::byte* in, u64 room) {
+DmaProgress write(const Asked& asked, const std::byte* in) {
     py::gil_scoped_release unlocked;
-    return Dma(engine, asked).run(room, [=](std::byte* host, u64 offset, u64 count) {
-        SharedBytes::write(host, in + offset, count);
-    });
+    return Dma(asked.translator->engine, asked.request)
+        .run(asked.request.length,
+             [=](std::byte* host, u64 offset, u64 count) { SharedBytes::write(host, in + offset, count); });
 }
 
-DmaRequest request(u32 requester, u32 pasid, u64 iova, u64 length, bool writes) {
-    if (length && iova + (length - 1) < iova)
-        throw py::value_error("DMA of " + hex(length) + " bytes at " + hex(iova) + " ends beyond the address space");
-    return {{requester, pasid}, iova, length, writes};
+py::object stop_of(const DmaProgress& progress) { return progress.translated ? py::cast(progress.result) : py::none(); }
+py::object so_far(const DmaProgress& progress, u64 length) {
+    return progress.moved == length ? py::none() : py::object(py::make_tuple(progress.moved, stop_of(progress)));
 }
+py::object nothing() { return so_far({}, 1); }
 
-struct Bytes {
-    std::byte* start;
-    u64 size;
-};
-Bytes bytes_of(const py::buffer_info& info) {
-    if (info.ndim > 1 || (info.ndim == 1 && info.size > 1 && info.strides[0] != info.itemsize))
-        throw py::value_error("buffer of a DMA is not one contiguous run of bytes");
-    return {static_cast<std::byte*>(info.ptr), static_cast<u64>(info.size * info.itemsize)};
-}
-
-py::tuple dma_read(PyTranslator& t, u32 requester, u64 iova, u64 length, u64 most, u32 pasid) {
-    const DmaRequest asked = request(requester, pasid, iova, length, false);
+py::object dma_read(PyObject* const* args) {
+    Asked asked;
+    u64 length, most;
+    if (!asked.read(args, false) || !read_number(args[4], ~u64{0}, length) || !asked.read_length(length) ||
+        !read_number(args[5], ~u64{0}, most))
+        return py::make_tuple(py::bytes(), py::none());
     const u64 room = std::min(length, most);
     PyObject* out = PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(room));
     if (!out) throw py::error_already_set();
     py::bytes held = py::reinterpret_steal<py::bytes>(out);
-    const DmaProgress progress = read_into(t.engine, asked, reinterpret_cast<std::byte*>(PyBytes_AS_STRING(out)), room);
+    const DmaProgress progress = read(asked, reinterpret_cast<std::byte*>(PyBytes_AS_STRING(out)), room);
+    if (progress.moved == length) return held;
     if (progress.moved < room) {
         // The object may move: it must have no other owner meanwhile.
         out = held.release().ptr();
@@ -56,28 +95,53 @@ py::tuple dma_read(PyTranslator& t, u32 requester, u64 iova, u64 length, u64 mos
     return py::make_tuple(std::move(held), stop_of(progress));
 }
 
-py::tuple dma_read_into(PyTranslator& t, u32 requester, u64 iova, const py::buffer& out, u32 pasid) {
-    const py::buffer_info info = out.request(true);
-    const Bytes bytes = bytes_of(info);
-    const DmaRequest asked = request(requester, pasid, iova, bytes.size, false);
-    const DmaProgress progress = read_into(t.engine, asked, bytes.start, bytes.size);
-    return py::make_tuple(progress.moved, stop_of(progress));
+py::object dma_read_into(PyObject* const* args) {
+    Asked asked;
+    u64 length;
+    if (!asked.read(args, false) || !read_number(args[4], ~u64{0}, length) || !asked.read_length(length))
+        return nothing();
+    const Bytes out(args[5], PyBUF_WRITABLE);
+    return out && out.size() == length ? so_far(read(asked, out.start(), length), length) : nothing();
 }
 
-py::tuple dma_write(PyTranslator& t, u32 requester, u64 iova, const py::buffer& data, u32 pasid) {
-    const py::buffer_info info = data.request();
-    const Bytes bytes = bytes_of(info);
-    const DmaRequest asked = request(requester, pasid, iova, bytes.size, true);
-    const DmaProgress progress = write_from(t.engine, asked, bytes.start, bytes.size);
-    return py::make_tuple(progress.moved, stop_of(progress));
+py::object dma_write(PyObject* const* args) {
+    Asked asked;
+    if (!asked.read(args, true)) return nothing();
+    const Bytes data(args[4], PyBUF_SIMPLE);
+    return data && asked.read_length(data.size()) ? so_far(write(asked, data.start()), data.size()) : nothing();
+}
+
+template <py::object (*function)(PyObject* const*), Py_ssize_t takes>
+PyObject* call(PyObject*, PyObject* const* args, Py_ssize_t count) {
+    try {
+        if (count == takes) return function(args).release().ptr();
+        PyErr_Format(PyExc_TypeError, "takes %zd arguments, %zd were given", takes, count);
+    } catch (py::error_already_set& error) {
+        error.restore();
+    } catch (const std::bad_alloc&) {
+        PyErr_NoMemory();
+    } catch (const std::exception& error) {
+        PyErr_SetString(PyExc_RuntimeError, error.what());
+    }
+    return nullptr;
+}
+template <py::object (*function)(PyObject* const*), Py_ssize_t takes>
+PyMethodDef method(const char* name, const char* documentation) {
+    const auto plain = reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(call<function, takes>));
+    return {name, plain, METH_FASTCALL, documentation};
 }
 
 }  // namespace
 
 void bind_dma(py::module_& m) {
-    m.def("dma_read", &dma_read, "translator"_a, "requester"_a, "iova"_a, "length"_a, "most"_a, "pasid"_a = no_pasid);
-    m.def("dma_read_into", &dma_read_into, "translator"_a, "requester"_a, "iova"_a, "out"_a, "pasid"_a = no_pasid);
-    m.def("dma_write", &dma_write, "translator"_a, "requester"_a, "iova"_a, "data"_a, "pasid"_a = no_pasid);
+    translator_type = reinterpret_cast<PyTypeObject*>(py::type::of<PyTranslator>().release().ptr());
+    static PyMethodDef methods[] = {
+        method<dma_read, 6>("dma_read", "What a device reads, as far as nothing is out of the ordinary."),
+        method<dma_read_into, 6>("dma_read_into", "The same into a buffer."),
+        method<dma_write, 5>("dma_write", "The same for what a device writes."),
+        {},
+    };
+    if (PyModule_AddFunctions(m.ptr(), methods) < 0) throw py::error_already_set();
 }
 
 }  // namespace viommu

@@ -1,3 +1,4 @@
+#include "py_numbers.hpp"
 #include "py_translator.hpp"
 #include "result.hpp"
 #include "viommu/batch.hpp"
@@ -119,15 +120,6 @@ py::object translate_one(PyTranslator& t, u32 requester, u64 iova, u8 access, u3
 // since nobody is waited for. All else, wrong arguments too, is for the full one, which this one was put before.
 PyObject* translate_at_length = nullptr;
 
-bool read_number(PyObject* object, u64 most, u64& value) {
-    if (!PyLong_Check(object)) return false;
-    value = PyLong_AsUnsignedLongLong(object);
-    if (value == ~u64{0} && PyErr_Occurred()) {
-        PyErr_Clear();
-        return false;
-    }
-    return value <= most;
-}
 PyObject* translate(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) {
     const auto* const instance = reinterpret_cast<py::detail::instance*>(self);
     auto* const t = instance->simple_layout ? static_cast<PyTranslator*>(instance->simple_value_holder[0]) : nullptr;

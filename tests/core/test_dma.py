@@ -14,6 +14,7 @@ import viommu
 from tests.core.hosted_toy import RecordingHardware
 from tests.core.toy import Guest, Hardware, ToyDriver
 from viommu import Access, Fault, Iotlb, Machine
+from viommu._engine import NO_PASID
 from viommu.backing import AddressSpace
 from viommu.drivers import bind_plugin
 from viommu.errors import BadValue, OutOfRange
@@ -255,6 +256,39 @@ def test_a_buffer_that_will_not_do_is_named(out: BufferLike, message: str) -> No
     with pytest.raises(BadValue, match=message):
         world.machine.dma_read(3, BASE, 8, out=out)
     assert world.machine.translator.counters()["translations"] == 0
+
+
+@pytest.mark.parametrize(
+    ("requester", "iova", "pasid", "message"),
+    [
+        (1 << 20, BASE, None, "RID for toy"),
+        (3, -1, None, "IOVA"),
+        (3, (1 << 64) - 4, None, "length of a DMA"),
+        (3, BASE, NO_PASID, "PASID for toy"),
+        (3, BASE, -1, "PASID for toy"),
+    ],
+)
+def test_what_no_device_can_ask_is_refused_though_all_is_cached(
+    requester: int, iova: int, pasid: int | None, message: str
+) -> None:
+    world = World(["ram"] * PAGES, {"entries": 64})
+    world.machine.dma_read(3, BASE, PAGE)
+
+    with pytest.raises(OutOfRange, match=message):
+        world.machine.dma_read(requester, iova, 8, pasid)
+    with pytest.raises(OutOfRange, match=message):
+        world.machine.dma_read(requester, iova, 8, pasid, out=bytearray(8))
+    with pytest.raises(OutOfRange, match=message):
+        world.machine.dma_write(requester, iova, bytes(8), pasid)
+
+
+def test_numbers_may_be_of_numpy() -> None:
+    world = World(["ram"] * PAGES, {"entries": 64})
+    data = bytes(range(256)) * (3 * PAGE // 256)
+    requester, iova, length, pasid = np.array([3, BASE + 8, len(data), PASID])
+
+    assert world.machine.dma_write(requester, iova, data, pasid) is None
+    assert world.machine.dma_read(requester, iova, length, pasid) == data
 
 
 def test_no_memory_is_taken_for_what_cannot_be_read() -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from attrs import define, field, frozen
+from attrs import frozen
 
-from viommu._engine import NO_PASID, dma_read, dma_read_into, dma_write
+from viommu._engine import dma_read, dma_read_into, dma_write
 from viommu.errors import BadValue, OutOfRange
 from viommu.faults import Access, Fault
 from viommu.requests import IOVA_LAST, check_access
@@ -40,7 +40,7 @@ class BusAbort:
     length: int
 
 
-@define(eq=False)  # frozen would cost a small DMA much of its time
+@frozen(eq=False)
 class _Request:
     requester: int
     iova: int
@@ -52,26 +52,31 @@ class _Request:
 class _Mover(Protocol):
     """What a DMA reads into, or writes from."""
 
-    def ahead(self, translator: Translator, asked: _Request, moved: int) -> tuple[int, Result | None]:
-        """Let the engine move what it can; how many bytes, and what became of the page after them, if it asked."""
+    def ahead(self, translator: Translator, asked: _Request, moved: int) -> tuple[int, Result | None] | None:
+        """Let the engine move what it can; how many bytes, and what became of the page after them, if it asked.
+
+        None where it moves all.
+        """
 
     def piece(self, pa: int, moved: int, size: int) -> bool:
         """Move one piece; False, with nothing moved, where no memory answers."""
 
 
-@define(eq=False)
+@frozen(eq=False)
 class _Kept:
     """Bytes that are read, to be handed out."""
 
     memory: PhysicalMemory
-    parts: list[bytes] = field(factory=list)
+    parts: list[bytes]
 
-    def ahead(self, translator: Translator, asked: _Request, moved: int) -> tuple[int, Result | None]:
+    def ahead(self, translator: Translator, asked: _Request, moved: int) -> tuple[int, Result | None] | None:
         at, left = asked.iova + moved, asked.length - moved
-        part, stopped = dma_read(translator, asked.requester, at, left, MOST_AT_ONCE, _column(asked.pasid))
-        if part:
-            self.parts.append(part)
-        return len(part), stopped
+        read = dma_read(translator, asked.requester, at, asked.pasid, left, MOST_AT_ONCE)
+        if isinstance(read, bytes):
+            self.parts.append(read)
+            return None
+        self.parts.append(read[0])
+        return len(read[0]), read[1]
 
     def piece(self, pa: int, moved: int, size: int) -> bool:
         del moved
@@ -82,15 +87,16 @@ class _Kept:
         return True
 
 
-@define(eq=False)
+@frozen(eq=False)
 class _Filled:
     """A buffer that is read into."""
 
     memory: PhysicalMemory
     out: memoryview
 
-    def ahead(self, translator: Translator, asked: _Request, moved: int) -> tuple[int, Result | None]:
-        return dma_read_into(translator, asked.requester, asked.iova + moved, self.out[moved:], _column(asked.pasid))
+    def ahead(self, translator: Translator, asked: _Request, moved: int) -> tuple[int, Result | None] | None:
+        at, left = asked.iova + moved, asked.length - moved
+        return dma_read_into(translator, asked.requester, at, asked.pasid, left, self.out[moved:])
 
     def piece(self, pa: int, moved: int, size: int) -> bool:
         part = self.memory.read(pa, size)
@@ -100,25 +106,27 @@ class _Filled:
         return True
 
 
-@define(eq=False)
+@frozen(eq=False)
 class _Drained:
     """Bytes that are written."""
 
     memory: PhysicalMemory
     data: memoryview
 
-    def ahead(self, translator: Translator, asked: _Request, moved: int) -> tuple[int, Result | None]:
-        if self.memory.watcher is not None:  # it must see each store
-            return 0, None
-        return dma_write(translator, asked.requester, asked.iova + moved, self.data[moved:], _column(asked.pasid))
+    def ahead(self, translator: Translator, asked: _Request, moved: int) -> tuple[int, Result | None] | None:
+        return dma_write(translator, asked.requester, asked.iova + moved, asked.pasid, self.data[moved:])
 
     def piece(self, pa: int, moved: int, size: int) -> bool:
         return self.memory.write(pa, self.data[moved : moved + size])
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)
 class Dma:
-    """Reads and writes memory by way of one IOMMU's lookups; ``recorded`` has its hardware write faults down."""
+    """Reads and writes memory by way of one IOMMU's lookups; ``recorded`` has its hardware write faults down.
+
+    Each DMA is tried on the engine as it was asked for: only what has a configuration cached is done there, so that
+    arguments need be checked only of others.
+    """
 
     memory: PhysicalMemory
     lookups: Lookups
@@ -127,40 +135,61 @@ class Dma:
 
     def read(self, requester: int, iova: int, length: int, pasid: int | None) -> bytes | Fault | BusAbort:
         """Read; the first page that is refused ends it."""
-        kept = _Kept(self.memory)
-        ended = self._move(kept, requester, iova, length, Access.READ, pasid)
+        read: bytes | tuple[bytes, Result | None] = b"", None
+        if self._at_once(writes=False):
+            read = dma_read(self.lookups.translator, requester, iova, pasid, length, MOST_AT_ONCE)
+        if isinstance(read, bytes):
+            return read
+        kept = _Kept(self.memory, [read[0]])
+        ended = self._move(kept, (len(read[0]), read[1]), requester, iova, length, Access.READ, pasid)
         return b"".join(kept.parts) if ended is None else ended
 
     def read_into(
         self, requester: int, iova: int, length: int, pasid: int | None, out: BufferLike
     ) -> Fault | BusAbort | None:
         """Read into a buffer; what lies before a refused page is read. Raises BadValue."""
+        begun: tuple[int, Result | None] | None = 0, None
+        if self._at_once(writes=False):
+            begun = dma_read_into(self.lookups.translator, requester, iova, pasid, length, out)
+        if begun is None:
+            return None
         room = _Filled(self.memory, _room(out, length))
-        return self._move(room, requester, iova, length, Access.READ, pasid)
+        return self._move(room, begun, requester, iova, length, Access.READ, pasid)
 
     def write(self, requester: int, iova: int, data: Buffer, pasid: int | None) -> Fault | BusAbort | None:
         """Write; what lies before a refused page is written."""
+        begun: tuple[int, Result | None] | None = 0, None
+        if self._at_once(writes=True):
+            begun = dma_write(self.lookups.translator, requester, iova, pasid, data)
+        if begun is None:
+            return None
         source = memoryview(data).cast("B")
-        return self._move(_Drained(self.memory, source), requester, iova, len(source), Access.WRITE, pasid)
+        return self._move(_Drained(self.memory, source), begun, requester, iova, len(source), Access.WRITE, pasid)
+
+    def _at_once(self, *, writes: bool) -> bool:
+        """Whether the engine may move more than one page: a sanitizer judges each, a watcher must see each store."""
+        return self.lookups.sanitizer is None and not (writes and self.memory.watcher is not None)
 
     def _move(
-        self, mover: _Mover, requester: int, iova: int, length: int, access: Access, pasid: int | None
+        self,
+        mover: _Mover,
+        begun: tuple[int, Result | None],
+        requester: int,
+        iova: int,
+        length: int,
+        access: Access,
+        pasid: int | None,
     ) -> Fault | BusAbort | None:
-        if not 0 <= length <= IOVA_LAST + 1 - iova:
-            raise OutOfRange("length of a DMA", length, IOVA_LAST + 1 - iova)
-        if not length:
-            return None
         self.bounds.check(requester, pasid)
         check_access(iova, access)
-        return self._moved(mover, _Request(requester, int(iova), length, access, pasid))
+        known = None if pasid is None else int(pasid)
+        asked = _Request(int(requester), int(iova), int(length), access, known)
+        if not 0 <= asked.length <= IOVA_LAST + 1 - asked.iova:
+            raise OutOfRange("length of a DMA", asked.length, IOVA_LAST + 1 - asked.iova)
+        return self._moved(mover, asked, *begun)
 
-    def _moved(self, mover: _Mover, asked: _Request) -> Fault | BusAbort | None:
-        moved = 0
+    def _moved(self, mover: _Mover, asked: _Request, moved: int, stopped: Result | None) -> Fault | BusAbort | None:
         while moved < asked.length:
-            step, stopped = self._ahead(mover, asked, moved)
-            moved += step
-            if moved == asked.length:
-                break
             found = self._found(asked, moved, stopped)
             if isinstance(found, Fault):
                 return found
@@ -169,23 +198,20 @@ class Dma:
                 size = min(size, found.page_size - (asked.iova + moved) % found.page_size)
             if not mover.piece(found.pa, moved, size):
                 return BusAbort(found.pa, size)
-            moved += size
+            moved, stopped = self._ahead(mover, asked, moved + size)
         return None
 
     def _ahead(self, mover: _Mover, asked: _Request, moved: int) -> tuple[int, Result | None]:
-        if self.lookups.sanitizer is not None:  # it judges one access at a time
-            return 0, None
-        return mover.ahead(self.lookups.translator, asked, moved)
+        if moved == asked.length or not self._at_once(writes=asked.access is Access.WRITE):
+            return moved, None
+        ahead = mover.ahead(self.lookups.translator, asked, moved)
+        return (asked.length, None) if ahead is None else (moved + ahead[0], ahead[1])
 
     def _found(self, asked: _Request, moved: int, stopped: Result | None) -> Outcome:
         """Say what became of the page after ``moved`` bytes, which is asked for now if the engine has not."""
         if stopped is not None:
             return self.recorded(outcome_of(asked.requester, asked.pasid, stopped))
         return self.recorded(self.lookups.one(asked.requester, asked.iova + moved, asked.access, asked.pasid))
-
-
-def _column(pasid: int | None) -> int:
-    return NO_PASID if pasid is None else pasid
 
 
 def _room(out: BufferLike, length: int) -> memoryview:
