@@ -45,11 +45,11 @@ inline Paths cold(std::size_t pages) {
 inline Paths nested(std::size_t pages) {
     const auto first = [](const auto& t) { return test::x86_at(t.first.root()); };
     const auto second = [](const auto& t) { return test::vtd_at(t.second.root()); };
-    // The walk cache has room for each table that leads to a page, and for as many of each other kind.
-    constexpr std::size_t walk_cache = 4096;
+    // Both have room for 4096 tables of each stage: twice as many as lead to pages.
+    constexpr std::size_t spans = 4096;
     const auto off = std::make_shared<Cold<TwoStages>>(pages, first, second);
-    const auto on = std::make_shared<Cold<TwoStages>>(pages, first, second, walk_cache);
-    const auto combined = std::make_shared<BareCombined>(on->tables.bare(), walk_cache);
+    const auto on = std::make_shared<Cold<TwoStages>>(pages, first, second, 2 * spans);
+    const auto combined = std::make_shared<BareCombined>(on->tables.bare(), spans);
     const auto bare = [off, tables = off->tables.bare()] {
         tables.walk_all(off->engine.iovas(), off->out.data());
         return off->engine.iovas().size();

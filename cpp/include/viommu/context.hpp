@@ -142,8 +142,9 @@ public:
         walk_group_(*this, memory, group, rows);
     }
 
-    // Walks the first of some rows, as far as they are ordinary. The same holds.
-    void walk_plain(View& memory, PlainRows& rows) const {
+    // Walks the first of some rows, as far as they are ordinary. The same holds. Walk caches are looked at, and nothing
+    // is kept.
+    void walk_plain(View& memory, const WalkScopes& scopes, PlainRows& rows) const {
         rows.walked = 0;
         if (Rights::both(settings_.rights).missing(rows.access)) return;
         if (rows.context != this) {
@@ -151,26 +152,28 @@ public:
             rows.context = this;
         }
         if (nested())
-            walk_plain_nested(memory, rows);
+            walk_plain_nested(memory, scopes, rows);
         else if (has_stage1())
-            walk_plain_stage(first_, asks(stage1_), memory, rows, true);
+            walk_plain_stage(first_, scopes.stage1, asks(stage1_), memory, rows, true);
         else
-            walk_plain_stage(second_, asks(stage2_), memory, rows, false);
+            walk_plain_stage(second_, scopes.stage2, asks(stage2_), memory, rows, false);
     }
 
 private:
     const AddressRange* blocked() const { return settings_.blocked_output ? &*settings_.blocked_output : nullptr; }
 
     template <typename Ask>
-    void walk_plain_stage(const PlainStage& stage, Ask&& ask, View& memory, PlainRows& rows, bool is_first) const {
+    void walk_plain_stage(const PlainStage& stage, const WalkCache::Scope& cache, Ask&& ask, View& memory,
+                          PlainRows& rows, bool is_first) const {
         if (!stage.usable) return;
         LeafKinds& kinds = rows.first_kinds;
         PlainStageWalk& walk = rows.first;
         kinds.settle();
         const unsigned count =
-            walk.walk(stage, kinds, memory, rows.input, rows.count, rows.differ, rows.access, ask, AtOnce{});
+            walk.walk(stage, cache, kinds, memory, rows.input, rows.count, rows.differ, rows.access, ask, AtOnce{});
         rows.walked = walk.allowed(blocked(), count, whole_lg2);
         rows.loads = walk.loads;
+        rows.resumes = walk.resumes;
         rows.pa = rows.ipa = walk.address;
         const Rights granted = Rights::both(settings_.rights);
         rows.set_leaves(
@@ -184,18 +187,19 @@ private:
                         is_first && kind.global};
             });
     }
-    void walk_plain_nested(View& memory, PlainRows& rows) const {
+    void walk_plain_nested(View& memory, const WalkScopes& scopes, PlainRows& rows) const {
         if (!first_.usable || !second_.usable) return;
         rows.first_kinds.settle(), rows.second_kinds.settle(), rows.table_kinds.settle();
         const auto ask = asks(stage2_);
-        BehindStage behind(second_, rows.table_kinds, memory, ask);
+        BehindStage behind(second_, scopes.stage2, rows.table_kinds, memory, ask);
         PlainStageWalk &first = rows.first, &second = rows.second;
-        unsigned count = first.walk(first_, rows.first_kinds, memory, rows.input, rows.count, rows.differ, rows.access,
-                                    asks(stage1_), behind);
-        count = second.walk(second_, rows.second_kinds, memory, first.address, count, differing(first.address, count),
-                            rows.access, ask, AtOnce{});
+        unsigned count = first.walk(first_, scopes.stage1, rows.first_kinds, memory, rows.input, rows.count,
+                                    rows.differ, rows.access, asks(stage1_), behind);
+        count = second.walk(second_, scopes.stage2, rows.second_kinds, memory, first.address, count,
+                            differing(first.address, count), rows.access, ask, AtOnce{});
         rows.walked = second.allowed(blocked(), count, first.lg2);
         rows.loads = first.loads + second.loads;
+        rows.resumes = first.resumes + second.resumes;
         rows.pa = second.address;
         rows.ipa = first.address;
         const Rights granted = Rights::both(settings_.rights);

@@ -46,6 +46,8 @@ struct LookUp {
         u64 salt = 0;  // of the hash
         u64 high = 0;
         u8 lg2 = 0;
+
+        bool operator==(const Probe&) const = default;
     };
     static constexpr unsigned most_probes = 6;
 

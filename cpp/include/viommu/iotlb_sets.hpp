@@ -1,16 +1,13 @@
 // A set-associative IOTLB of 16 bytes a slot: with four ways a set is one cache line.
 #pragma once
 
-#if defined(__SSE4_1__)
-#include <smmintrin.h>
-#endif
-
 #include <bit>
 #include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "viommu/four_words.hpp"
 #include "viommu/hash.hpp"
 #include "viommu/iotlb_entry.hpp"
 #include "viommu/lanes.hpp"
@@ -126,6 +123,7 @@ public:
             if (way_of(first_, input, set) < none) return true;
             return others_hold(input);
         }
+        const LookUp::Probe& first() const { return first_; }
         unsigned first_lg2() const { return first_.lg2; }
         bool first_is_of(TagId tag) const { return first_.salt == salt_of(tag, first_.lg2); }
 
@@ -339,29 +337,9 @@ private:
         return static_cast<std::size_t>(set - words_.data()) / 2 + way;
     }
 
-    [[gnu::always_inline]] static unsigned match_of_four(const u64* set, u64 key) {
-#if defined(__SSE4_1__)
-        const __m128i wanted = _mm_set1_epi64x(static_cast<long long>(key));
-        const auto* const pairs = reinterpret_cast<const __m128i*>(set);  // a set begins at a cache line
-        const auto equal = [&](const __m128i& pair) {
-            return static_cast<unsigned>(_mm_movemask_pd(_mm_castsi128_pd(_mm_cmpeq_epi64(pair, wanted))));
-        };
-        return equal(pairs[0]) | equal(pairs[1]) << 2;
-#else
-        return unsigned{set[0] == key} | unsigned{set[1] == key} << 1 | unsigned{set[2] == key} << 2 |
-               unsigned{set[3] == key} << 3;
-#endif
-    }
     // Whether all four ways carry keys of the lane of `key`.
     [[gnu::always_inline]] static bool all_in_lane(const u64* set, u64 key) {
-#if defined(__SSE4_1__)
-        const auto* const pairs = reinterpret_cast<const __m128i*>(set);
-        const __m128i all = _mm_set1_epi64x(static_cast<long long>(key));
-        const __m128i differ = _mm_or_si128(_mm_xor_si128(pairs[0], all), _mm_xor_si128(pairs[1], all));
-        return _mm_testz_si128(differ, _mm_set1_epi64x(static_cast<long long>(~below(page_bits))));
-#else
-        return !(((set[0] ^ key) | (set[1] ^ key) | (set[2] ^ key) | (set[3] ^ key)) >> page_bits);
-#endif
+        return all_four_are(set, key, ~below(page_bits));
     }
     // The ways that carry `key`, as bits.
     [[gnu::always_inline]] u64 matches(const u64* set, u64 key) const {

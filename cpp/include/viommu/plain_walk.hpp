@@ -7,6 +7,7 @@
 
 #include "viommu/memory.hpp"
 #include "viommu/plain_stage.hpp"
+#include "viommu/walk_cache.hpp"
 
 namespace viommu {
 
@@ -22,7 +23,7 @@ inline u64 differing(const u64* words, unsigned count) {
 
 // Entries at physical addresses.
 struct AtOnce {
-    static constexpr u32 loads = 0;
+    static constexpr u32 loads = 0, resumes = 0;
     unsigned operator()(u64*, unsigned count, u64) const { return count; }
 };
 
@@ -32,50 +33,24 @@ public:
 
     u64 address[most];  // what the rows came to
     u32 loads = 0;      // of each row
+    u32 resumes = 0;    // of each row: walks that a walk cache let begin lower
     u8 lg2 = 0;
     bool one_kind = true;  // of leaf, for all
     // Of a row's leaf, in `LeafKinds`.
     unsigned kind(unsigned k) const { return kind_[one_kind ? 0 : k]; }
 
     // Walks the first rows of some; gives how many. `differ` has each bit that two inputs differ in.
-    // `ask(raw, input, level, access, kind)` asks what a leaf is. `locate(addresses, count)` turns entries' addresses
-    // into where they really lie, for the first rows of some; gives how many.
+    // `ask(raw, input, level, access, kind)` asks what a leaf is. `locate(addresses, count, apart)` turns entries'
+    // addresses into where they really lie, for the first rows of some; gives how many.
     template <typename Ask, typename Locate>
-    unsigned walk(const PlainStage& stage, LeafKinds& kinds, View& memory, const u64* inputs, unsigned count,
-                  u64 differ, u8 access, Ask&& ask, Locate&& locate) {
+    unsigned walk(const PlainStage& stage, const WalkCache::Scope& cache, LeafKinds& kinds, View& memory,
+                  const u64* inputs, unsigned count, u64 differ, u8 access, Ask&& ask, Locate&& locate) {
+        loads = resumes = 0;
         if (!count || !stage.takes(inputs, count, differ)) return 0;
-        loads = 0;
         unsigned level = stage.top;
-        u64 table = stage.root;
-        for (; !(differ >> stage.levels[level].shift & stage.levels[level].index); --level) {
-            const PlainStage::Level& at = stage.levels[level];
-            address[0] = table + (inputs[0] >> at.shift & at.index);
-            if (!locate(address, 1, 0) || !memory.load_plain(address[0], raw_[0])) return 0;
-            loads += 1 + locate.loads;
-            if (!level || !at.table.matches(raw_[0])) {
-                std::fill_n(raw_ + 1, count - 1, raw_[0]);
-                return arrive(kinds, inputs, count, level, access, ask);
-            }
-            table = at.table.table(raw_[0]);
-        }
-        enter(stage.levels[level], table, inputs, address, count);
-        for (u64 apart = differ >> stage.levels[level].shift & stage.levels[level].index;; --level) {
-            count = locate(address, count, apart);
-            count = load(memory, count);
-            if (!count) return 0;
-            loads += 1 + locate.loads;
-            if (!level) break;
-            const PlainTable plain = stage.levels[level].table;
-            if (pass(plain, stage.levels[level - 1], raw_, inputs, address, count)) [[likely]] {
-                apart = ~u64{0};
-                continue;
-            }
-            const bool tables = plain.matches(raw_[0]);
-            for (unsigned k = 1; k < count; ++k)
-                if (plain.matches(raw_[k]) != tables) count = k;
-            if (!tables) break;
-        }
-        return arrive(kinds, inputs, count, level, access, ask);
+        count = cache ? walk_kept(stage, cache, memory, inputs, count, level, locate)
+                      : walk_down(stage, memory, inputs, count, differ, level, locate);
+        return count ? arrive(kinds, inputs, count, level, access, ask) : 0;
     }
 
     // Leaves out the rows from the first on whose page meets a range. `other_lg2`: the other stage's page.
@@ -87,10 +62,74 @@ public:
     }
 
 private:
-    // Where the entries of a table lie.
-    static void enter(const PlainStage::Level level, u64 table, const u64* __restrict inputs, u64* __restrict address,
+    // Reads the entries where walks end, and gives at which level. An entry that all rows go through is read once.
+    template <typename Locate>
+    unsigned walk_down(const PlainStage& stage, View& memory, const u64* inputs, unsigned count, u64 differ,
+                       unsigned& level, Locate&& locate) {
+        u64 table = stage.root;
+        for (; level && !(differ >> stage.levels[level].shift & stage.levels[level].index); --level) {
+            const PlainStage::Level& at = stage.levels[level];
+            address[0] = table + (inputs[0] >> at.shift & at.index);
+            if (!read(memory, 1, 0, locate)) return 0;
+            if (!at.table.matches(raw_[0])) {
+                std::fill_n(raw_ + 1, count - 1, raw_[0]);
+                return count;
+            }
+            table = at.table.table(raw_[0]);
+        }
+        const PlainStage::Level& first = stage.levels[level];
+        for (unsigned k = 0; k < count; ++k) address[k] = table;
+        enter(first, inputs, address, count);
+        for (u64 apart = differ >> first.shift & first.index;; --level, apart = unknown) {
+            count = read(memory, count, apart, locate);
+            if (!level || !count) return count;
+            const PlainTable plain = stage.levels[level].table;
+            if (pass(plain, stage.levels[level - 1], raw_, inputs, address, count)) [[likely]]
+                continue;
+            const bool tables = plain.matches(raw_[0]);
+            count = leading(count, [&](unsigned k) { return plain.matches(raw_[k]) == tables; });
+            if (!tables) return count;
+        }
+    }
+    // The same where the tables that leaves lie in are kept in a walk cache, for all rows at the lowest level that
+    // holds one for the first. (An entry that leads to a table is no leaf: its row is left out.)
+    template <typename Locate>
+    unsigned walk_kept(const PlainStage& stage, const WalkCache::Scope& cache, View& memory, const u64* inputs,
+                       unsigned count, unsigned& level, Locate&& locate) {
+        for (unsigned lower = 0;; ++lower) {
+            if (lower == stage.top) return 0;
+            const WalkCache::Probe probe = cache.probe(lower, stage.levels[lower + 1].shift + 3);
+            if (!probe.find(inputs[0], address[0])) {
+                count = leading(count, [&](unsigned k) { return !probe.find(inputs[k], address[k]); });
+                continue;
+            }
+            count = leading(count, [&](unsigned k) { return probe.find(inputs[k], address[k]); });
+            level = lower;
+            break;
+        }
+        enter(stage.levels[level], inputs, address, count);
+        ++resumes;
+        return read(memory, count, unknown, locate);
+    }
+    static constexpr u64 unknown = ~u64{0};
+
+    // How many rows, from the first on, are so.
+    template <typename Is> static unsigned leading(unsigned count, Is&& is) {
+        unsigned k = 0;
+        while (k < count && is(k)) ++k;
+        return k;
+    }
+    // Reads the entries at `address`; `apart` is what these differ in.
+    template <typename Locate> unsigned read(View& memory, unsigned count, u64 apart, Locate&& locate) {
+        count = load(memory, locate(address, count, apart));
+        loads += 1 + locate.loads;
+        resumes += locate.resumes;
+        return count;
+    }
+    // From where tables lie to where their entries do.
+    static void enter(const PlainStage::Level level, const u64* __restrict inputs, u64* __restrict address,
                       unsigned count) {
-        for (unsigned k = 0; k < count; ++k) address[k] = table + (inputs[k] >> level.shift & level.index);
+        for (unsigned k = 0; k < count; ++k) address[k] += inputs[k] >> level.shift & level.index;
     }
     // Whether all entries are ordinary, and lead to tables: where the entries of those lie.
     static bool pass(const PlainTable plain, const PlainStage::Level next, const u64* __restrict raw,
@@ -160,23 +199,25 @@ private:
 // Entries of stage 1 that stage 2 leads to.
 template <typename Ask> class BehindStage {
 public:
-    u32 loads = 0;  // of each entry of the last call
+    u32 loads = 0, resumes = 0;  // of each entry of the last call
 
-    BehindStage(const PlainStage& stage, LeafKinds& kinds, View& memory, Ask ask)
-        : stage_(stage), kinds_(kinds), memory_(memory), ask_(ask) {}
+    BehindStage(const PlainStage& stage, const WalkCache::Scope& cache, LeafKinds& kinds, View& memory, Ask ask)
+        : stage_(stage), cache_(cache), kinds_(kinds), memory_(memory), ask_(ask) {}
 
-    // `apart`: what addresses may differ in.
+    // `apart`: what the addresses differ in; all ones: who knows.
     unsigned operator()(u64* addresses, unsigned count, u64 apart) {
         if (apart == ~u64{0}) apart = differing(addresses, count);
-        count = walk_.walk(stage_, kinds_, memory_, addresses, count, apart,
+        count = walk_.walk(stage_, cache_, kinds_, memory_, addresses, count, apart,
                            static_cast<u8>(access::read | access::table_fetch), ask_, AtOnce{});
         loads = walk_.loads;
+        resumes = walk_.resumes;
         std::copy_n(walk_.address, count, addresses);
         return count;
     }
 
 private:
     const PlainStage& stage_;
+    const WalkCache::Scope& cache_;
     LeafKinds& kinds_;
     View& memory_;
     Ask ask_;
@@ -204,6 +245,7 @@ struct PlainRows {
     // What came of it.
     unsigned walked = 0;  // so many, from the first on
     u32 loads = 0;        // of each
+    u32 resumes = 0;      // the same
     bool one_leaf = true;
     PlainLeafOf leaves[LeafKinds::most * LeafKinds::most];  // those that some row has
     PlainStageWalk first, second;

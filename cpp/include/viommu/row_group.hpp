@@ -31,6 +31,7 @@ public:
         }
         size_ = alike;
         unsigned row = hits(0);
+        if (!in_parts_) return with_walk_caches(row);
         if (row < size_) row = misses(row);
         while (row < size_) {
             translate(row++);
@@ -63,7 +64,7 @@ private:
     // Brings the window on the IOTLB up to date, for rows of one context that reach it as they come. False: there is
     // none for them.
     bool open_window(ContextKey key) {
-        if (!in_parts_ || !caches_ || !find_context(key) || !bound_now_->context->plain()) return false;
+        if (!session_.in_groups() || !caches_ || !find_context(key) || !bound_now_->context->plain()) return false;
         window_ = session_.window(*bound_now_);
         return static_cast<bool>(window_);
     }
@@ -108,21 +109,63 @@ private:
         return row;
     }
 
-    // Rows from `from` on, which misses: walks those that miss, and answers all until one takes more than this; gives
-    // that one. It and all after it are set up then.
+    // Rows from `from` on, which misses: walks those that miss, and answers all until one takes more than this. Gives
+    // that one; it and all after it are set up then.
     unsigned misses(unsigned from) {
         collect(from);
-        bound_now_->context->walk_plain(session_.memory(), ahead_);
-        const unsigned row = ahead_.walked && window_.first_is_of(bound_now_->tag) ? fill(from) : from;
+        const unsigned row = walk_and_fill(from);
         if (row < size_) set_up(row);
         return row;
+    }
+    // What is walked counts for pages of the tag whose lane the window looks at first: others are for others to put in.
+    unsigned walk_and_fill(unsigned from) {
+        session_.walk_plain(*bound_now_, ahead_);
+        if (!window_.first_is_of(bound_now_->tag)) ahead_.walked = 0;
+        return fill(from);
+    }
+    // With walk caches, rows from `from` on, which misses. Gives the group's size.
+    std::size_t with_walk_caches(unsigned from) {
+        for (unsigned row = from; row < size_;) {
+            row = misses_one_by_one(row);
+            while (row < size_ && !open_window(key_now_)) translate_whole(row++);
+            if (row < size_) row = hits(row);
+        }
+        return size_;
+    }
+    // The same with walk caches: where a row takes more, it is translated alone, and what it left behind in them is
+    // there for the next. Gives the first row that the window is no longer right for.
+    unsigned misses_one_by_one(unsigned from) {
+        collect(from);
+        for (unsigned row = from;;) {
+            row = walk_and_fill(row);
+            if (row == size_) return row;
+            const LookUp::Probe first = window_.first();
+            translate_whole(row++);
+            if (row == size_ || !open_window(key_now_) || !(window_.first() == first)) return row;
+            drop_until(row);
+        }
+    }
+    // Rows before this one are not to be walked any more.
+    void drop_until(unsigned row) {
+        unsigned gone = 0;
+        while (gone < ahead_.count && ahead_.row[gone] < row) ++gone;
+        ahead_.count -= gone;
+        std::copy_n(ahead_.input + gone, ahead_.count, ahead_.input);
+        std::copy_n(ahead_.row + gone, ahead_.count, ahead_.row);
+        std::copy_n(keys_ + gone, ahead_.count, keys_);
+    }
+    void translate_whole(unsigned row) {
+        const std::size_t at = first_ + row;
+        Result result;
+        session_.translate(key_now_, *bound_now_, rows_.iova[at], rows_.access[at], result);
+        out_.put(at, result);
     }
     // What is walked ahead: rows that miss, up to one whose access is another, or that is none for this.
     void collect(unsigned from) {
         const u64* const iovas = rows_.iova + first_;
         ahead_.count = 0;
         ahead_.access = rows_.access[first_ + from];
-        const unsigned size = from + rows_like(from, ahead_.differ);
+        const unsigned size = from + rows_like(first_ + from, size_ - from, ahead_.differ);
         if (!window_.keys(iovas[from], ahead_.differ)) return;
         const auto add_missing = [&](auto holds) {
             u64* const* const sets = sets_;
@@ -148,11 +191,10 @@ private:
     }
     // How many rows, from one on, have its access and are the IOTLB's business. `differ` gets the bits that any of
     // these inputs differ in.
-    unsigned rows_like(unsigned from, u64& differ) const {
+    unsigned rows_like(std::size_t from, unsigned count, u64& differ) const {
         const u64 uncached = bound_now_->context->uncached_bits();
-        const u64* const iovas = rows_.iova + first_ + from;
-        const u8* const accesses = rows_.access + first_ + from;
-        const unsigned count = size_ - from;
+        const u64* const iovas = rows_.iova + from;
+        const u8* const accesses = rows_.access + from;
         const u8 access = accesses[0];
         const u64 first = iovas[0];
         u64 odd = access >> 4, apart = 0;
@@ -205,6 +247,7 @@ private:
         Tally& counts = tally(*bound_now_);
         counts.walks += inserted;
         counts.loads += inserted * ahead_.loads;
+        session_.count_resumes(inserted * ahead_.resumes);
         return k == end;
     }
     struct Filled {

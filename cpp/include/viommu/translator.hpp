@@ -85,6 +85,12 @@ public:
         }
         void keep(const BoundContext& bound, u64 input, const PlainWalk& walk) { t_.keep(bound, input, walk); }
         const Tags& tags() const { return t_.tags_; }
+        // Whether rows may be walked ahead at all.
+        bool in_groups() const { return !t_.sanitizer_; }
+        void walk_plain(const BoundContext& bound, PlainRows& rows) {
+            bound.context->walk_plain(memory(), t_.scopes(bound), rows);
+        }
+        void count_resumes(u64 resumes) { t_.walk_cache_.hits += resumes; }
         // An insertion by a window changes no number, lane or context.
         void count_insertions(u64 inserted, u64 evicted) {
             t_.counters_.insertions += inserted;

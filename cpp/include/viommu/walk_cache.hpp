@@ -7,21 +7,72 @@
 #include <vector>
 
 #include "viommu/format.hpp"
+#include "viommu/four_words.hpp"
 #include "viommu/hash.hpp"
 #include "viommu/tags.hpp"
 
 namespace viommu {
 
-// Direct-mapped: one entry for each (tags, level, input prefix).
+// Sets of four (or as many as there are), first in, first out: to be looked at leaves no trace, so that many can be
+// looked for at once. Neighbours lie in neighbouring sets.
 class WalkCache {
+    static constexpr std::size_t most_entries = std::size_t{1} << 28;
+    static constexpr unsigned none = 4;
+    static constexpr unsigned rights_shift = 1, half_shift = 7, level_shift = 8, lg2_shift = 16, tag_shift = 32;
+    static constexpr u64 any_rights = u64{63} << rights_shift;
+    static_assert(Rights::all().packed() == 63);
+
+    // Words of the four ways stand together. An entry whose `whose` is 0 is none.
+    struct alignas(64) Set {
+        u64 prefix[4] = {};  // which table of a level it is
+        u64 whose[4] = {};   // tag, level, what it covers, half; the rights that led to it
+        u64 table[4] = {};
+        u64 sequence[4] = {};
+        u8 next = 0;  // to go
+    };
+    struct Key {
+        Key(TagId tag, unsigned level, unsigned lg2, u8 half, u64 input)
+            : prefix(lg2 >= 64 ? 0 : input >> lg2),
+              whose(u64{tag} << tag_shift | u64{lg2} << lg2_shift | u64{level} << level_shift |
+                    u64{half} << half_shift | 1) {}
+        u64 salt() const { return avalanche(whose); }
+        u64 prefix, whose;
+    };
+    static Rights rights_of(u64 whose) {
+        return {static_cast<u8>(whose >> rights_shift & 7), static_cast<u8>(whose >> (rights_shift + 3) & 7)};
+    }
+
 public:
     explicit WalkCache(std::size_t entries) {
         if (entries > most_entries)
             throw std::invalid_argument("walk cache entries " + std::to_string(entries) + " are more than 2^28");
-        entries_.resize(entries ? std::bit_ceil(entries) : 0);
+        if (!entries) return;
+        ways_ = static_cast<unsigned>(std::min(std::bit_ceil(entries), std::size_t{4}));
+        sets_.resize(std::bit_ceil(entries) / ways_);
     }
 
-    bool enabled() const { return !entries_.empty(); }
+    bool enabled() const { return !sets_.empty(); }
+
+    // Where tables of one level that grant everything are looked for, for many inputs.
+    class Probe {
+    public:
+        // Gives a table, if that of the level is here.
+        [[gnu::always_inline]] bool find(u64 input, u64& table) const {
+            const u64 prefix = input >> lg2_;
+            const Set& set = sets_[(fold(prefix) + salt_) & mask_];
+            const unsigned found = match_of_four(set.prefix, prefix) & match_of_four(set.whose, whose_);
+            if (!found) return false;
+            const unsigned way = static_cast<unsigned>(std::countr_zero(found));
+            table = set.table[way];
+            return set.sequence[way] > stale_;
+        }
+
+    private:
+        friend class WalkCache;
+        const Set* sets_ = nullptr;
+        u64 mask_ = 0, salt_ = 0, whose_ = 0, stale_ = 0;
+        unsigned lg2_ = 0;
+    };
 
     // One walk's window on the cache: its tags, and how old an entry may be.
     class Scope {
@@ -36,30 +87,44 @@ public:
         template <Format F>
         void resume(const F& format, u64 input, u8 access, u64& table, unsigned& level, WalkState& state) const {
             for (unsigned lower = 0; lower < level; ++lower) {
-                const Entry& entry = cache_->slot(tag_, lower, prefix(format, input, lower, state));
-                if (!entry.is(tag_, lower, prefix(format, input, lower, state)) || entry.sequence <= stale_) continue;
-                if (entry.state.half != state.half || entry.state.rights.missing(access)) return;
-                table = entry.table;
+                const Key key(tag_, lower, format.span_lg2(lower + 1, state), state.half, input);
+                Set& set = cache_->set_of(key);
+                const unsigned way = cache_->way_of(set, key);
+                if (way == none || set.sequence[way] <= stale_) continue;
+                const Rights rights = rights_of(set.whose[way]);
+                if (rights.missing(access)) return;
+                table = set.table[way];
                 level = lower;
-                state = entry.state;
+                state.rights = rights;
                 ++cache_->hits;
                 return;
             }
         }
         template <Format F>
         void keep(const F& format, u64 input, u64 table, unsigned level, const WalkState& state) const {
-            const u64 key = prefix(format, input, level, state);
-            cache_->slot(tag_, level, key) = {
-                key,  table, now_, tag_, static_cast<u8>(level), static_cast<u8>(format.span_lg2(level + 1, state)),
-                state};
+            const Key key(tag_, level, format.span_lg2(level + 1, state), state.half, input);
+            Set& set = cache_->set_of(key);
+            unsigned way = cache_->way_of(set, key);
+            if (way == none) way = set.next, set.next = static_cast<u8>((way + 1) % cache_->ways_);
+            set.prefix[way] = key.prefix;
+            set.whose[way] = key.whose | u64{state.rights.packed()} << rights_shift;
+            set.table[way] = table;
+            set.sequence[way] = now_;
+        }
+        // `span_lg2` is the format's, of the level above.
+        Probe probe(unsigned level, unsigned span_lg2) const {
+            const Key key(tag_, level, span_lg2, 0, 0);
+            Probe probe;
+            probe.sets_ = cache_->sets_.data();
+            probe.mask_ = cache_->sets_.size() - 1;
+            probe.salt_ = key.salt();
+            probe.whose_ = key.whose | u64{Rights::all().packed()} << rights_shift;
+            probe.stale_ = stale_;
+            probe.lg2_ = span_lg2;
+            return probe;
         }
 
     private:
-        // What a table of `level` covers, as a number.
-        template <Format F> static u64 prefix(const F& format, u64 input, unsigned level, const WalkState& state) {
-            const unsigned lg2 = format.span_lg2(level + 1, state);
-            return lg2 >= 64 ? 0 : input >> lg2;
-        }
         WalkCache* cache_ = nullptr;
         TagId tag_ = 0;
         u64 stale_ = 0;
@@ -68,32 +133,33 @@ public:
 
     // Drops what a range of inputs may have reached, whatever its tag where `tag` says nothing.
     template <typename Belongs> void drop_range(u64 start, u64 last, Belongs&& belongs) {
-        for (Entry& entry : entries_) {
-            if (!entry.sequence || !belongs(entry.tag)) continue;
-            const u64 first = entry.lg2 >= 64 ? 0 : entry.prefix << entry.lg2;
-            if (first <= last && (first | below(entry.lg2)) >= start) entry.sequence = 0;
-        }
+        for (Set& set : sets_)
+            for (unsigned way = 0; way < ways_; ++way) {
+                const u64 whose = set.whose[way];
+                if (!whose || !belongs(static_cast<TagId>(whose >> tag_shift))) continue;
+                const unsigned lg2 = whose >> lg2_shift & 0xFF;
+                const u64 first = lg2 >= 64 ? 0 : set.prefix[way] << lg2;
+                if (first <= last && (first | below(lg2)) >= start) set.whose[way] = 0;
+            }
     }
 
-    void clear() { std::fill(entries_.begin(), entries_.end(), Entry{}); }
+    void clear() { std::fill(sets_.begin(), sets_.end(), Set{}); }
 
     u64 hits = 0;
 
 private:
-    static constexpr std::size_t most_entries = std::size_t{1} << 28;
+    // Keeps neighbours apart, and what is 2^9 or 2^18 tables apart, too.
+    static constexpr u64 fold(u64 prefix) { return prefix ^ prefix >> 9 ^ prefix >> 18; }
 
-    struct Entry {
-        u64 prefix = 0, table = 0, sequence = 0;
-        TagId tag = 0;
-        u8 level = 0, lg2 = 0;
-        WalkState state;
-        bool is(TagId t, unsigned l, u64 p) const { return sequence && tag == t && level == l && prefix == p; }
-    };
-    Entry& slot(TagId tag, unsigned level, u64 prefix) {
-        return entries_[avalanche(prefix ^ u64{tag} << 40 ^ u64{level} << 36) & (entries_.size() - 1)];
+    Set& set_of(const Key& key) { return sets_[(fold(key.prefix) + key.salt()) & (sets_.size() - 1)]; }
+    unsigned way_of(const Set& set, const Key& key) const {
+        for (unsigned way = 0; way < ways_; ++way)
+            if (set.prefix[way] == key.prefix && (set.whose[way] & ~any_rights) == key.whose) return way;
+        return none;
     }
 
-    std::vector<Entry> entries_;
+    unsigned ways_ = 0;
+    std::vector<Set> sets_;
 };
 
 }  // namespace viommu
