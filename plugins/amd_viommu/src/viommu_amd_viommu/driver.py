@@ -14,12 +14,11 @@ from viommu_amd_viommu.host import (
     dirty,
     hw_info,
     interrupts,
-    invalidate,
     page_requests,
     paging,
     probing,
-    viommus,
 )
+from viommu_amd_viommu.host.guests import invalidate, viommus
 from viommu_amd_viommu.host.unit import Unit
 from viommu_amd_viommu.layouts import LAYOUTS
 
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
     )
     from viommu.platform import Platform
     from viommu_amd_viommu.host.device import HostDevice
-    from viommu_amd_viommu.host.nested import NestedDomain
+    from viommu_amd_viommu.host.guests.nested import NestedDomain
     from viommu_amd_viommu.host.paging import HostTables, PagingDomain
 
 hookspec_version = 1

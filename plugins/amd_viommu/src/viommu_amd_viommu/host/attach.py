@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from viommu.kernel_errors import Invalid, NotThere, Unsupported
 from viommu_amd_viommu.host import tags
 from viommu_amd_viommu.host.device import NO_PASID
-from viommu_amd_viommu.host.nested import NestedDomain
+from viommu_amd_viommu.host.guests.nested import NestedDomain
 from viommu_amd_viommu.host.paging import GuestTables, HostTables
 
 if TYPE_CHECKING:

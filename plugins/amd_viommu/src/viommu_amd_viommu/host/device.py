@@ -9,7 +9,7 @@ from attrs import define, field
 from viommu_amd_viommu.host import entries
 from viommu_amd_viommu.host.entries import GuestRoots
 from viommu_amd_viommu.host.gcr3 import Gcr3Tables, levels_for
-from viommu_amd_viommu.host.nested import NestedDomain
+from viommu_amd_viommu.host.guests.nested import NestedDomain
 from viommu_amd_viommu.host.paging import GuestTables, HostTables
 from viommu_amd_viommu.host.tags import DeviceTag, GuestDeviceTag, GuestTag, HostTag
 

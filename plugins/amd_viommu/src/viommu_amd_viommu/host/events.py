@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from viommu_amd_viommu.host import guest_events
+from viommu_amd_viommu.host.guests import events as guest_events
 from viommu_amd_viommu.spec.events import IotlbInvTimeout, decode_event
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from viommu_amd_viommu.host.ranges import Pages
 if TYPE_CHECKING:
     from viommu.ops import Prot, UserData
     from viommu_amd_viommu.host.abilities import Abilities
-    from viommu_amd_viommu.host.guest_slice import GuestSlice
+    from viommu_amd_viommu.host.guests.hardware_slice import GuestSlice
     from viommu_amd_viommu.host.unit import Unit
 
 NO_FLAGS = DomainFlags(0)

@@ -13,7 +13,7 @@ from viommu_amd_viommu.host import command_queue, device_table, logs, requests
 from viommu_amd_viommu.host.abilities import Abilities
 from viommu_amd_viommu.host.command_queue import CommandQueue
 from viommu_amd_viommu.host.device_table import DeviceTable
-from viommu_amd_viommu.host.hardware_guests import HardwareGuests
+from viommu_amd_viommu.host.guests.hardware import HardwareGuests
 from viommu_amd_viommu.host.logs import HostLog
 from viommu_amd_viommu.host.profile import Profile
 from viommu_amd_viommu.host.registers import HostRegisters

@@ -8,7 +8,7 @@ from attrs import define, field
 
 from viommu.kernel_errors import NoSpace
 from viommu.numbers import Numbers
-from viommu_amd_viommu.host.private_space import PrivateSpace
+from viommu_amd_viommu.host.guests.private_space import PrivateSpace
 from viommu_amd_viommu.spec.guest_registers import VF_CONTROL, VF_PAGE, VSC_ID, VscBarHigh, VscBarLow, VscHeader
 from viommu_amd_viommu.spec.inferred import OWN_DEVICE_ID
 

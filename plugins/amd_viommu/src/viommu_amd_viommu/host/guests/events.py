@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from viommu.kernel_errors import KernelError
 from viommu.objects.veventq import report_event
 from viommu_amd_viommu.host.extensions import TYPE, VeventAmd
-from viommu_amd_viommu.host.guest_iommu import GuestIommu
+from viommu_amd_viommu.host.guests.iommu import GuestIommu
 from viommu_amd_viommu.spec.events import (
     InvalidDeviceRequest,
     InvalidPprRequest,

@@ -8,14 +8,14 @@ from attrs import define, field
 
 from viommu.kernel_errors import Invalid
 from viommu_amd_viommu.host.entries import HardwareGuest
-from viommu_amd_viommu.host.guest_domains import GuestDomains
+from viommu_amd_viommu.host.guests.domains import GuestDomains
 
 if TYPE_CHECKING:
     from viommu.objects.mmap import Region
     from viommu.objects.viommu import Viommu
     from viommu_amd_viommu.host.device import HostDevice
-    from viommu_amd_viommu.host.guest_queues import GuestQueues
-    from viommu_amd_viommu.host.guest_slice import GuestSlice
+    from viommu_amd_viommu.host.guests.hardware_slice import GuestSlice
+    from viommu_amd_viommu.host.guests.queues import GuestQueues
     from viommu_amd_viommu.host.paging import HostTables
     from viommu_amd_viommu.host.unit import Unit
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from viommu.ops import UserData
     from viommu_amd_viommu.host.abilities import Abilities
     from viommu_amd_viommu.host.device import HostDevice
-    from viommu_amd_viommu.host.guest_iommu import GuestIommu
+    from viommu_amd_viommu.host.guests.iommu import GuestIommu
     from viommu_amd_viommu.host.unit import Unit
 
 DATA_TYPE = 3

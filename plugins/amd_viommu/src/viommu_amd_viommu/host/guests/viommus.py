@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from viommu.kernel_errors import Invalid, Unsupported
-from viommu_amd_viommu.host import nested
 from viommu_amd_viommu.host.extensions import HARDWARE_VIOMMU, QueueType, ViommuAmd
-from viommu_amd_viommu.host.guest_iommu import GuestIommu
-from viommu_amd_viommu.host.guest_pages import GuestPage
-from viommu_amd_viommu.host.guest_queues import GuestQueues
-from viommu_amd_viommu.host.guest_slice import GuestSlice
+from viommu_amd_viommu.host.guests import nested
+from viommu_amd_viommu.host.guests.hardware_slice import GuestSlice
+from viommu_amd_viommu.host.guests.iommu import GuestIommu
+from viommu_amd_viommu.host.guests.page import GuestPage
+from viommu_amd_viommu.host.guests.queues import GuestQueues
 from viommu_amd_viommu.host.paging import HostTables
 from viommu_amd_viommu.host.ranges import PAGE
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from viommu.objects.viommu import Viommu
     from viommu.ops import DomainFlags, PagingDomain, UserData
     from viommu_amd_viommu.host.device import HostDevice
-    from viommu_amd_viommu.host.hardware_guests import HardwareGuests
-    from viommu_amd_viommu.host.nested import NestedDomain
+    from viommu_amd_viommu.host.guests.hardware import HardwareGuests
+    from viommu_amd_viommu.host.guests.nested import NestedDomain
     from viommu_amd_viommu.host.unit import Unit
 
 LAST_DEVICE_ID = 0xFFFF

@@ -22,7 +22,7 @@ from viommu_amd_viommu.spec.inferred import NO_DEVICE
 
 if TYPE_CHECKING:
     from viommu.layout import Descriptor
-    from viommu_amd_viommu.host.hardware_guests import HardwareGuests
+    from viommu_amd_viommu.host.guests.hardware import HardwareGuests
     from viommu_amd_viommu.host.paging import HostTables
 
 OFFSETS = {layout: offset for offset, layout in VF_CONTROL_REGISTERS.items()}

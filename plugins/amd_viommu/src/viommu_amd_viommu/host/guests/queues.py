@@ -15,7 +15,7 @@ from viommu_amd_viommu.spec.registers import Control
 if TYPE_CHECKING:
     from viommu.layout import Descriptor
     from viommu.objects.hw_queue import HwQueue
-    from viommu_amd_viommu.host.guest_slice import GuestSlice
+    from viommu_amd_viommu.host.guests.hardware_slice import GuestSlice
 
 ENTRY_LG2 = 4
 LEAST_LG2, MOST_LG2 = 8, 15

@@ -24,7 +24,7 @@ from viommu_amd_viommu.spec.commands import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from viommu_amd_viommu.host.guest_iommu import GuestIommu
+    from viommu_amd_viommu.host.guests.iommu import GuestIommu
     from viommu_amd_viommu.spec.commands import AnyCommand
 
 OfDevice: TypeAlias = InvalidateDevtabEntry | InvalidateInterruptTable | PrefetchIommuPages | CompletePprRequest

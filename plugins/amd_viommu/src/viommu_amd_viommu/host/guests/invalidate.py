@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from attrs import define, field
 
 from viommu.kernel_errors import IoError
-from viommu_amd_viommu.host import guest_commands
 from viommu_amd_viommu.host.extensions import TYPE, AmdCommand
+from viommu_amd_viommu.host.guests import commands as guest_commands
 from viommu_amd_viommu.spec.commands import CompletionWait, decode_command
 
 if TYPE_CHECKING:
     from viommu.ops import UserArray
-    from viommu_amd_viommu.host.guest_iommu import GuestIommu
+    from viommu_amd_viommu.host.guests.iommu import GuestIommu
     from viommu_amd_viommu.spec.commands import AnyCommand
 
 

@@ -1,0 +1,1 @@
+"""Guests: vIOMMUs and what stands on them, by ioctls (any vIOMMU) and by hardware that runs them."""
