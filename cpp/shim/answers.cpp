@@ -105,6 +105,8 @@ i64 Answer::uninstall() {
     return syscall(SYS_close, fd) ? -EBADF : 0;
 }
 
+i64 Answer::share() { return share_memory(message_.words[0], message_.words[0] + message_.words[1]) ? 0 : -EINVAL; }
+
 // Beside the program's own stores. What unmaps memory that a device works on, just now, meets its own fault.
 i64 Answer::exchange() {
     const u64 address = message_.words[0];

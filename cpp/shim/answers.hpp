@@ -25,6 +25,7 @@ private:
     i64 populate();
     i64 install();
     i64 uninstall();
+    i64 share();
     i64 exchange();
     void lend(int fd, bool ours);
 

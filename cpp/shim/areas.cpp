@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -12,7 +13,10 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <atomic>
+
 #include "channel.hpp"
+#include "mmio.hpp"
 
 namespace viommu::shim {
 
@@ -43,10 +47,56 @@ public:
     ~Locked() { pthread_mutex_unlock(&lock); }
 };
 
+int kept_descriptor(const AreaFile& file);
+
+// Memory that was the program's own before it was shared.
+struct Shared {
+    u64 start, end;
+    AreaFile file;
+};
+constexpr int most_shared = 4096;
+Shared own[most_shared];
+int own_count = 0;
+std::atomic<u64> sharing_start = 0, sharing_end = 0;
+
+bool is_private(const Area& area) {
+    return !(area.rights & shared) && !area.file.inode &&
+           (area.rights & (readable | writable)) == (readable | writable);
+}
+
+// Not where this thread stands: it would store to what is being copied.
+bool is_own_stack(const Area& area) {
+    const u64 here = reinterpret_cast<u64>(__builtin_frame_address(0));
+    return area.start <= here && here < area.end;
+}
+
+void* map_file(u64 start, u64 length, int fd, u64 offset, int flags) {
+    return reinterpret_cast<void*>(
+        syscall(SYS_mmap, start, length, PROT_READ | PROT_WRITE, flags, fd, static_cast<off_t>(offset)));
+}
+
+// A child's memory is a copy of its parent's: what was private before gets one.
+void unshare_in_child() {
+    for (int index = 0; index < own_count; ++index) {
+        const Shared& one = own[index];
+        const u64 length = one.end - one.start;
+        const int fd = kept_descriptor(one.file);
+        const u64 copy = static_cast<u64>(
+            syscall(SYS_mmap, nullptr, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+        if (fd < 0 || copy == ~u64{0}) continue;
+        memcpy(reinterpret_cast<void*>(copy), reinterpret_cast<void*>(one.start), length);
+        syscall(SYS_mremap, copy, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, one.start);
+    }
+    own_count = 0;
+}
+
 // A child must find the list whole, and the lock free.
 __attribute__((constructor(160))) void begin_areas() {
     pthread_atfork([] { pthread_mutex_lock(&lock); }, [] { pthread_mutex_unlock(&lock); },
-                   [] { pthread_mutex_unlock(&lock); });
+                   [] {
+                       unshare_in_child();
+                       pthread_mutex_unlock(&lock);
+                   });
 }
 
 bool same(const AreaFile& one, const AreaFile& other) { return one.device == other.device && one.inode == other.inode; }
@@ -55,6 +105,19 @@ int kept_descriptor(const AreaFile& file) {
     for (int index = 0; index < kept_count; ++index)
         if (same(kept[index].file, file)) return kept[index].fd;
     return -1;
+}
+
+// The lock is held.
+void keep(int fd) {
+    struct stat status;
+    if (syscall(SYS_fstat, fd, &status) || !S_ISREG(status.st_mode)) return;
+    const AreaFile file{status.st_dev, status.st_ino};
+    if (kept_count == most_kept || kept_descriptor(file) >= 0) return;
+    const int copy = static_cast<int>(syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 0));
+    if (copy < 0) return;
+    const int own = make_internal(copy);
+    keep_internal_over_fork(own);
+    kept[kept_count++] = {file, own};
 }
 
 int open_really(const char* path, int flags) { return static_cast<int>(syscall(SYS_openat, AT_FDCWD, path, flags, 0)); }
@@ -146,17 +209,47 @@ int make_shared_memory(std::size_t length) {
     return fd;
 }
 
-void keep_file(int fd) {
-    struct stat status;
-    if (syscall(SYS_fstat, fd, &status) || !S_ISREG(status.st_mode)) return;
+bool share_memory(u64 start, u64 end) {
     const Locked locked;
-    const AreaFile file{status.st_dev, status.st_ino};
-    if (kept_count == most_kept || kept_descriptor(file) >= 0) return;
-    const int copy = static_cast<int>(syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 0));
-    if (copy < 0) return;
-    const int own = make_internal(copy);
-    keep_internal_over_fork(own);
-    kept[kept_count++] = {file, own};
+    if (own_count == most_shared) return false;
+    for (u64 at = start; at < end;) {
+        Area area;
+        if (!find_area(at, area) || !is_private(area) || is_own_stack(area)) return false;
+        at = area.end;
+    }
+    const u64 length = end - start;
+    const int fd = make_shared_memory(length);
+    if (fd < 0) return false;
+    listen_for_faults();
+    void* const copy = map_file(0, length, fd, 0, MAP_SHARED);
+    sharing_end = end, sharing_start = start;
+    bool done = copy != MAP_FAILED && !syscall(SYS_mprotect, start, length, PROT_READ);
+    if (done) {
+        memcpy(copy, reinterpret_cast<const void*>(start), length);
+        done = map_file(start, length, fd, 0, MAP_SHARED | MAP_FIXED) != MAP_FAILED;
+        if (!done) syscall(SYS_mprotect, start, length, PROT_READ | PROT_WRITE);
+    }
+    sharing_start = 0;
+    if (copy != MAP_FAILED) syscall(SYS_munmap, copy, length);
+    if (done) {
+        keep(fd);
+        struct stat status;
+        if (!syscall(SYS_fstat, fd, &status)) own[own_count++] = {start, end, {status.st_dev, status.st_ino}};
+    }
+    syscall(SYS_close, fd);
+    return done;
+}
+
+bool waited_for_sharing(u64 address) {
+    const u64 start = sharing_start;
+    if (!start || address - start >= sharing_end - start) return false;
+    while (sharing_start == start) sched_yield();
+    return true;
+}
+
+void keep_file(int fd) {
+    const Locked locked;
+    keep(fd);
 }
 
 void tidy_files() {
@@ -178,6 +271,10 @@ void tidy_files() {
             close_internal(kept[index].fd);
     }
     kept_count = left;
+    left = 0;
+    for (int index = 0; index < own_count; ++index)
+        if (kept_descriptor(own[index].file) >= 0) own[left++] = own[index];
+    own_count = left;
     errno = before;
 }
 

@@ -13,6 +13,7 @@
 
 #include <atomic>
 
+#include "areas.hpp"
 #include "channel.hpp"
 #include "operand.hpp"
 #include "real.hpp"
@@ -49,6 +50,13 @@ bool installed = false;
 
 int place_of(int signal) { return signal == SIGSEGV ? 0 : signal == SIGTRAP ? 1 : -1; }
 
+void pass_on(int signal, siginfo_t* info, void* context) {
+    const struct sigaction& action = wanted[place_of(signal)];
+    if (action.sa_flags & SA_SIGINFO) return action.sa_sigaction(signal, info, context);
+    if (action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN) return action.sa_handler(signal);
+    REAL(sigaction)(signal, &action, nullptr);  // the fault comes again, and ends the program as it would have
+}
+
 #if defined(__x86_64__)
 
 constexpr long trap_flag = 1 << 8;
@@ -64,13 +72,6 @@ struct Step {
 };
 __thread Step step;
 
-void pass_on(int signal, siginfo_t* info, void* context) {
-    const struct sigaction& action = wanted[place_of(signal)];
-    if (action.sa_flags & SA_SIGINFO) return action.sa_sigaction(signal, info, context);
-    if (action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN) return action.sa_handler(signal);
-    REAL(sigaction)(signal, &action, nullptr);  // the fault comes again, and ends the program as it would have
-}
-
 void transfer(Op op, const Region& region, u64 address, unsigned size) {
     Message message;
     message.op = op;
@@ -84,6 +85,7 @@ void transfer(Op op, const Region& region, u64 address, unsigned size) {
 void on_fault(int signal, siginfo_t* info, void* context) {
     const u64 address = reinterpret_cast<u64>(info->si_addr);
     Region* const region = info->si_code > 0 ? region_at(address) : nullptr;
+    if (!region && info->si_code > 0 && waited_for_sharing(address)) return;
     if (!region || step.region) return pass_on(signal, info, context);
     const int kept = errno;
     greg_t* const registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
@@ -108,6 +110,20 @@ void on_step(int signal, siginfo_t* info, void* context) {
     errno = kept;
 }
 
+constexpr bool can_step = true;
+
+#else
+
+// No way to run one instruction alone from user space.
+constexpr bool can_step = false;
+
+void on_fault(int signal, siginfo_t* info, void* context) {
+    if (info->si_code <= 0 || !waited_for_sharing(reinterpret_cast<u64>(info->si_addr))) pass_on(signal, info, context);
+}
+void on_step(int signal, siginfo_t* info, void* context) { pass_on(signal, info, context); }
+
+#endif
+
 void install() {
     if (installed) return;
     installed = true;
@@ -120,17 +136,13 @@ void install() {
     REAL(sigaction)(SIGTRAP, &action, &wanted[1]);
 }
 
-constexpr bool can_step = true;
-
-#else
-
-// No way to run one instruction alone from user space.
-constexpr bool can_step = false;
-void install() {}
-
-#endif
-
 }  // namespace
+
+void listen_for_faults() {
+    pthread_mutex_lock(&lock);
+    install();
+    pthread_mutex_unlock(&lock);
+}
 
 bool trap_registers(u64 start, std::size_t length, u64 file, u64 position, int memory) {
     if (!can_step) return errno = ENODEV, false;

@@ -12,6 +12,9 @@ namespace viommu::shim {
 // this machine cannot run one instruction alone (ENODEV).
 bool trap_registers(u64 start, std::size_t length, u64 file, u64 position, int memory);
 
+// Catches faults from now on: those of registers, and of memory that is being shared.
+void listen_for_faults();
+
 // [start, start + length) is mapped no more.
 void forget_registers(u64 start, std::size_t length);
 

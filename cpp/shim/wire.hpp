@@ -34,6 +34,7 @@ enum class Op : u32 {
     populate,   // address, length, whether for writing
     install,    // flags; with a descriptor -> its number in the program
     uninstall,  // descriptor
+    share,      // address, length: let private memory become memory that can be mapped elsewhere too
     exchange,   // address, expected, desired: 64-bit words -> 1: stored, 0: it is another
 
     answer = 64,

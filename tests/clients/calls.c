@@ -269,6 +269,31 @@ static void case_memory(void) {
     CHECK(!maps_to(fd, hwpt, 0x1011000, 2 * PAGE, again));
 }
 
+/* Memory of one process, which devices reach: its child has a copy, whoever stores to it. */
+static void case_private_memory(void) {
+    const int fd = opened();
+    const uint32_t id = ioas(fd), hwpt = domain(fd, id);
+    char* const alone = mmap(NULL, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char* heap;
+    CHECK(!posix_memalign((void**)&heap, PAGE, 2 * PAGE));
+    strcpy(alone + PAGE, "mapped"), strcpy(alone, "beside"), strcpy(heap, "heap");
+    CHECK(!map(fd, id, alone + PAGE, PAGE, 0x1010000) && !map(fd, id, heap, 2 * PAGE, 0x1020000));
+    CHECK(!strcmp(alone + PAGE, "mapped") && !strcmp(alone, "beside") && !strcmp(heap, "heap"));
+    CHECK(!maps_to(fd, hwpt, 0x1010000, PAGE, alone + PAGE) && !maps_to(fd, hwpt, 0x1020000, 2 * PAGE, heap));
+    const pid_t child = fork();
+    if (!child) {
+        CHECK(!strcmp(alone + PAGE, "mapped") && !strcmp(heap, "heap"));
+        strcpy(alone + PAGE, "child's"), strcpy(heap, "child's");
+        _exit(0);
+    }
+    CHECK(!exit_of(child) && !strcmp(alone + PAGE, "mapped") && !strcmp(heap, "heap"));
+    CHECK(!maps_to(fd, hwpt, 0x1010000, PAGE, alone + PAGE));
+    char seen[8];
+    strcpy(heap, "stored");
+    CHECK(!moves(fd, access_of(fd, id), 0x1020000, seen, 7, 0) && !strcmp(seen, "stored"));
+    free(heap);
+}
+
 static uint64_t pinned_kib(void) {
     FILE* const status = fopen("/proc/self/status", "r");
     char line[256];
@@ -307,7 +332,7 @@ static const struct {
 } cases[] = {{"open", case_open},   {"status", case_status}, {"ioctl", case_ioctl},   {"copies", case_copies},
              {"read_and_write", case_read_and_write},        {"poll", case_poll},     {"fork", case_fork},
              {"exec", case_exec},   {"passed", case_passed}, {"close", case_close},   {"memory", case_memory},
-             {"proc_status", case_proc_status},              {"threads", case_threads}};
+             {"private_memory", case_private_memory}, {"proc_status", case_proc_status},              {"threads", case_threads}};
 
 int main(int count, char** arguments) {
     if (count == 3 && !strcmp(arguments[1], "inherited")) {

@@ -204,12 +204,20 @@ class Program:
                     run.unpin(0, run.count)
                 return None
             try:
+                if not area.rights & SHARED:
+                    area = self._shared(area, address, min(end, area.end))
                 stop = min(end, area.end)
                 runs += self._pinned_part(area, address, stop)
             finally:
                 area.close()
             address = stop
         return runs
+
+    def _shared(self, area: Area, start: int, end: int) -> Area:
+        """Let private memory become memory that is mapped here too, where the program can do that."""
+        if self._ask(Packet.of(Op.SHARE, start, end - start)).result:
+            return area
+        return self._area(start) or area
 
     def _area(self, address: int) -> Area | None:
         answer = self._ask(Packet.of(Op.AREA, address))

@@ -46,7 +46,8 @@ class Op(IntEnum):
     POPULATE = 36
     INSTALL = 37
     UNINSTALL = 38
-    EXCHANGE = 39
+    SHARE = 39
+    EXCHANGE = 40
 
     ANSWER = 64
 
