@@ -113,3 +113,30 @@ def test_a_hostile_recording_is_not_tried_for_ever(tmp_path: Path) -> None:
 
     replayed(tmp_path, [OPEN, ALLOC, *[ioctl(0x3B80, "IOMMU_DESTROY", 1)] * 200], new_subject)
     assert len(made) <= 300
+
+
+def file_mapping(fd: int, start: int, length: int, iova: int, **more: Any) -> dict[str, Any]:  # noqa: ANN401
+    words = (7, 1, fd, *pair(start), *pair(length), *pair(iova))
+    return ioctl(0x3B8F, "IOMMU_IOAS_MAP_FILE", *words, **more)
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (file_mapping(9, 0, 0x1000, 0x1002000, errno_="EINVAL"), "fd 9 is no memory"),
+        (file_mapping(9, 0, 0x1000, 0x1002000, errno_="EBADF"), "fd 9 is not open"),
+        (file_mapping(9, 0x8000, 0x1000, 0x1002000), "the file of fd 9 has 0x9000 bytes"),
+        (mapping(0x7F0000000000, 0x1002000, errno_="EFAULT"), "memory at 0x7f0000000000 is read-only"),
+    ],
+)
+def test_a_fact_about_the_memory_of_a_mapping_is_found(tmp_path: Path, call: dict[str, Any], told: str) -> None:
+    (case,) = replayed(tmp_path, [OPEN, ALLOC, DOMAIN, call])
+    assert (case.first, case.assumed) == (None, [told])
+
+
+def test_the_end_of_a_buffer_is_found_before_the_whole_of_it_is_given_up(tmp_path: Path) -> None:
+    words = (7, 1, 0, *pair(0x7F0000000000), *pair(0x3000), *pair(0x1002000))
+    across = ioctl(0x3B85, "IOMMU_IOAS_MAP", *words, errno_="EFAULT")
+    lines = [OPEN, ALLOC, DOMAIN, across, mapping(0x7F0000000000, 0x1002000), mapping(0x7F0000001000, 0x1004000)]
+    (case,) = replayed(tmp_path, lines)
+    assert (case.first, case.assumed) == (None, ["memory at 0x7f0000002000 is read-only"])

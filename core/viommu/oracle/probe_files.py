@@ -1,4 +1,4 @@
-"""Files that the probes hand in with MAP_FILE: no record tells of them, their names do."""
+"""Files that are handed in with MAP_FILE where no record tells of them: memfds, if no probe's name says otherwise."""
 
 from __future__ import annotations
 

@@ -183,6 +183,7 @@ class Process:
         """Make [start, end) memory where it is none: a recording shows that the program has it."""
         for address in range(start & -PAGE_SIZE, min(end, USER_END), PAGE_SIZE):
             self.unmapped_pages.discard(address // PAGE_SIZE)
+            self.read_only_pages.discard(address // PAGE_SIZE)
             if self.page(address, write=True) is None:
                 self.map(
                     Area(address, address + PAGE_SIZE, PROT_READ | PROT_WRITE, False, Backing(self.world.frames), 0)

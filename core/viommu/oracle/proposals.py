@@ -62,19 +62,30 @@ def proposals(records: Sequence[Record], index: int, difference: Difference) -> 
         yield from about(records, index, struct, recorded)
     if recorded == "EFAULT":
         yield Assumption(index, index, "a struct cannot be written", Circumstances(read_only_struct=True))
+    if recorded == "EBADF":
+        yield _not_open(index, record.number("fd"))
 
 
 def _mapping(records: Sequence[Record], index: int, struct: bytes, recorded: str) -> Iterator[Assumption]:
-    """IOAS_MAP, whose memory may not be written, or not be there."""
+    """IOAS_MAP, whose memory may not be written, not be there, or be there again."""
+    vfio = records[index].text("name", "").startswith("VFIO_")
+    address, length = word(struct, 8 if vfio else 16), word(struct, 24)
     if recorded == "EFAULT":
-        vfio = records[index].text("name", "").startswith("VFIO_")
-        yield from _without_pages(index, word(struct, 8 if vfio else 16), word(struct, 24))
+        yield from _without_pages(index, address, length)
+    if recorded == "0":
+        yield _with_pages(index, address, length)
 
 
 def _file(_: Sequence[Record], index: int, struct: bytes, recorded: str) -> Iterator[Assumption]:
-    """MAP_FILE of what is no memory."""
+    """MAP_FILE of what is no memory, is closed, or is of another length than was taken."""
+    fd = word(struct, 12, 4)
     if recorded == "EINVAL":
-        yield _is_no_memory(index, index, word(struct, 12, 4))
+        yield _is_no_memory(index, index, fd)
+    if recorded == "EBADF":
+        yield _not_open(index, fd)
+    if recorded in ("0", "EINVAL"):
+        size = word(struct, 16) + (word(struct, 24) if recorded == "0" else 0)
+        yield _file_length(index, fd, size & -PAGE_SIZE if recorded == "EINVAL" else size)
 
 
 def _by_iova(iova: int, length: int) -> Callable[[Sequence[Record], int, bytes, str], Iterator[Assumption]]:
@@ -110,6 +121,23 @@ def _checked(
             yield from _without_pages(index, user, size)
 
     return about
+
+
+def _revoking(_: Sequence[Record], index: int, struct: bytes, recorded: str) -> Iterator[Assumption]:
+    """DMABUF_REVOKE of an fd that is open, but no dma-buf."""
+    if recorded == "EINVAL":
+        yield _is_no_memory(index, index, word(struct, 16, 4))
+
+
+def _counting(records: Sequence[Record], index: int, struct: bytes, recorded: str) -> Iterator[Assumption]:
+    """MD_CHECK_REFS: pages that are not there, or no part of a huge page though they lie as such do."""
+    length, user = word(struct, 16), word(struct, 24)
+    if recorded == "EFAULT":
+        last = user + length - PAGE_SIZE
+        for address in (user, last):
+            yield from _without_pages(index, address, PAGE_SIZE)
+    if recorded == "EIO":
+        yield _ordinary_pages(records, index, user & -HUGE_PAGE)
 
 
 def _attaching(records: Sequence[Record], index: int, _: bytes, recorded: str) -> Iterator[Assumption]:
@@ -160,8 +188,17 @@ def _without_pages(index: int, address: int, length: int) -> Iterator[Assumption
 
         return hide
 
-    for kind in ("read-only", "unmapped"):
+    if last > first:
+        yield from _without_pages(index, last * PAGE_SIZE, PAGE_SIZE)
+    for kind in ("read-only", "unmapped") if last == first else ("unmapped", "read-only"):
         yield Assumption(index, index, f"memory at {address:#x} is {kind}", change=change(kind))
+
+
+def _with_pages(index: int, address: int, length: int) -> Assumption:
+    def change(process: Process) -> None:
+        process.ensure(address, address + min(length, PAGES * PAGE_SIZE))
+
+    return Assumption(index, index, f"memory is at {address:#x} again", change=change)
 
 
 def _is_no_memory(at: int, index: int, fd: int) -> Assumption:
@@ -169,6 +206,20 @@ def _is_no_memory(at: int, index: int, fd: int) -> Assumption:
         process.open_at(fd, OpenFile(OtherFile()))
 
     return Assumption(at, index, f"fd {fd} is no memory", change=change)
+
+
+def _not_open(index: int, fd: int) -> Assumption:
+    def change(process: Process) -> None:
+        process.close(fd)
+
+    return Assumption(index, index, f"fd {fd} is not open", change=change)
+
+
+def _file_length(index: int, fd: int, size: int) -> Assumption:
+    def change(process: Process) -> None:
+        process.world.shared(f"file of fd {fd}").resize(size)
+
+    return Assumption(index, index, f"the file of fd {fd} has {size:#x} bytes", change=change)
 
 
 def _neighbours(records: Sequence[Record], index: int, one: Mapped) -> Assumption:
@@ -188,6 +239,13 @@ def _same_pages(records: Sequence[Record], index: int, user: int, length: int, o
     return Assumption(
         _beginning(records, index), index, f"memory at {user:#x} is what IOVA {iova:#x} has", change=change
     )
+
+
+def _ordinary_pages(records: Sequence[Record], index: int, start: int) -> Assumption:
+    def change(process: Process) -> None:
+        process.unmap(start, start + HUGE_PAGE)
+
+    return Assumption(_beginning(records, index), index, f"no huge page is at {start:#x}", change=change)
 
 
 def _new_pages(index: int, user: int, length: int) -> Assumption:
@@ -220,6 +278,8 @@ _ABOUT: Mapping[str, Callable[[Sequence[Record], int, bytes, str], Iterator[Assu
     "IOMMU_DESTROY": _destroying,
     "ACCESS_RW": _by_iova(16, 24),
     "ACCESS_PAGES": _checked(24, 32, 40),
+    "DMABUF_REVOKE": _revoking,
+    "MD_CHECK_REFS": _counting,
     "MD_CHECK_MAP": _checked(16, 24, 32),
     "MOCK_DOMAIN": _attaching,
     "MOCK_DOMAIN_FLAGS": _attaching,

@@ -220,8 +220,9 @@ class _Run:
         return process
 
     def _before(self, process: Process, record: Record) -> None:
-        if record.probe:
+        if self._is_guessing:
             prepare_files(process, record)
+        if record.probe:
             self._unrecorded.before(process, record)
 
     def _made(self, record: Record) -> Difference | None:
