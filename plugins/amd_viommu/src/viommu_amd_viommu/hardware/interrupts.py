@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from enum import Enum
+from functools import reduce
+from operator import or_
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -63,6 +65,9 @@ SOURCES = (
     ),
 )
 
+ALL_SOURCES = reduce(or_, (source.status for source in SOURCES))
+"""The Status bits of all."""
+
 
 @define(eq=False, repr=False)
 class Interrupts:
@@ -91,8 +96,8 @@ class Interrupts:
                 self._signal(source)
 
     def _due(self) -> int:
-        status = self.file["STATUS"]
-        return sum(
+        status = self.file["STATUS"] & ALL_SOURCES
+        return status and sum(
             source.status
             for source in SOURCES
             if status & source.status and self.file[source.enabled_by] & source.enable
