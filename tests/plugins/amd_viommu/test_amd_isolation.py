@@ -145,6 +145,24 @@ class Attacker:
         at = self.chance.randrange(GUEST_SIZE - 64)
         self.vm.guest.write(BASE + at, self.chance.randbytes(64))
 
+    def renest(self) -> None:
+        """Another device table entry: other GCR3 tables, wherever they may lie, and another DomainID."""
+        vm, chance = self.vm, self.chance
+        anywhere = chance.choice([vm.guest.gcr3, BASE + chance.randrange(GUEST_SIZE), chance.getrandbits(52)])
+        entry = vm.guest.dte(
+            GCR3=anywhere & -PAGE,
+            DomainID=chance.choice([1, chance.randrange(1 << 16)]),
+            GLX=chance.randrange(3),
+            GIOV=chance.randrange(2),
+            PPR=chance.randrange(2),
+            GuestPagingMode=chance.randrange(2),
+        )
+        made = vm.program.call(vm.program.nested_command(vm.device, vm.viommu, entry)).out_hwpt_id
+        if vm.program.result == 0:
+            vm.device.replace(made)
+            vm.program.must(uapi.Destroy.of(id=vm.hwpt))
+            vm.hwpt = made
+
     def access(self) -> None:
         """DMA, and a page request, of its own device."""
         vm, chance = self.vm, self.chance
@@ -164,6 +182,7 @@ class Attacker:
             self.move_queue,
             self.batch,
             self.scribble,
+            self.renest,
             self.access,
         ]
         self.chance.choice(acts)()
