@@ -28,6 +28,3 @@ class Profile:
         hardware = bool(policy.iova_queues and features.vIOMMU)
         ahead = hardware or policy.invalidate_by_viommu
         return cls(nested=ahead, pasid_domains=ahead, hardware=hardware)
-
-
-MAINLINE = Profile()

@@ -6,7 +6,6 @@ from attrs import frozen
 
 PAGE = 4096
 PAGE_MASK = -PAGE
-U64_MAX = (1 << 64) - 1
 LARGEST_BIT = 51
 """A size whose lowest zero would lie above this bit is told as everything, as Linux does."""
 
