@@ -43,7 +43,10 @@ class FrameAllocator:
             start = self._search(self._first, length)
         if start is None:
             raise OutOfFrames(length, self._address_bits)
-        insort(self._taken, (start, start + length))
+        if self._taken and start < self._taken[-1][0]:
+            insort(self._taken, (start, start + length))
+        else:
+            self._taken.append((start, start + length))
         self._cursor = start + length
         return Pa(start)
 
@@ -52,10 +55,10 @@ class FrameAllocator:
         del self._taken[bisect_left(self._taken, (start, 0))]
 
     def _search(self, candidate: int, length: int) -> int | None:
-        if self._taken and candidate == self._taken[-1][1]:  # nothing lies beyond: the usual case needs no look
-            start = align_down(candidate + GUARD + alignment_of(length) - 1, alignment_of(length))
-            return start if start + length <= 1 << self._address_bits else None
         alignment = alignment_of(length)
+        if self._taken and candidate == self._taken[-1][1]:  # nothing lies beyond: the usual case needs no look
+            start = (candidate + GUARD + alignment - 1) & -alignment
+            return start if start + length <= 1 << self._address_bits else None
         while True:
             candidate = align_down(candidate + alignment - 1, alignment)
             if candidate + length > 1 << self._address_bits:

@@ -130,10 +130,14 @@ class IoPageTable:
     frames: TableFrames
     shape: TableShape
     _writer: _engine.TableWriter = field(init=False, repr=False)
+    _granule_lg2: int = field(init=False, repr=False)
+    _end: int = field(init=False, repr=False)
+    """One more than the last physical address that an entry can hold."""
 
     def __attrs_post_init__(self) -> None:
         """Make the empty root. Raises NoMemory, ValueError."""
         allocation_point("page table root")
+        self._granule_lg2, self._end = self.shape.granule_lg2, 1 << self.shape.output_bits
         shape = self.shape.engine()
         self._writer = self._made(shape, max(self.shape.root_bytes.bit_length() - 1, 12))
 
@@ -162,11 +166,11 @@ class IoPageTable:
         OutOfRangeSize, where an entry cannot hold the physical address (the kernel's generic page table answers
         ERANGE); ValueError: not made of pages, beyond what the table can hold, or mapped already.
         """
-        if pa + length > 1 << self.shape.output_bits:
+        if pa + length > self._end:
             raise OutOfRangeSize("page table", "physical address", pa, f"of {self.shape.output_bits} bits")
         allocation_point("page tables")
         while lacking := self._writer.map(iova, pa, length, prot, largest, extra):
-            self.frames.ensure(self.shape.granule_lg2, lacking)
+            self.frames.ensure(self._granule_lg2, lacking)
 
     def unmap(self, iova: int, length: int) -> Gone:
         """Unmap a range; holes are passed over. Caches and the tables that are empty now are for the caller.

@@ -168,7 +168,7 @@ class PhysicalMemory:
                 if backing.pins.total:
                     backing.pins.add(first, last)
                 else:
-                    backing.pins = PinCounts.of(first, last)
+                    backing.pins = PinCounts(first, last)
 
     def unpin(self, pa: int, length: int = PAGE_SIZE) -> None:
         """Undo one `pin` of the range. Raises NotBacked or NotPinned, and then nothing is unpinned."""
@@ -234,29 +234,60 @@ class PhysicalMemory:
     ) -> View:
         with self._lock:
             known = self._by_source.setdefault(source, [])
-            segments: list[Segment] = []
+            at = bisect_right(known, position, key=_position)
+            end = position + length
             try:
-                pieces = _split(known, position, position + length)
-                if len(pieces) > 1 or pieces[0][0] is not None:
-                    _refuse_odd_cuts(pieces)
-                    if writable:
-                        _refuse_read_only(pieces)
-                for backing, start, end in pieces:
-                    whole = backing or self._new_backing(source, known, start, end, mapper, writable)
-                    whole.views += 1
-                    segments.append(Segment(whole, Pa(whole.start + start - whole.position), end - start))
-                view = View(tuple(segments), length)
+                if (at and known[at - 1].position_end > position) or (at < len(known) and known[at].position < end):
+                    return self._add_pieces(source, known, position, length, mapper, writable, pinned)
+                pins = PinCounts(0, -(-length // PAGE_SIZE) if pinned else 0)
+                new = self._new_backing(source, known, at, position, end, mapper, writable, pins)
             except BaseException:
-                self.release(View(tuple(segments), length))
                 if not known:
                     self._by_source.pop(source, None)
                 raise
-            if pinned:
-                self.pin_view(view)
-            return view
+            new.views = 1
+            return View((Segment(new, new.start, length),), length)
+
+    def _add_pieces(
+        self,
+        source: Source,
+        known: list[Backing],
+        position: int,
+        length: int,
+        mapper: Mapper,
+        writable: bool,
+        pinned: bool,
+    ) -> View:
+        """Add a stretch of which some is backed."""
+        segments: list[Segment] = []
+        try:
+            pieces = _split(known, position, position + length)
+            _refuse_odd_cuts(pieces)
+            if writable:
+                _refuse_read_only(pieces)
+            for backing, start, end in pieces:
+                at = bisect_right(known, start, key=_position)
+                whole = backing or self._new_backing(source, known, at, start, end, mapper, writable, PinCounts())
+                whole.views += 1
+                segments.append(Segment(whole, Pa(whole.start + start - whole.position), end - start))
+        except BaseException:
+            self.release(View(tuple(segments), length))
+            raise
+        view = View(tuple(segments), length)
+        if pinned:
+            self.pin_view(view)
+        return view
 
     def _new_backing(
-        self, source: Source, known: list[Backing], start: int, end: int, mapper: Mapper, writable: bool
+        self,
+        source: Source,
+        known: list[Backing],
+        at: int,
+        start: int,
+        end: int,
+        mapper: Mapper,
+        writable: bool,
+        pins: PinCounts,
     ) -> Backing:
         pa = self._frames.allocate(end - start)
         try:
@@ -264,9 +295,9 @@ class PhysicalMemory:
         except BaseException:
             self._frames.free(pa)
             raise
-        backing = Backing(pa, end - start, source, start, writable)
+        backing = Backing(pa, end - start, source, start, writable, 0, pins)
         self._publish(backing)
-        known.insert(bisect_right(known, start, key=_position), backing)
+        known.insert(at, backing)
         return backing
 
     def _publish(self, backing: Backing) -> None:

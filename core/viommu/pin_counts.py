@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import Self
 
 
 class PinCounts:
@@ -14,18 +13,16 @@ class PinCounts:
 
     __slots__ = ("_counts", "_starts", "total")
 
-    def __init__(self) -> None:
-        """Begin with no page pinned."""
-        self.total = 0
-        self._starts, self._counts = [0], [0]  # a count holds from its start up to the next one
-
-    @classmethod
-    def of(cls, first: int, end: int) -> Self:
+    def __init__(self, first: int = 0, end: int = 0) -> None:
         """Begin with pages [first, end) pinned once."""
-        new = cls()
-        new.total = end - first
-        new._starts, new._counts = ([0, first, end], [0, 1, 0]) if first else ([0, end], [1, 0])
-        return new
+        self.total = end - first
+        # A count holds from its start up to the next one.
+        if not end:
+            self._starts, self._counts = [0], [0]
+        elif not first:
+            self._starts, self._counts = [0, end], [1, 0]
+        else:
+            self._starts, self._counts = [0, first, end], [0, 1, 0]
 
     def __getitem__(self, page: int) -> int:
         return self._counts[bisect_right(self._starts, page) - 1]

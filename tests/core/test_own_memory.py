@@ -110,6 +110,6 @@ def test_pins_are_counted_page_by_page(steps: list[tuple[int, int, bool]]) -> No
 
 @given(st.integers(0, 9), st.integers(10, 20))
 def test_counts_may_begin_with_a_pin(first: int, end: int) -> None:
-    counts = PinCounts.of(first, end)
+    counts = PinCounts(first, end)
     assert [counts[page] for page in range(25)] == [int(first <= page < end) for page in range(25)]
     assert counts.total == end - first

@@ -41,7 +41,9 @@ class Call(Generic[S]):
 
     def respond(self, start: int = 0, end: int | None = None) -> None:
         """Copy the structure back, as far as the caller has it; or bytes [start, end) of it. Raises BadAddress."""
-        raw = self.cmd.encode()[: self.size][start:end]
+        raw = self.cmd.encode()
+        if start or end is not None or self.size < len(raw):
+            raw = raw[: self.size][start:end]
         if not self.process.write(self.address + start, raw):
             raise BadAddress(self.cmd.kernel_name, "argument", self.address, "writable for the reply")
 

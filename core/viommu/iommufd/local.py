@@ -179,4 +179,4 @@ def _own_capabilities() -> int:
 
 def _runs(memory: PhysicalMemory, view: View) -> list[PageRun]:
     pinned = PinnedView(memory, view, view.length // PAGE_SIZE)
-    return [LocalRun(pinned, pa, length // PAGE_SIZE) for pa, length in view.runs()]
+    return [LocalRun(pinned, segment.pa, segment.length // PAGE_SIZE) for segment in view.segments]

@@ -107,7 +107,7 @@ class Area:
     def physical_runs(self) -> list[tuple[int, int]]:
         """Give the physical ranges behind it, in order: (address, length)."""
         extents = self.pages.extents(self.first_page, self.last_page)
-        offset, left = self.page_offset, self.length
+        offset, left = self.start_byte % PAGE_SIZE, self.last - self.start + 1
         if len(extents) == 1:
             return [(extents[0].frame * PAGE_SIZE + offset, left)]
         runs: list[tuple[int, int]] = []

@@ -56,6 +56,10 @@ class Disjoint(Generic[C]):
 
     def add(self, item: C) -> None:
         """Put in a range that meets none."""
+        if not self._starts or item.start > self._starts[-1]:  # many are put in ascending
+            self._starts.append(item.start)
+            self._items.append(item)
+            return
         index = bisect_left(self._starts, item.start)
         self._starts.insert(index, item.start)
         self._items.insert(index, item)
