@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from viommu.addresses import PAGE_SIZE
 from viommu.oracle.blobs import blob_of
 from viommu.oracle.circumstances import ORDINARY
 from viommu.oracle.comparison import Difference, compare_answers, compare_bytes
@@ -257,18 +256,15 @@ def _provide(process: Process, record: Record, blob: Blob) -> None:
         process.write(blob.address, data)
     elif blob.is_written and blob.address and blob.length:
         if not process.everything_mapped:
-            process.ensure(blob.address, blob.address + _shown(record, blob))
-        process.former = process.read(blob.address, _shown(record, blob)) or b""
+            process.ensure(blob.address, blob.address + _shown(record))
+        process.former = process.read(blob.address, _shown(record)) or b""
         process.write(blob.address, bytes(len(process.former)))
 
 
-def _shown(record: Record, blob: Blob) -> int:
+def _shown(record: Record) -> int:
     """How much of what the kernel may write is there: recorders show it as far as it can be read."""
     shown = record.fields.get("data_out")
-    if not isinstance(shown, str):
-        return 0
-    length = len(shown) // 2
-    return length if (blob.address + length) % PAGE_SIZE == 0 else blob.length
+    return len(shown) // 2 if isinstance(shown, str) else 0
 
 
 def _hexes(values: list[int]) -> str:
