@@ -33,6 +33,8 @@ void Answer::make() {
     case Op::populate: message_.result = populate(); break;
     case Op::install: message_.result = install(); break;
     case Op::uninstall: message_.result = uninstall(); break;
+    case Op::share: message_.result = share(); break;
+    case Op::exchange: message_.result = exchange(); break;
     default: message_.result = -ENOSYS;
     }
     message_.op = Op::answer;
