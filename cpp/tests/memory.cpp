@@ -1,4 +1,7 @@
 // Physical memory: regions, holes, pictures that outlive a change, and stores that can be taken back.
+#include <random>
+#include <set>
+
 #include "check.hpp"
 #include "tables.hpp"
 
@@ -66,6 +69,31 @@ void removal() {
     memory.remove(0, 3 * page - 1);
     equals(memory.picture()->regions().size(), 1u);
     equals(memory.picture()->regions()[0].start, 3 * page);
+}
+
+// Whether somebody looked at memory in between decides how it is changed, and nothing else.
+void removal_one_by_one() {
+    std::vector<u64> words(512);
+    Memory memory;
+    std::set<u64> there;
+    const auto right = [&] {
+        std::set<u64> found;
+        for (const Region& r : memory.picture()->regions()) found.insert(r.start);
+        return found == there;
+    };
+    std::mt19937 random(1);
+    for (int step = 0; step < 4000; ++step) {
+        const u64 start = random() % 32 * page, pages = 1 + random() % 3;
+        if (random() % 2) {
+            if (there.insert(start).second) memory.add(region(start, words));
+        } else {
+            memory.remove(start, start + pages * page - 1);
+            there.erase(there.lower_bound(start), there.lower_bound(start + pages * page));
+        }
+        if (random() % 4 == 0) check(right(), "those are there that were added and not removed");
+    }
+    for (const u64 start : there) throws<std::invalid_argument>([&] { memory.remove(start + 8, start + page); });
+    check(right(), "a region that would be cut stays");
 }
 
 void views_outlive_removal() {
@@ -162,6 +190,7 @@ int main() {
         {"regions never overlap", overlaps},
         {"whole regions are removed, never parts", removal},
         {"a view keeps what it saw", views_outlive_removal},
+        {"regions may go one by one", removal_one_by_one},
         {"a buffer's owner ends with no lock held", owners_may_use_the_memory},
         {"bytes go anywhere", bytes_in_words},
         {"a write that cannot be whole stores nothing", all_or_nothing},

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstring>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -83,7 +84,37 @@ public:
     }
     void insert(Region region) { regions_.insert(after_start(region.start), std::move(region)); }
 
+    // The region that reaches beyond [start, last] and into it; null.
+    const Region* cut_by(u64 start, u64 last) const {
+        const Region *const first = find(start), *const other = find(last);
+        if (first && (first->start < start || first->last > last)) return first;
+        return other && other->last > last ? other : nullptr;
+    }
+    // Takes out the regions that meet [start, last].
+    std::vector<Region> take(u64 start, u64 last) {
+        const auto [first, end] = meeting(start, last);
+        std::vector<Region> gone(std::make_move_iterator(regions_.begin() + (first - regions_.cbegin())),
+                                 std::make_move_iterator(regions_.begin() + (end - regions_.cbegin())));
+        regions_.erase(first, end);
+        return gone;
+    }
+    // A map of the others.
+    RegionMap without(u64 start, u64 last) const {
+        const auto [first, end] = meeting(start, last);
+        std::vector<Region> kept;
+        kept.reserve(regions_.size());
+        kept.insert(kept.end(), regions_.begin(), first);
+        kept.insert(kept.end(), end, regions_.end());
+        return RegionMap(std::move(kept));
+    }
+
 private:
+    using Place = std::vector<Region>::const_iterator;
+    std::pair<Place, Place> meeting(u64 start, u64 last) const {
+        const Place first = std::lower_bound(regions_.begin(), regions_.end(), start,
+                                             [](const Region& region, u64 value) { return region.last < value; });
+        return {first, after_start(last)};
+    }
     std::vector<Region>::const_iterator after_start(u64 pa) const {
         return std::upper_bound(regions_.begin(), regions_.end(), pa,
                                 [](u64 value, const Region& region) { return value < region.start; });
@@ -225,27 +256,25 @@ public:
         if (const Region* other = map_->first_in(region.start, region.last))
             throw std::invalid_argument("region " + range(region.start, region.last) + " overlaps region " +
                                         range(other->start, other->last) + ": unmap that one first");
-        // A picture that nobody has looked at may be painted over: a capture of many pages is mapped one by one.
+        // A picture that nobody has looked at may be painted over: many pages may be mapped, or unmapped, one by one.
         // (Whether they still look, the use count would not say in time.)
         if (std::exchange(seen_, false)) map_ = std::make_shared<RegionMap>(*map_);
         map_->insert(std::move(region));
     }
 
-    // Every region within [start, last] goes; the old picture, and with it the buffers, dies with its last reader.
+    // Every region within [start, last] goes; its buffer dies with the last reader of a picture that has it.
     void remove(u64 start, u64 last) {
-        // Dies after the lock is let go: whoever owns a buffer may use this memory, or wait for who does (the GIL).
+        // Both die after the lock is let go: whoever owns a buffer may use this memory, or wait for who does (the GIL).
         std::shared_ptr<const RegionMap> old;
+        std::vector<Region> gone;
         std::scoped_lock lock(mutex_);
-        std::vector<Region> kept;
-        for (const Region& r : map_->regions()) {
-            if (r.last < start || r.start > last)
-                kept.push_back(r);
-            else if (r.start < start || r.last > last)
-                throw std::invalid_argument("range " + range(start, last) + " would cut region " +
-                                            range(r.start, r.last) + " in two: unmap whole regions");
-        }
-        old = std::exchange(map_, std::make_shared<RegionMap>(std::move(kept)));
-        seen_ = false;
+        if (const Region* cut = map_->cut_by(start, last))
+            throw std::invalid_argument("range " + range(start, last) + " would cut region " +
+                                        range(cut->start, cut->last) + " in two: unmap whole regions");
+        if (std::exchange(seen_, false))
+            old = std::exchange(map_, std::make_shared<RegionMap>(map_->without(start, last)));
+        else
+            gone = map_->take(start, last);
     }
 
     // Whether all of the bytes lie in regions.
