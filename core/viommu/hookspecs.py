@@ -202,7 +202,7 @@ def viommu_ioctls() -> Sequence[AnyIoctl] | None:
 
     When:     when a machine opens /dev/iommu.
     Given:    nothing.
-    Owes:     rows whose numbers' low bytes mainline does not use.
+    Owes:     rows; one with the number of a mainline's ioctl stands in its place.
     Returns:  the rows, or None.
     Raises:   nothing.
     """

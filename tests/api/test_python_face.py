@@ -311,7 +311,7 @@ def test_a_structure_that_no_ioctl_takes_is_a_mistake() -> None:
     iommu = Machine("selftest").open_iommufd()
     with pytest.raises(TypeError, match="no ioctl takes a IovaRange"):
         iommu.call(uapi.IovaRange.of())
-    with pytest.raises(TypeError, match="TestCmd"):
-        iommu.call(uapi.TestCmd.of())
+    with pytest.raises(TypeError, match="TestCmd"):  # only a driver of test kernels adds it
+        Machine("vtd").open_iommufd().call(uapi.TestCmd.of())
     with pytest.raises(NotAnIoctl):
         iommu.file.run(0x3BFF, 0, iommu.process)

@@ -130,3 +130,18 @@ def test_ranges_that_fit_are_told_where_their_capability_does_not() -> None:
     assert told[40:56] == bytes(16)
     assert struct.unpack_from("<QQ", told, 56) == (0, APERTURE - 1)
     assert told[72:] == bytes(16)
+
+
+def test_a_paging_hwpt_takes_no_page_requests_of_pasids_that_only_a_guests_table_can_have() -> None:
+    client = Client()
+    ioas = client.ioas()
+    _, _, device = client.device(ioas, flags=4)
+    fault = client.must(uapi.FaultAlloc.of())
+    queue = client.process.file(fault.out_fault_fd)
+    hwpt = client.hwpt(device, ioas, flags=4, fault=fault.out_fault_id)
+    parent = client.hwpt(device, ioas, flags=1)
+    nested = client.hwpt(device, parent, flags=4, data=struct.pack("<II", 0, 0), fault=fault.out_fault_id)
+    for attached, told in ((hwpt, 0), (nested, 40)):
+        _, _, requester = client.device(attached, flags=4)
+        client.test(15, 0, ("I", requester), ("I", 7), ("I", 1), ("I", 1), ("Q", APERTURE))
+        assert queue.read(client.process, DATA, 80) == told

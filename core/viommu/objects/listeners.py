@@ -33,7 +33,10 @@ def find_listener(device: PhysicalDevice, pasid: int | None) -> Listener | None:
 
 
 def _attachment_of(device: PhysicalDevice, pasid: int | None) -> Attachment | None:
-    """Give the attachment that governs the PASID; guests manage PASIDs of some hardware themselves."""
+    """Give the attachment that governs the PASID.
+
+    Guests manage PASIDs of some hardware themselves, by tables that only a nested HWPT of the RID leads to.
+    """
     attachments = device.group.attachments
     found = attachments.get(pasid or 0)
     if found is None and pasid is not None and _guest_has_pasids(device):
@@ -42,9 +45,10 @@ def _attachment_of(device: PhysicalDevice, pasid: int | None) -> Attachment | No
 
 
 def _guest_has_pasids(device: PhysicalDevice) -> bool:
-    return device.facts.user_pasid_table or (
-        device.iommu.policy.fault_by_virtual_id and _vdevice_of(device) is not None
-    )
+    if device.iommu.policy.fault_by_virtual_id and _vdevice_of(device) is not None:
+        return True
+    rid = device.group.attachments.get(0)
+    return rid is not None and isinstance(rid.hwpt, NestedHwpt) and device.facts.user_pasid_table
 
 
 def _viommu_of(device: PhysicalDevice, attachment: Attachment | None) -> Listener | None:

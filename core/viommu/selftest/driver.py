@@ -77,10 +77,10 @@ def viommu_hardware(memory: PhysicalMemory, registers: Registers, platform: Plat
 
 @hookimpl
 def viommu_ioctls() -> Sequence[AnyIoctl]:
-    """Give IOMMU_TEST_CMD."""
-    from viommu.selftest.test_cmd import ROW  # noqa: PLC0415 - its operations need this driver
+    """Give what a test kernel answers in its own way."""
+    from viommu.selftest.test_cmd import ROWS  # noqa: PLC0415 - its operations need this driver
 
-    return (ROW,)
+    return ROWS
 
 
 # --- alloc
