@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from attrs import define, field, frozen
 
-from viommu.kernel_errors import BadAddress, Invalid, TooBig
+from viommu.kernel_errors import BadAddress, Invalid, NoMemory, TooBig
 
 if TYPE_CHECKING:
     from viommu.iommufd.user_memory import UserProcess
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 FIRST_SHIFT = 4
 PAGE_BITS = 12
+ALLOCATION_LAST = 4 << 20
+"""The most that the kernel's kmalloc gives, with pages of 4 KiB (bytes)."""
 
 
 class Prot(IntFlag):
@@ -209,8 +211,10 @@ class UserArray:
     def whole(self, kind: int, size: int) -> list[bytes]:
         """Give all entries, ``size`` bytes each: shorter ones are filled with zeros, longer ones end in zeros.
 
-        Raises Invalid (type, no entries), BadAddress, TooBig.
+        Raises NoMemory (the kernel copies them into one allocation), Invalid (type, no entries), BadAddress, TooBig.
         """
+        if self.count * size > ALLOCATION_LAST:
+            raise NoMemory("invalidation", "entry_num", self.count, f"at most {ALLOCATION_LAST // size:#x}")
         if self.type != kind:
             raise Invalid("invalidation", "data_type", self.type, f"{kind:#x}")
         if not self.count or not self.address:

@@ -145,3 +145,16 @@ def test_a_paging_hwpt_takes_no_page_requests_of_pasids_that_only_a_guests_table
         _, _, requester = client.device(attached, flags=4)
         client.test(15, 0, ("I", requester), ("I", 7), ("I", 1), ("I", 1), ("Q", APERTURE))
         assert queue.read(client.process, DATA, 80) == told
+
+
+def test_more_invalidations_than_one_allocation_holds_are_refused_before_any_is_read() -> None:
+    client = Client()
+    ioas = client.ioas()
+    _, _, device = client.device(ioas)
+    viommu = client.viommu(device, client.hwpt(device, ioas, flags=1))
+    client.process.guess("unmapped", DATA // PAGE)
+    batch = uapi.HwptInvalidate.of(hwpt_id=viommu, data_uptr=DATA, data_type=0xDEADBEEF, entry_len=12)
+    for count, answer in ((0x80000, errno.ENOMEM), (4 << 20, errno.EINVAL), (300_000, errno.EFAULT)):
+        batch.entry_num = count
+        assert client.call(batch).entry_num == 0
+        assert client.result == -answer

@@ -36,6 +36,12 @@ def test_the_corner_cases_are_answered_as_the_kernel_answers_them() -> None:
     assert not disagreements(cases)
 
 
+def test_random_calls_are_answered_as_the_kernel_answers_them() -> None:
+    cases = [case for path in recordings_in([DATA / "random"]) for case in replay(path, Subject)]
+    assert sum(case.calls for case in cases) == 2099
+    assert not disagreements(cases)
+
+
 def test_every_kind_of_call_is_judged() -> None:
     calls: Counter[str] = Counter()
     for case in replay(DATA / "probes.jsonl", Subject):
