@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
 from attrs import define, field, frozen
@@ -51,10 +52,13 @@ class Upstream(Protocol):
 
 @define(eq=False)
 class DeviceTlb:
-    """A device's own TLB: what ATS gave it, first in first out, until an invalidation reaches it."""
+    """A device's own TLB: what ATS gave it, first in first out, until an invalidation reaches it, from any thread."""
 
     capacity: int = 1024
+    invalidations: int = field(default=0, init=False)
+    """How many there were."""
     _held: OrderedDict[tuple[int | None, int, int], Held] = field(factory=OrderedDict)
+    _lock: Lock = field(factory=Lock, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self._held)
@@ -62,27 +66,39 @@ class DeviceTlb:
     def find(self, pasid: int | None, iova: int, access: Access) -> Held | None:
         """The translation of an address that grants ``access``, if one is held."""
         wanted = access & (Access.READ | Access.WRITE | Access.EXECUTE)
-        for size_lg2 in sorted({key[1] for key in self._held}):
-            held = self._held.get((pasid, size_lg2, iova >> size_lg2))
-            if held is not None and held.rights & wanted == wanted:
-                return held
+        with self._lock:
+            for size_lg2 in sorted({key[1] for key in self._held}):
+                held = self._held.get((pasid, size_lg2, iova >> size_lg2))
+                if held is not None and held.rights & wanted == wanted:
+                    return held
         return None
 
-    def keep(self, pasid: int | None, iova: int, held: Held) -> None:
-        """Hold a translation; the oldest leaves where there is no room."""
-        self._held[pasid, held.size_lg2, iova >> held.size_lg2] = held
-        while len(self._held) > self.capacity:
-            self._held.popitem(last=False)
+    def keep(self, pasid: int | None, iova: int, held: Held, asked: int | None = None) -> None:
+        """Hold a translation; the oldest leaves where there is no room.
+
+        ``asked``: `invalidations` before it was asked for. One that came since may be about it: then it is not held.
+        None: nobody invalidates meanwhile.
+        """
+        with self._lock:
+            if asked not in (None, self.invalidations):
+                return
+            self._held[pasid, held.size_lg2, iova >> held.size_lg2] = held
+            while len(self._held) > self.capacity:
+                self._held.popitem(last=False)
 
     def clear(self) -> None:
         """Drop everything, as a reset does."""
-        self._held.clear()
+        with self._lock:
+            self.invalidations += 1
+            self._held.clear()
 
     def drop(self, invalidation: DeviceInvalidation) -> int:
         """Drop what an invalidation covers; gives how many translations that were."""
-        doomed = [key for key in self._held if _covers(invalidation, *key)]
-        for key in doomed:
-            del self._held[key]
+        with self._lock:
+            self.invalidations += 1
+            doomed = [key for key in self._held if _covers(invalidation, *key)]
+            for key in doomed:
+                del self._held[key]
         return len(doomed)
 
 
@@ -116,12 +132,13 @@ class Device:
         """
         held = self.tlb.find(pasid, iova, access)
         if held is None:
+            asked = self.tlb.invalidations
             answer = self.upstream.request_translation(self.requester, iova, access, pasid)
             if isinstance(answer, Completion):
                 return answer
             size_lg2 = answer.page_size.bit_length() - 1 if answer.page_size else PAGE_LG2
             held = Held(answer.pa & -(1 << size_lg2), size_lg2, answer.rights)
-            self.tlb.keep(pasid, iova, held)
+            self.tlb.keep(pasid, iova, held, asked)
         else:
             self.upstream.check_held(self.requester, iova, access, pasid, held)
         address = held.pa | iova & (1 << held.size_lg2) - 1

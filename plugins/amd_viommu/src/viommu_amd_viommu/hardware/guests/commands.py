@@ -121,12 +121,12 @@ class GuestCommands:
     def invalidate_all(self, _command: InvalidateIommuAll, _: int) -> Halt | None:
         """Forget what went through any of the guest's tables, and entries of its devices."""
         self._forget_translations()
-        for device in self.maps.devices.values():
+        for device in tuple(self.maps.devices.values()):
             self.platform.caches.invalidate_contexts(device)
         return None
 
     def _forget_translations(self) -> None:
-        for domain in self.maps.host_domains:
+        for domain in tuple(self.maps.host_domains):
             self.platform.caches.invalidate_stage2_tag(domain, stage1_only=inferred.GUEST_TABLES_ALONE)
 
     def _unmapped(self, address: int) -> Halt | None:

@@ -116,7 +116,7 @@ class Guests:
 
     def run(self) -> None:
         """Let every command buffer go on, as Control has changed."""
-        for guest in self.known.values():
+        for guest in tuple(self.known.values()):
             guest.run()
 
     def _control(self, number: int, offset: int, value: int) -> None:

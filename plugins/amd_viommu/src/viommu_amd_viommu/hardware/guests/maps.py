@@ -44,40 +44,46 @@ class IdMaps:
 
     def map_device(self, guest_id: int, host_id: int, *, valid: bool) -> bool:
         """Let a guest's DeviceID stand for the host's; False where the map is not in memory."""
-        old = self.devices.pop(guest_id, None)
-        if old is not None:
-            self.device_table.remove(guest_id, old)
-            if old not in self.devices.values():
-                self.every_device.remove(0, old)
         entry = DeviceMapEntry(Valid=valid, HostDeviceID=host_id)
-        if not self.memory.write(_place(DEVICE_MAPS, DEVICE_MAP_SIZE, self.guest, guest_id, entry), entry.encode()):
-            return False
-        if valid and host_id != NO_DEVICE:
-            self.devices[guest_id] = host_id
-            self.device_table.add(guest_id, host_id)
-            self.every_device.add(0, host_id)
-        return True
+        written = self.memory.write(_place(DEVICE_MAPS, DEVICE_MAP_SIZE, self.guest, guest_id, entry), entry.encode())
+        old, new = self.devices.get(guest_id), host_id if written and valid and host_id != NO_DEVICE else None
+        if new is not None:
+            self.devices[guest_id] = new
+            self.device_table.add(guest_id, new)
+            self.every_device.add(0, new)
+        elif old is not None:
+            del self.devices[guest_id]
+        if old is not None and old != new:
+            self.device_table.remove(guest_id, old)
+            if old not in tuple(self.devices.values()):
+                self.every_device.remove(0, old)
+        return written
 
     def map_domain(self, guest_id: int, host_id: int, *, valid: bool) -> bool:
-        """Let a guest's DomainID stand for the host's; False where the map is not in memory."""
-        old = self.domains.pop(guest_id, None)
+        """Let a guest's DomainID stand for the host's; False where the map is not in memory.
+
+        A command that comes meanwhile finds the old one, the new one or both, but never none.
+        """
+        entry = DomainMapEntry(Valid=valid, HostDomainID=host_id)
+        written = self.memory.write(_place(DOMAIN_MAPS, DOMAIN_MAP_SIZE, self.guest, guest_id, entry), entry.encode())
+        old, new = self.domains.get(guest_id), host_id if written and valid else None
+        if new is not None:
+            self.domains[guest_id] = new
+            self.domain_table.add(guest_id, new)
+            self.host_domains[new] += 1
+        elif old is not None:
+            del self.domains[guest_id]
         if old is not None:
-            self.domain_table.remove(guest_id, old)
+            if old != new:
+                self.domain_table.remove(guest_id, old)
             self.host_domains[old] -= 1
             if not self.host_domains[old]:
                 del self.host_domains[old]
-        entry = DomainMapEntry(Valid=valid, HostDomainID=host_id)
-        if not self.memory.write(_place(DOMAIN_MAPS, DOMAIN_MAP_SIZE, self.guest, guest_id, entry), entry.encode()):
-            return False
-        if valid:
-            self.domains[guest_id] = host_id
-            self.domain_table.add(guest_id, host_id)
-            self.host_domains[host_id] += 1
-        return True
+        return written
 
     def guest_domain(self, host_id: int) -> int:
         """Give a guest's DomainID of the host's; 0 where there is none."""
-        return next((guest for guest, host in self.domains.items() if host == host_id), 0)
+        return next((guest for guest, host in tuple(self.domains.items()) if host == host_id), 0)
 
 
 def _place(base: int, size: int, guest: int, number: int, entry: DeviceMapEntry | DomainMapEntry) -> int:
