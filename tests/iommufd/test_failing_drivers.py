@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.iommufd.client import APERTURE, PAGE, Client
 from tests.iommufd.ground import Ground
 from tests.iommufd.scenarios import SCENARIOS, SWALLOW
 from tests.iommufd.state import differences, pins_of, state_of
 from viommu.drivers import BoundDriver
+from viommu.errors import DriverBug
 from viommu.kernel_errors import NoMemory
 from viommu.selftest.page_table import MockPageTable
 
@@ -99,3 +101,27 @@ def test_whatever_a_driver_refuses_leaves_nothing_behind(name: str, monkeypatch:
         if not refusals.happened:
             return
     pytest.fail("an ioctl without end of calls to its driver")
+
+
+@pytest.mark.parametrize("is_attached", [True, False], ids=["while it follows", "when it is to follow"])
+def test_a_page_table_that_raises_something_foreign_is_its_drivers_bug(
+    is_attached: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Client()
+    ioas = client.ioas()
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("of the driver's own making")
+
+    if is_attached:
+        client.device(ioas)
+    else:
+        client.map(ioas, APERTURE)
+    before = state_of(client)
+    with monkeypatch.context() as patch:
+        patch.setattr(MockPageTable, "map", broken)
+        with pytest.raises(DriverBug, match=r"driver selftest .* PagingDomain"):
+            client.map(ioas, APERTURE + PAGE) if is_attached else client.device(ioas)
+    assert not differences(before, state_of(client))
+    client.close()
+    assert not pins_of(client)

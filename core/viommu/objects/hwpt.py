@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from attrs import define
 
+from viommu.errors import DriverBug, ViommuError, told
 from viommu.kernel_errors import Invalid, Unsupported
 from viommu.objects.failure import allocation_point
 from viommu.objects.table import Object
@@ -102,7 +103,12 @@ class PagingHwpt(Hwpt):
 
     def follow(self) -> None:
         """Let the domain follow the IOAS. Raises AddressInUse, Invalid, BadAddress, NoMemory."""
-        self.ioas.add_domain(self.domain)
+        try:
+            self.ioas.add_domain(self.domain)
+        except ViommuError:
+            raise
+        except Exception as error:
+            raise DriverBug(self.iommu.driver.info.name, "PagingDomain", told(error)) from error
         self.ioas.hwpts.append(self)
         self.filled = True
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 from attrs import define, field
 
 from viommu.addresses import PAGE_SIZE
+from viommu.errors import DriverBug, ViommuError, told
 from viommu.kernel_errors import (
     AddressInUse,
     Busy,
@@ -158,7 +159,17 @@ class Ioas(Object):
 
     def _fill(self, area: Area) -> None:
         for domain in self.domains:
-            area.fill(domain, self.largest_entry)
+            try:
+                area.fill(domain, self.largest_entry)
+            except ViommuError:
+                raise
+            except Exception as error:
+                raise self._bug(domain, error) from error
+
+    def _bug(self, domain: PagingDomain, error: Exception) -> DriverBug:
+        """Blame the driver whose page table raised what it may not."""
+        (name,) = {hwpt.iommu.driver.info.name for hwpt in self.hwpts if hwpt.domain is domain}
+        return DriverBug(name, "PagingDomain", told(error))
 
     def _remove(self, area: Area) -> None:
         self.space.remove(area)
