@@ -9,10 +9,11 @@ import click
 import structlog
 
 from viommu.cli.decode import decode
+from viommu.cli.doctor import doctor
 from viommu.cli.drivers import drivers
 from viommu.cli.oracle import oracle
 from viommu.cli.replay import replay
-from viommu.cli.run import run
+from viommu.cli.run import run, serve
 from viommu.cli.walk import walk
 
 
@@ -29,5 +30,5 @@ def app(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (decode, drivers, oracle, replay, run, walk):
+for command in (decode, doctor, drivers, oracle, replay, run, serve, walk):
     app.add_command(command)

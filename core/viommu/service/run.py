@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 from contextlib import contextmanager
@@ -41,17 +42,40 @@ def served(machine: Machine, devices: Devices | None = None) -> Iterator[dict[st
 
     Raises OSError, BadValue.
     """
-    with tempfile.TemporaryDirectory(prefix="viommu-", dir=os.environ.get("XDG_RUNTIME_DIR")) as folder:
-        path = Path(folder) / "socket"
-        shim = shim_path()
-        plugged = Devices(machine) if devices is None else devices
-        shadow = Path(folder) / "shadow"
-        make_shadow(shadow, plugged)
-        service = Service(path, machine, plugged)
-        try:
-            yield {SOCKET_VARIABLE: str(path), SHADOW_VARIABLE: str(shadow), PRELOAD_VARIABLE: str(shim)}
-        finally:
-            service.close()
+    with (
+        tempfile.TemporaryDirectory(prefix="viommu-", dir=os.environ.get("XDG_RUNTIME_DIR")) as folder,
+        served_at(Path(folder) / "socket", machine, devices) as environment,
+    ):
+        yield environment
+
+
+@contextmanager
+def served_at(path: Path, machine: Machine, devices: Devices | None = None) -> Iterator[dict[str, str]]:
+    """The same at a path, where programs that are started elsewhere may connect. Raises OSError, BadValue."""
+    environment = environment_of(path)
+    plugged = Devices(machine) if devices is None else devices
+    service = Service(path, machine, plugged)
+    try:
+        make_shadow(_shadow_of(path), plugged)
+        yield environment
+    finally:
+        service.close()
+        path.unlink(missing_ok=True)
+        shutil.rmtree(_shadow_of(path), ignore_errors=True)
+
+
+def environment_of(path: Path) -> dict[str, str]:
+    """Say what a program needs to find the service at a path. Raises BadValue (the shim is not there)."""
+    whole = path.absolute()
+    return {
+        SOCKET_VARIABLE: str(whole),
+        SHADOW_VARIABLE: str(_shadow_of(whole)),
+        PRELOAD_VARIABLE: str(shim_path()),
+    }
+
+
+def _shadow_of(path: Path) -> Path:
+    return path.with_name(path.name + ".files")
 
 
 def run(program: Sequence[str], environment: Mapping[str, str]) -> int:

@@ -75,12 +75,19 @@ class Plug:
         """Read what a user wrote. Raises BadValue."""
         place, *options = written.split(",")
         model, _, address = place.partition("@")
-        match = BDF.fullmatch(address)
-        if not model or match is None:
-            raise BadValue("device", written, "MODEL@BDF, such as edu@00:10.0")
         pairs = dict(option.partition("=")[::2] for option in options)
+        if not model:
+            raise BadValue("device", written, "MODEL@BDF, such as edu@00:10.0")
+        return cls.at(model, address, pairs)
+
+    @classmethod
+    def at(cls, model: str, address: str, options: Mapping[str, str]) -> Plug:
+        """Put a model at an address, as sysfs writes it or without the domain. Raises BadValue."""
+        match = BDF.fullmatch(address)
+        if match is None:
+            raise BadValue(f"address of {model}", address, "a BDF: MODEL@BDF, such as edu@00:10.0")
         bus, slot, function = (int(match[group], 16) for group in (2, 3, 4))
-        return cls(model, int(match[1] or "0", 16), bus << 8 | slot << 3 | function, pairs)
+        return cls(model, int(match[1] or "0", 16), bus << 8 | slot << 3 | function, options)
 
     @property
     def address(self) -> str:
