@@ -13,19 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import structlog
-from attrs import evolve
 
 from viommu.errors import BadValue
 from viommu.service.config import MachineConfig
 from viommu.service.run import environment_of, served, served_at
 from viommu.service.run import run as run_program
-from viommu.vfio.devices import Plug
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from viommu.machine import Machine
-    from viommu.vfio.devices import Devices
+    from viommu.service.config import Made
 
 OPTIONS = (
     click.option("--driver", help="The driver of the machine's IOMMU (default: selftest, or what the file says)."),
@@ -102,15 +99,12 @@ def serve(
 @contextmanager
 def _machine(
     driver: str | None, config: Path | None, plugs: tuple[str, ...], is_logged: bool, is_summed_up: bool
-) -> Iterator[tuple[Machine, Devices]]:
+) -> Iterator[Made]:
     if is_logged:
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG))
     described = MachineConfig() if config is None else MachineConfig.load(config)
-    if driver is not None:
-        described = evolve(described, driver=driver)
-    described = evolve(described, devices=(*described.devices, *(Plug.parse(plug) for plug in plugs)))
-    machine, devices = described.make()
-    with machine:
-        yield machine, devices
+    made = described.changed(driver, plugs).make()
+    with made.machine:
+        yield made
         if is_summed_up:
-            print(machine.summary(), file=sys.stderr)  # noqa: T201
+            print(made.machine.summary(), file=sys.stderr)  # noqa: T201

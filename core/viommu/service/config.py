@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tomllib
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from attrs import field, fields, frozen
+from attrs import evolve, field, fields, frozen
 
-from viommu import Iotlb
+from viommu._engine import Iotlb
 from viommu.errors import BadValue
 from viommu.machine import Machine
 from viommu.policies import MAINLINE, Policy, VmidOwner
@@ -15,7 +15,7 @@ from viommu.uapi_profiles import NEWEST, PROFILES
 from viommu.vfio.devices import Devices, Plug
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
     from typing import Self
 
@@ -23,6 +23,13 @@ T = TypeVar("T")
 
 FILE_BYTES = 1 << 20
 CACHE_ENTRIES_LAST = 1 << 24
+
+
+class Made(NamedTuple):
+    """A machine, and what is plugged into it."""
+
+    machine: Machine
+    devices: Devices
 
 
 @frozen
@@ -65,7 +72,12 @@ class MachineConfig:
             devices=tuple(_device(table) for table in _tables(document, "device")),
         )
 
-    def make(self) -> tuple[Machine, Devices]:
+    def changed(self, driver: str | None, plugs: Iterable[str]) -> Self:
+        """Have another driver (None: this one), and more devices, as a command line tells them. Raises BadValue."""
+        devices = (*self.devices, *(Plug.parse(plug) for plug in plugs))
+        return evolve(self, driver=driver or self.driver, devices=devices)
+
+    def make(self) -> Made:
         """Make the machine and plug its devices in. Raises as `Machine` and `Devices.add`."""
         machine = Machine(
             self.driver,
@@ -79,7 +91,7 @@ class MachineConfig:
         devices = Devices(machine)
         for plug in self.devices:
             devices.add(plug)
-        return machine, devices
+        return Made(machine, devices)
 
 
 def _only(table: Mapping[str, Any], known: set[str], where: str) -> None:
