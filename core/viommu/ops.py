@@ -214,6 +214,7 @@ class UserArray:
         Raises NoMemory (the kernel copies them into one allocation), Invalid (type, no entries), BadAddress, TooBig.
         """
         if self.count * size > ALLOCATION_LAST:
+            self.done = self.count  # drivers return before they count
             raise NoMemory("invalidation", "entry_num", self.count, f"at most {ALLOCATION_LAST // size:#x}")
         if self.type != kind:
             raise Invalid("invalidation", "data_type", self.type, f"{kind:#x}")

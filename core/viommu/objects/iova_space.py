@@ -126,9 +126,10 @@ class IovaSpace:
     def _lowest_fit(self, length: int, alignment: int, offset: int, least: int) -> int | None:
         """Find the lowest free place from an address on."""
         for allowed in self._placeable(least):
-            if _fit(allowed, length, alignment, offset) is None:
+            start = _fit(allowed, length, alignment, offset)
+            if start is None:
                 continue
-            for hole in self._free_within(allowed):
+            for hole in self._free_within(Range(start, allowed.last)):  # where a hole begins in between matters
                 found = _fit(hole, length, alignment, offset)
                 if found is not None:
                     return found
