@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,9 +12,6 @@ from tests.iommufd.client import APERTURE, Client
 from viommu.kernel_errors import NoMemory
 from viommu.ops import Prot
 from viommu.selftest.page_table import HUGE_ENTRY, SMALL_PAGE, MockPageTable
-
-if TYPE_CHECKING:
-    import pytest
 
 RW = Prot.READ | Prot.WRITE
 
@@ -38,7 +35,7 @@ def marks_of(table: MockPageTable, iova: int, length: int, *, clear: bool = Fals
 @given(st.lists(st.integers(0, 63)), st.integers(0, 63), st.integers(1, 64))
 def test_marks_are_told_once_each_by_range_and_go_where_cleared(dirty: list[int], start: int, count: int) -> None:
     table = MockPageTable(dirty_tracking=True, tracking=True)
-    table.map(APERTURE, 0, 64 * SMALL_PAGE, RW, None)
+    table.map(APERTURE, SMALL_PAGE, 64 * SMALL_PAGE, RW, None)  # so placed that no larger entry fits
     for index in dirty:
         table.set_dirty(APERTURE + index * SMALL_PAGE + 5)
 
@@ -50,18 +47,51 @@ def test_marks_are_told_once_each_by_range_and_go_where_cleared(dirty: list[int]
     assert marks_of(table, APERTURE, 64 * SMALL_PAGE) == [(APERTURE + index * SMALL_PAGE, SMALL_PAGE) for index in left]
 
 
-def test_a_large_entry_is_told_whole_from_its_middle() -> None:
+def test_an_entry_of_one_item_is_told_whole() -> None:
     table = MockPageTable(dirty_tracking=True, huge=True, tracking=True)
     table.map(0, 0, 2 * HUGE_ENTRY, RW, None)
     table.set_dirty(HUGE_ENTRY + 5 * 4096)
 
-    assert marks_of(table, HUGE_ENTRY + 100 * 4096, 4096, clear=True) == [(HUGE_ENTRY, HUGE_ENTRY)]
+    assert marks_of(table, HUGE_ENTRY, 4096, clear=True) == [(HUGE_ENTRY, HUGE_ENTRY)]
     assert marks_of(table, 0, 2 * HUGE_ENTRY) == []
+
+
+@pytest.mark.parametrize(
+    ("pages", "marked", "start", "told"),
+    [(2, 0, 0, (0, 1)), (2, 1, 0, (0, 1)), (4, 0, 0, (0, 3)), (4, 0, 1, (1, 2)), (4, 3, 2, (2, 1)), (4, 1, 3, (3, 0))],
+)
+def test_an_entry_of_several_items_is_told_up_to_before_its_last_one(
+    pages: int, marked: int, start: int, told: tuple[int, int]
+) -> None:
+    table = MockPageTable(dirty_tracking=True, tracking=True)
+    table.map(APERTURE, 0, pages * SMALL_PAGE, RW, None)
+    table.set_dirty(APERTURE + marked * SMALL_PAGE)
+
+    found = marks_of(table, APERTURE + start * SMALL_PAGE, (pages - start) * SMALL_PAGE, clear=True)
+
+    assert found == [(APERTURE + told[0] * SMALL_PAGE, told[1] * SMALL_PAGE)]
+    assert marks_of(table, APERTURE, pages * SMALL_PAGE) == []
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(1, 90), st.sampled_from([None, 4096]))
+def test_a_run_is_cut_into_the_largest_entries_that_fit(iova: int, pa: int, pages: int, largest: int | None) -> None:
+    table = MockPageTable(dirty_tracking=True, tracking=True)
+    table.map(APERTURE + iova * SMALL_PAGE, pa * SMALL_PAGE, pages * SMALL_PAGE, RW, largest)
+    at = 0
+    while at < pages:
+        size = 1
+        while (iova + at | pa + at) % (2 * size) == 0 and at + 2 * size <= pages and not (largest and size == 2):
+            size *= 2
+        for inside in (at, at + size - 1):
+            entry = table._entry_at(APERTURE + (iova + inside) * SMALL_PAGE + 7)
+            assert entry is not None
+            assert (entry.start, entry.size) == (APERTURE + (iova + at) * SMALL_PAGE, size * SMALL_PAGE)
+        at += size
 
 
 def test_unmapping_takes_marks_along() -> None:
     table = MockPageTable(dirty_tracking=True, tracking=True)
-    table.map(APERTURE, 0, 4 * SMALL_PAGE, RW, None)
+    table.map(APERTURE, SMALL_PAGE, 4 * SMALL_PAGE, RW, None)
     for index in range(4):
         table.set_dirty(APERTURE + index * SMALL_PAGE)
 

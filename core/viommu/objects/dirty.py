@@ -31,9 +31,14 @@ class UserBitmap:
     _runs: list[tuple[int, int]] = field(factory=list)  # whole bytes [first, end)
 
     def mark(self, iova: int, length: int) -> None:
-        """Set the bits of a range that the device wrote to, as far as the bitmap has them."""
+        """Set the bits of a range that the device wrote to, as far as the bitmap has them.
+
+        An empty range at the very beginning sets all of them: the kernel's arithmetic wraps there.
+        """
         first = max((iova - self.iova) // self.granule, 0)
         last = min((iova + length - 1 - self.iova) // self.granule, self.bits - 1)
+        if not length and iova == self.iova:
+            last = self.bits - 1
         if first > last:
             return
         if first // 8 == last // 8:

@@ -1,4 +1,9 @@
-"""The mock's page table: runs of physical memory by IOVA, and which of its entries DMA has written through."""
+"""The mock's page table: runs of physical memory by IOVA, and which of its entries DMA has written through.
+
+Its entries are those of the kernel's generic page table in AMD's first format: any power of two, of which those between
+the sizes of two levels are stored as many items of the lower level. A mark is in one item; the whole entry counts as
+written then, and is told from where the reading begins to *before* its last item.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +16,7 @@ if TYPE_CHECKING:
     from viommu.ops import DirtyBitmap, Prot
 
 SMALL_PAGE = 2048
+SMALL_SHIFT, LEVEL_BITS = 11, 9
 LARGEST_SHIFT = 36
 """An ordinary table has entries of each power of two up to this one."""
 HUGE_ENTRY = 1 << 20
@@ -37,6 +43,33 @@ class Run:
         return Run(start, self.pa + start - self.iova, end - start, self.largest)
 
 
+@frozen
+class Entry:
+    """What maps an IOVA: [``start``, ``end``), stored as items of ``item`` bytes."""
+
+    start: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        """The first IOVA after it."""
+        return self.start + self.size
+
+    @property
+    def item(self) -> int:
+        """What one item of its level covers."""
+        level = (self.size.bit_length() - 1 - SMALL_SHIFT) // LEVEL_BITS
+        return SMALL_PAGE << LEVEL_BITS * level
+
+    def told(self, start: int, end: int) -> tuple[int, int]:
+        """Give (IOVA, length) that a reading of [start, end) tells of it."""
+        first, item = max(self.start, start), self.item
+        if self.size == item:
+            return first, item
+        last = min(self.end // item - 1, (end - 1) // item + 1)
+        return first, (last - first // item) * item
+
+
 @define(eq=False)
 class MockPageTable:
     """A paging domain (`viommu.ops.PagingDomain`). ``huge``: entries of 1 MiB where memory allows, else 4 KiB.
@@ -49,7 +82,7 @@ class MockPageTable:
     tracking: bool = False
     _starts: list[int] = field(factory=list)
     _runs: list[Run] = field(factory=list)
-    _dirty: list[int] = field(factory=list)  # IOVAs of entries, ascending
+    _dirty: list[int] = field(factory=list)  # IOVAs of items, ascending
 
     @property
     def page_sizes(self) -> int:
@@ -87,42 +120,64 @@ class MockPageTable:
         return False
 
     def set_dirty(self, iova: int) -> None:
-        """Mark the entry of an IOVA as DMA would; nothing where nothing is mapped."""
-        run = self._run_at(iova)
-        if run is not None:
-            entry = iova & -self._entry_size(run, iova)
-            index = bisect_left(self._dirty, entry)
-            if self._dirty[index : index + 1] != [entry]:
-                self._dirty.insert(index, entry)
+        """Mark the item of an IOVA as DMA would; nothing where nothing is mapped."""
+        entry = self._entry_at(iova)
+        if entry is not None:
+            item = iova & -entry.item
+            index = bisect_left(self._dirty, item)
+            if self._dirty[index : index + 1] != [item]:
+                self._dirty.insert(index, item)
 
     def read_dirty(self, iova: int, length: int, bitmap: DirtyBitmap | None, *, clear: bool) -> None:
         """Report, and forget if so wanted, the marked entries of a range, also while no marks are made."""
-        meeting = self._dirty_within(iova, iova + length)
+        end = iova + length
+        meeting = self._dirty_around(iova, end)
         if bitmap is not None:
-            for entry in self._dirty[meeting]:
-                bitmap.mark(entry, self._size_of(entry))
+            told = 0
+            for item in self._dirty[meeting]:
+                entry = self._entry_at(item) if item >= told else None
+                if entry is not None:
+                    bitmap.mark(*entry.told(iova, end))
+                    told = entry.end
         if clear:
             del self._dirty[meeting]
 
-    def _dirty_within(self, start: int, end: int) -> slice:
-        """Say where the marks are of entries that meet [start, end); one may begin before it."""
-        first, last = bisect_left(self._dirty, start), bisect_left(self._dirty, end)
-        if first and self._dirty[first - 1] + self._size_of(self._dirty[first - 1]) > start:
-            first -= 1
-        return slice(first, last)
+    def _dirty_around(self, start: int, end: int) -> slice:
+        """Say where the marks are of entries that meet [start, end)."""
+        first, last = self._entry_at(start), self._entry_at(end - 1)
+        low, high = start if first is None else first.start, end if last is None else last.end
+        return slice(bisect_left(self._dirty, low), bisect_left(self._dirty, high))
 
-    def _size_of(self, entry: int) -> int:
-        run = self._run_at(entry)
-        return 0 if run is None else self._entry_size(run, entry)
+    def _entry_at(self, iova: int) -> Entry | None:
+        """Find the entry that maps an IOVA: a run is cut into the largest that fit, from its beginning on."""
+        run = self._run_at(iova)
+        if run is None:
+            return None
+        start = run.iova
+        while True:
+            size = self._size_at(run, start)
+            if iova < start + size:
+                return Entry(start, size)
+            start += max((min(iova, run.end) - start) // size, 1) * size if size == self._steady(run) else size
 
-    def _entry_size(self, run: Run, iova: int) -> int:
-        """Say how large the entry is that maps an IOVA."""
-        if not self.huge:
-            return SMALL_PAGE
-        start = iova & -HUGE_ENTRY
-        is_whole = run.iova <= start and start + HUGE_ENTRY <= run.end
-        is_aligned = (run.pa + start - run.iova) % HUGE_ENTRY == 0
-        return HUGE_ENTRY if is_whole and is_aligned and run.largest is None else HUGE_TABLE_PAGE
+    def _size_at(self, run: Run, start: int) -> int:
+        """Say how large the entry is that begins here."""
+        places = start | (run.pa + start - run.iova)
+        room = run.end - start
+        fits = (1 << room.bit_length() - 1) | ((1 << room.bit_length() - 1) - 1)
+        aligned = (places & -places) * 2 - 1 if places else U64_MAX
+        allowed = self.page_sizes & fits & aligned
+        if run.largest is not None:
+            allowed &= run.largest * 2 - 1
+        return max(1 << allowed.bit_length() - 1, SMALL_PAGE) if allowed else SMALL_PAGE
+
+    def _steady(self, run: Run) -> int:
+        """The size that entries in the middle of a long run have: no alignment allows a larger one."""
+        apart = run.iova ^ run.pa
+        allowed = self.page_sizes & ((apart & -apart) * 2 - 1 if apart else U64_MAX)
+        if run.largest is not None:
+            allowed &= run.largest * 2 - 1
+        return 1 << allowed.bit_length() - 1 if allowed else SMALL_PAGE
 
     def _run_at(self, iova: int) -> Run | None:
         index = bisect_right(self._starts, iova) - 1
