@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define
 
-from viommu import Access, Fault, Iotlb, Machine
+from viommu import Fault, Iotlb, Machine
 from viommu.iommufd.experimental import ExperimentalType, HwptVtdGuest, VeventVtd, ViommuVtd, VtdDescriptor
 from viommu.iommufd.uapi import HwInfoVtd, HwptVtdS1, HwptVtdS1Invalidate
 from viommu.policies import Policy
@@ -88,7 +88,7 @@ def as_mainline_does(machine: Machine, iommu: Iommufd, device: Device, parent: H
     hwpt.invalidate([HwptVtdS1Invalidate.of(addr=IOVA, npages=1)])
     print("after:", device.dma_read(IOVA, 5))
 
-    ask_for(device, LATER)
+    device.request_page(LATER, group=1)
     (request,) = faults.read()
     guest.map(root, LATER, guest.page(b"later"))
     faults.respond(request)
@@ -135,12 +135,6 @@ def ring_doorbell(registers: RegisterMapping, descriptors: int) -> None:
 def wide(descriptor: Descriptor) -> bytes:
     """A descriptor as scalable mode has it, of 32 bytes."""
     return descriptor.encode().ljust(32, b"\0")
-
-
-def ask_for(device: Device, iova: int) -> None:
-    """Have the device ask for a page, as PRI has it."""
-    if device.endpoint.ats is not None:
-        device.endpoint.ats.request_page(iova, Access.READ, group=1)
 
 
 def reason(machine: Machine, device: Device) -> str:
