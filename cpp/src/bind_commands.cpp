@@ -1,4 +1,6 @@
-#include "common.hpp"
+#include <set>
+
+#include "fast_call.hpp"
 #include "py_translator.hpp"
 #include "viommu/commands.hpp"
 
@@ -6,6 +8,8 @@ namespace viommu {
 namespace {
 
 namespace cmd = commands;
+
+constexpr unsigned most_ring_lg2 = 32;
 
 // How a description crosses from Python (`viommu.commands.compiled`): plain tuples, in the order of _engine.pyi.
 using PyPiece = std::tuple<unsigned, unsigned, unsigned>;
@@ -98,40 +102,54 @@ cmd::Rule rule(const PyRule& given, std::size_t bytes) {
 struct PyCommandSet {
     cmd::CommandSet set;
     std::vector<py::str> names;
+    bool names_differ;
 };
 
 std::unique_ptr<PyCommandSet> make(std::size_t bytes, const PyNumber& opcode, const std::vector<PyRule>& rules,
                                    std::vector<std::shared_ptr<cmd::Table>> tables) {
     std::vector<cmd::Rule> made;
     std::vector<py::str> names;
+    std::set<std::string> different;
     for (const PyRule& one : rules) {
         made.push_back(rule(one, bytes));
         names.emplace_back(std::get<0>(one));
+        different.insert(std::get<0>(one));
     }
     for (const auto& table : tables)
         if (!table) throw py::value_error("CommandSet: a table is None");
-    return std::make_unique<PyCommandSet>(
-        cmd::CommandSet(bytes, number(opcode, bytes), std::move(made), std::move(tables)), std::move(names));
+    const bool differ = different.size() == names.size();
+    return std::make_unique<PyCommandSet>(cmd::CommandSet(bytes, number(opcode, bytes), made, std::move(tables)),
+                                          std::move(names), differ);
 }
 
 // Two opcodes may have one name.
-void add(py::dict& kinds, const py::str& name, u64 count) {
-    if (kinds.contains(name)) count += kinds[name].cast<u64>();
-    kinds[name] = count;
+py::dict kinds_of(const PyCommandSet& commands, std::span<const u64> counts) {
+    py::dict kinds;
+    for (std::size_t i = 0; i < counts.size(); ++i) {
+        if (!counts[i]) continue;
+        const py::str& name = commands.names[i];
+        u64 count = counts[i];
+        if (!commands.names_differ && kinds.contains(name)) count += kinds[name].cast<u64>();
+        const auto number = py::reinterpret_steal<py::object>(PyLong_FromUnsignedLongLong(count));
+        if (!number || PyDict_SetItem(kinds.ptr(), name.ptr(), number.ptr())) throw py::error_already_set();
+    }
+    return kinds;
 }
 
 // Runs without the GIL; gives how many entries were executed, and of what kinds.
 template <typename Run> py::tuple ran(const PyCommandSet& commands, Run&& run) {
-    std::array<u64, cmd::CommandSet::most_rules> counts{};
+    std::array<u64, cmd::CommandSet::most_rules> all;
+    const std::span counts(all.data(), commands.set.rules());
+    std::ranges::fill(counts, 0);
     std::size_t done = 0;
     {
         py::gil_scoped_release unlocked;
-        done = run(std::span(counts));
+        done = run(counts);
     }
-    py::dict kinds;
-    for (std::size_t i = 0; done && i < commands.names.size(); ++i)
-        if (counts[i]) add(kinds, commands.names[i], counts[i]);
-    return py::make_tuple(done, std::move(kinds));
+    py::tuple answer(2);
+    PyTuple_SET_ITEM(answer.ptr(), 0, py::int_(done).release().ptr());
+    PyTuple_SET_ITEM(answer.ptr(), 1, kinds_of(commands, counts).release().ptr());
+    return answer;
 }
 
 // A view of a buffer's bytes, wherever they are one run.
@@ -162,12 +180,36 @@ py::tuple run(const PyCommandSet& commands, PyTranslator& translator, const py::
 
 py::tuple run_ring(const PyCommandSet& commands, PyTranslator& translator, u64 base, unsigned entries_lg2, u64 head,
                    std::size_t count) {
-    if (entries_lg2 > 32)
+    if (entries_lg2 > most_ring_lg2)
         throw py::value_error("CommandSet: a ring of 2^" + std::to_string(entries_lg2) + " entries; at most 2^32");
     return ran(commands, [&](std::span<u64> counts) {
         return commands.set.run_ring(translator.engine.memory(), base, entries_lg2, head, count,
                                      cmd::Engine(translator.engine), counts);
     });
+}
+
+// What is put before these two.
+PyTypeObject* translator_type = nullptr;
+PyObject *run_behind = nullptr, *run_ring_behind = nullptr;
+
+PyObject* fast_run(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) {
+    const auto* const commands = held_by<PyCommandSet>(self);
+    if (commands && !names && count == 2 && Py_TYPE(args[0]) == translator_type && PyObject_CheckBuffer(args[1]))
+        if (auto* const translator = held_by<PyTranslator>(args[0]))
+            return raising([&] { return run(*commands, *translator, py::reinterpret_borrow<py::buffer>(args[1])); });
+    return call_behind(run_behind, self, args, count, names);
+}
+PyObject* fast_run_ring(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) {
+    const auto* const commands = held_by<PyCommandSet>(self);
+    u64 base, lg2, head, entries;
+    if (commands && !names && count == 5 && Py_TYPE(args[0]) == translator_type &&
+        read_number(args[1], ~u64{0}, base) && read_number(args[2], most_ring_lg2, lg2) &&
+        read_number(args[3], ~u64{0}, head) && read_number(args[4], ~u64{0}, entries)) {
+        if (auto* const translator = held_by<PyTranslator>(args[0]))
+            return raising(
+                [&] { return run_ring(*commands, *translator, base, static_cast<unsigned>(lg2), head, entries); });
+    }
+    return call_behind(run_ring_behind, self, args, count, names);
 }
 
 // A table's lock is held while commands run, which may ask for the GIL (memory callbacks).
@@ -189,12 +231,14 @@ void bind_commands(py::module_& m) {
             "value"_a)
         .def("clear", [](Table& t) { without_gil([&] { t.clear(); }); })
         .def("values", [](Table& t, u64 key) { return without_gil([&] { return t.values(key); }); }, "key"_a);
-    py::class_<PyCommandSet>(m, "CommandSet", py::is_final(), "Commands of one queue, as they were described.")
-        .def(py::init(&make), "entry_bytes"_a, "opcode"_a, "rules"_a,
-             "tables"_a = std::vector<std::shared_ptr<Table>>())
+    translator_type = reinterpret_cast<PyTypeObject*>(py::type::of<PyTranslator>().ptr());
+    py::class_<PyCommandSet> set(m, "CommandSet", py::is_final(), "Commands of one queue, as they were described.");
+    set.def(py::init(&make), "entry_bytes"_a, "opcode"_a, "rules"_a, "tables"_a = std::vector<std::shared_ptr<Table>>())
         .def_property_readonly("entry_bytes", [](const PyCommandSet& c) { return c.set.entry_bytes(); })
         .def("run", &run, "translator"_a, "entries"_a)
         .def("run_ring", &run_ring, "translator"_a, "base"_a, "entries_lg2"_a, "head"_a, "count"_a);
+    run_behind = put_before<fast_run>(set, "run");
+    run_ring_behind = put_before<fast_run_ring>(set, "run_ring");
 }
 
 }  // namespace viommu

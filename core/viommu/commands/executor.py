@@ -1,25 +1,40 @@
-"""Executes what is described of commands: whole runs in the engine, up to the first that is the model's."""
+"""Executes what is described of commands: whole runs, up to the first that is the model's."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import define, field
 
 from viommu._engine import Translator
 from viommu.commands.compiled import compiled
-from viommu.commands.interpreter import interpret
+from viommu.commands.interpreter import Interpreted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from viommu._engine import CommandSet
     from viommu.backing import BufferLike
     from viommu.commands.meanings import Meanings
     from viommu.platform import Platform
 
 MOST_AT_ONCE = 4096
 """Commands of one call of the engine: between calls, Python may notice that somebody wants to stop it."""
+
+
+class Commands(Protocol):
+    """A description that can be executed: the engine's form, or Python's where caches are not the engine's."""
+
+    def run(self, caches: Any, entries: BufferLike, /) -> tuple[int, dict[str, int]]:  # noqa: ANN401 # of its own kind
+        """Execute what lies in a buffer."""
+
+    def run_ring(
+        self,
+        caches: Any,  # noqa: ANN401
+        base: int,
+        entries_lg2: int,
+        head: int,
+        count: int,
+        /,
+    ) -> tuple[int, dict[str, int]]:
+        """Execute what lies in a ring."""
 
 
 @define(eq=False)
@@ -33,8 +48,8 @@ class Executor:
 
     platform: Platform
     meanings: Meanings
-    _storing: CommandSet | None = field(default=None, init=False)
-    _not_storing: CommandSet | None = field(default=None, init=False)
+    _storing: Commands | None = field(default=None, init=False)
+    _not_storing: Commands | None = field(default=None, init=False)
 
     def understand(self, meanings: Meanings) -> None:
         """Go on with another description."""
@@ -44,47 +59,33 @@ class Executor:
 
     def run_ring(self, base: int, entries_lg2: int, head: int, count: int) -> tuple[int, dict[str, int]]:
         """Execute up to ``count`` commands of a ring of 2^``entries_lg2``, from index ``head`` on."""
-        caches = self.platform.caches
-        if not isinstance(caches, Translator):
-            size = self.meanings.size
-            addresses = (base + (head + index & (1 << entries_lg2) - 1) * size for index in range(count))
-            return self._interpret(self.platform.memory.read(address, size) for address in addresses)
-        done, kinds = self._set().run_ring(caches, base, entries_lg2, head, min(count, MOST_AT_ONCE))
+        platform = self.platform
+        commands = (self._storing if platform.memory.watcher is None else self._not_storing) or self._compiled()
+        if count <= MOST_AT_ONCE:
+            return commands.run_ring(platform.caches, base, entries_lg2, head, count)
+        done, kinds = commands.run_ring(platform.caches, base, entries_lg2, head, MOST_AT_ONCE)
         ran = done
         while ran == MOST_AT_ONCE and done < count:
             left = min(count - done, MOST_AT_ONCE)
-            ran, more = self._set().run_ring(caches, base, entries_lg2, head + done, left)
+            ran, more = commands.run_ring(platform.caches, base, entries_lg2, head + done, left)
             done += ran
             kinds = {name: kinds.get(name, 0) + more.get(name, 0) for name in kinds | more}
         return done, kinds
 
     def run(self, entries: BufferLike) -> tuple[int, dict[str, int]]:
         """Execute commands that lie one after the other. ValueError where the bytes are no whole number of them."""
-        caches = self.platform.caches
-        if isinstance(caches, Translator):
-            return self._set().run(caches, entries)
-        raw, size = memoryview(entries).cast("B"), self.meanings.size  # type: ignore[arg-type] # an array is a buffer
-        if len(raw) % size:
-            raise ValueError(f"{len(raw)} bytes are no multiple of {size}, the size of a command")
-        return self._interpret(bytes(raw[at : at + size]) for at in range(0, len(raw), size))
+        platform = self.platform
+        commands = (self._storing if platform.memory.watcher is None else self._not_storing) or self._compiled()
+        return commands.run(platform.caches, entries)
 
-    def _set(self) -> CommandSet:
-        if self.platform.memory.watcher is None:
-            if self._storing is None:
-                self._storing = compiled(self.meanings)
-            return self._storing
-        if self._not_storing is None:
-            self._not_storing = compiled(self.meanings, stores=False)
-        return self._not_storing
-
-    def _interpret(self, entries: Iterable[bytes | None]) -> tuple[int, dict[str, int]]:
-        done, kinds = 0, dict[str, int]()
-        for entry in entries:
-            if entry is None:
-                break
-            name = interpret(self.meanings, entry, self.platform.caches, self.platform.memory)
-            if name is None:
-                break
-            done += 1
-            kinds[name] = kinds.get(name, 0) + 1
-        return done, kinds
+    def _compiled(self) -> Commands:
+        """Take what is described now into use, for memory as it is watched now, and for the caches that there are."""
+        stores = self.platform.memory.watcher is None
+        made: Commands = Interpreted(self.meanings, self.platform.memory)
+        if isinstance(self.platform.caches, Translator):
+            made = compiled(self.meanings, stores=stores)
+        if stores:
+            self._storing = made
+        else:
+            self._not_storing = made
+        return made

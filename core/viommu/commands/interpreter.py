@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from attrs import frozen
+
 from viommu.commands.actions import (
     MOST_GROUP_LG2,
     AllContexts,
@@ -22,6 +24,7 @@ from viommu.commands.numbers import Each, span_of, value_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from viommu.backing import BufferLike
     from viommu.commands.actions import Action
     from viommu.commands.meanings import Case, Condition, Meanings
     from viommu.commands.numbers import Number
@@ -29,6 +32,39 @@ if TYPE_CHECKING:
     from viommu.platform import Caches
 
 TAG_BITS = (1 << 32) - 1
+
+
+@frozen
+class Interpreted:
+    """A description with the face of the engine's `CommandSet`, for caches of any kind."""
+
+    meanings: Meanings
+    memory: PhysicalMemory
+
+    def run(self, caches: Caches, entries: BufferLike) -> tuple[int, dict[str, int]]:
+        """Execute entries of a buffer. ValueError where they are no whole number."""
+        raw, size = memoryview(entries).cast("B"), self.meanings.size  # type: ignore[arg-type] # an array is a buffer
+        if len(raw) % size:
+            raise ValueError(f"{len(raw)} bytes are no multiple of {size}, the size of a command")
+        return self._execute(caches, (bytes(raw[at : at + size]) for at in range(0, len(raw), size)))
+
+    def run_ring(
+        self, caches: Caches, base: int, entries_lg2: int, head: int, count: int
+    ) -> tuple[int, dict[str, int]]:
+        """Execute entries of a ring in memory, up to the first that cannot be read."""
+        size, mask = self.meanings.size, (1 << entries_lg2) - 1
+        addresses = (base + (head + index & mask) * size for index in range(count))
+        return self._execute(caches, (self.memory.read(address, size) for address in addresses))
+
+    def _execute(self, caches: Caches, entries: Iterable[bytes | None]) -> tuple[int, dict[str, int]]:
+        done, kinds = 0, dict[str, int]()
+        for entry in entries:
+            name = None if entry is None else interpret(self.meanings, entry, caches, self.memory)
+            if name is None:
+                break
+            done += 1
+            kinds[name] = kinds.get(name, 0) + 1
+        return done, kinds
 
 
 def interpret(meanings: Meanings, entry: bytes, caches: Caches, memory: PhysicalMemory) -> str | None:

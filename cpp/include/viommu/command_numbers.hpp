@@ -103,7 +103,7 @@ private:
             piece = {piece.low + width, piece.width - width, piece.position + width};
         }
     }
-    [[gnu::noinline]] u64 others(const Words& words) const {
+    [[gnu::noinline, gnu::pure]] u64 others(const Words& words) const {
         u64 value = 0;
         for (unsigned i = 1; i < count_; ++i) value |= cuts_[i].of(words);
         return value;

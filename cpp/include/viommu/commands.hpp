@@ -4,99 +4,11 @@
 // it does not cover is for somebody else: a run stops in front of it. Nothing here allocates while commands run.
 #pragma once
 
-#include <memory>
-#include <optional>
-#include <span>
-#include <utility>
-
-#include "viommu/command_numbers.hpp"
-#include "viommu/command_table.hpp"
-#include "viommu/memory.hpp"
-#include "viommu/translator.hpp"
+#include "viommu/command_actions.hpp"
+#include "viommu/command_engine.hpp"
+#include "viommu/command_pattern.hpp"
 
 namespace viommu::commands {
-
-inline constexpr std::size_t no_table = ~std::size_t{0};
-
-// A condition on one number of a command.
-struct Test {
-    enum class Kind : u8 { within, listed, unlisted };
-    Kind kind = Kind::within;
-    Number number;
-    u64 low = 0, high = 0;         // within: of a closed range
-    std::size_t table = no_table;  // listed, unlisted: whether it stands for anything there
-};
-
-// What a command does. `first` is a stage-2 tag or a requester; where `each` names a table it is a key, and the action
-// is done for each value that the table has for it.
-struct Action {
-    enum class Verb : u8 {
-        everything,
-        stage2_tag,  // `flag`: stage 1 alone
-        stage1_tag,  // `second` is the stage-1 tag
-        range,       // `second` likewise; `flag`: of any stage-1 tag
-        stage2_range,
-        all_contexts,
-        contexts,       // of requester `first`
-        context,        // of requester `first`, PASID `second`
-        context_group,  // of 2^`second` requesters around `first`; of all where they are more than `most_group`
-        store,          // `second` at address `first`, `bytes` of it; the first action of its case, if it is one
-    };
-    static constexpr unsigned most_group_lg2 = 8;
-
-    Verb verb = Verb::everything;
-    bool flag = false;
-    u8 bytes = 0;
-    u8 group_lg2 = 0;  // a stage-2 tag means all tags that differ from it in so many low bits
-    std::size_t each = no_table;
-    Number first, second, leaf_only;
-    Extent extent;
-};
-
-struct Case {
-    std::vector<Test> tests;
-    // Absent: these commands are for somebody else.
-    std::optional<std::vector<Action>> actions;
-    // What of `tests` says no more than that some bits have some values; the constructor of CommandSet finds it.
-    Words mask{}, bits{};
-};
-
-struct Rule {
-    u64 opcode = 0;
-    Words zero{};             // bits that must be
-    std::vector<Case> cases;  // the first one that holds; none: for somebody else
-};
-
-// The caches and the memory that commands act upon. The engine stays locked from one command to the next; `pause` lets
-// others in.
-class Engine {
-public:
-    explicit Engine(Translator& caches) : caches_(caches) {}
-
-    void pause() { held_.reset(); }
-
-    void everything() { held().all(); }
-    void stage2_tag(u32 tag, bool stage1_only) { held().stage2_tag(tag, stage1_only); }
-    void stage1_tag(u32 stage2_tag, u32 stage1_tag) { held().stage1_tag(stage2_tag, stage1_tag); }
-    void range(u32 stage2_tag, std::optional<u32> stage1_tag, Range r, bool leaf_only) {
-        held().range(stage2_tag, stage1_tag, r.start, r.last, leaf_only);
-    }
-    void stage2_range(u32 tag, Range r, bool leaf_only) { held().stage2_range(tag, r.start, r.last, leaf_only); }
-    void all_contexts() { held().contexts(); }
-    void contexts(u32 requester) { held().requester(requester); }
-    void context(u32 requester, u32 pasid) { held().context({requester, pasid}); }
-    // Memory may be a callback, and that may use the engine.
-    bool store(u64 address, u64 value, std::size_t bytes) {
-        pause();
-        return caches_.memory().write(address, reinterpret_cast<const std::byte*>(&value), bytes);
-    }
-
-private:
-    Translator::Invalidations& held() { return held_ ? *held_ : held_.emplace(caches_); }
-
-    Translator& caches_;
-    std::optional<Translator::Invalidations> held_;
-};
 
 class CommandSet {
 public:
@@ -104,13 +16,13 @@ public:
     static constexpr std::size_t most_rules = 128;
 
     // Throws std::invalid_argument where the description cannot be one.
-    CommandSet(std::size_t entry_bytes, Number opcode, std::vector<Rule> rules,
+    CommandSet(std::size_t entry_bytes, Number opcode, const std::vector<Rule>& rules,
                std::vector<std::shared_ptr<Table>> tables)
-        : bytes_(entry_bytes), opcode_(std::move(opcode)), rules_(std::move(rules)), tables_(std::move(tables)) {
+        : bytes_(entry_bytes), opcode_(std::move(opcode)), tables_(std::move(tables)) {
         if (bytes_ % 8 || !bytes_ || bytes_ > most_bytes)
             throw std::invalid_argument("an entry has 8 to 64 bytes, a multiple of 8");
-        if (rules_.size() > most_rules) throw std::invalid_argument("there are more than 128 rules");
-        for (std::size_t i = 0; i < rules_.size(); ++i) place(i);
+        if (rules.size() > most_rules) throw std::invalid_argument("there are more than 128 rules");
+        for (const Rule& rule : rules) place(rule);
         in_order_ = tables_;
         std::ranges::sort(in_order_);
         in_order_.erase(std::ranges::unique(in_order_).begin(), in_order_.end());
@@ -159,6 +71,16 @@ private:
     static constexpr u8 no_rule = 0xFF;
     static_assert(most_rules < no_rule);
 
+    // A case, with what of its tests says no more than that some bits have some values.
+    struct ReadyCase : Case {
+        Words mask{}, bits{};
+        Likeness likeness;
+    };
+    struct ReadyRule {
+        Words zero{};
+        std::vector<ReadyCase> cases;
+    };
+
     class Locks {
     public:
         explicit Locks(const std::vector<std::shared_ptr<Table>>& tables) : tables_(tables) {
@@ -176,127 +98,206 @@ private:
     template <typename Target>
     std::size_t run_locked(const std::byte* entries, std::size_t all, Target& target, std::span<u64> counts) const {
         const Locks locks(in_order_);
-        Words words{};
-        for (std::size_t done = 0; done < all; ++done) {
-            copy_entry(words, entries + done * bytes_);
-            const u64 opcode = opcode_.of(words);
-            const u8 rule = opcode < by_opcode_.size() ? by_opcode_[opcode] : no_rule;
-            if (rule == no_rule || !execute(rules_[rule], words, target)) return done;
-            ++counts[rule];
+        if (bytes_ == 16) return run_words<2>(entries, all, target, counts);
+        if (bytes_ == 32) return run_words<4>(entries, all, target, counts);
+        return run_words<most_words>(entries, all, target, counts);
+    }
+    template <std::size_t words, typename Target>
+    std::size_t run_words(const std::byte* entries, std::size_t all, Target& target, std::span<u64> counts) const {
+        Patterns patterns;
+        Words entry{};
+        for (std::size_t done = 0; done < all;) {
+            load<words>(entry, entries + done * bytes_);
+            std::size_t ran = 0;
+            if constexpr (requires { target.repeats(); })
+                ran = run_alike<words>(entry, entries + done * bytes_, all - done, target, patterns, counts);
+            else
+                ran = run_one<words>(entry, target, counts);
+            if (!ran) return done;
+            done += ran;
         }
         return all;
     }
-    // Copies of a known size are two moves, others a call.
-    void copy_entry(Words& words, const std::byte* entry) const {
-        if (bytes_ == 16) return void(std::memcpy(words.data(), entry, 16));
-        if (bytes_ == 32) return void(std::memcpy(words.data(), entry, 32));
-        std::memcpy(words.data(), entry, bytes_);
+    // Copies of a known size are moves, others a call.
+    template <std::size_t words> [[gnu::always_inline]] void load(Words& entry, const std::byte* from) const {
+        std::memcpy(entry.data(), from, words == most_words ? bytes_ : words * 8);
     }
 
-    void place(std::size_t i) {
-        Rule& rule = rules_[i];
+    // Executes one entry; gives how many were executed.
+    template <std::size_t words, typename Target>
+    std::size_t run_one(const Words& entry, Target& target, std::span<u64> counts) const {
+        const u8 rule = rule_of(entry);
+        const ReadyCase* const one = rule == no_rule ? nullptr : case_of<words>(rules_[rule], entry);
+        if (!one || !perform(*one, entry, target)) return 0;
+        ++counts[rule];
+        return 1;
+    }
+    // The same, and the entries after it that are like it.
+    template <std::size_t words, typename Target>
+    [[gnu::always_inline]] std::size_t run_alike(const Words& entry, const std::byte* entries, std::size_t all,
+                                                 Target& target, Patterns& patterns, std::span<u64> counts) const {
+        Pattern* known = patterns.find<words>(entry);
+        if (!known) {
+            const u8 rule = rule_of(entry);
+            const ReadyCase* const one = rule == no_rule ? nullptr : case_of<words>(rules_[rule], entry);
+            if (!one) return 0;
+            if (!one->likeness.repeats || !target.repeats()) {
+                patterns.clear();  // a store lets others in
+                if (!perform(*one, entry, target)) return 0;
+                ++counts[rule];
+                return 1;
+            }
+            known = &begin<words>(rule, *one, entry, target, patterns);
+        }
+        const std::size_t ran = repeat<words>(*known, entry, entries, all, target);
+        counts[known->rule] += ran;
+        return ran;
+    }
+    u8 rule_of(const Words& entry) const {
+        const u64 opcode = opcode_.of(entry);
+        return opcode < by_opcode_.size() ? by_opcode_[opcode] : no_rule;
+    }
+
+    // Does what an entry asks for besides its block, which is `repeat`'s; it counts all.
+    template <std::size_t words, typename Target>
+    Pattern& begin(std::size_t rule, const ReadyCase& one, const Words& entry, Target& target,
+                   Patterns& patterns) const {
+        const Number* const address = block_address<words>(rules_[rule], one, entry);
+        const std::vector<Action>& actions = *one.actions;
+        const u64 before = target.invalidations();
+        for (std::size_t i = 0; i < actions.size(); ++i)
+            if (!address || i != one.likeness.block) perform(actions[i], entry, target);
+        const u64 counted = target.invalidations() - before;
+        target.repeated(0 - counted);
+        Pattern& made = patterns.add();
+        made.rule = rule;
+        made.invalidations = counted + (address != nullptr);
+        made.address = address;
+        for (std::size_t i = 0; i < words; ++i) {
+            made.fixed[i] = address ? ~one.likeness.moving[i] : ~u64{0};
+            made.bits[i] = entry[i] & made.fixed[i];
+        }
+        if (address) made.blocks = blocks_of(actions[one.likeness.block], entry, target);
+        return made;
+    }
+    // Executes the entries that are like one, which the first of them is known to be; gives how many there are.
+    template <std::size_t words, typename Target>
+    std::size_t repeat(Pattern& known, const Words& first, const std::byte* entries, std::size_t all,
+                       Target& target) const {
+        const Likes<words> like(known);  // at hand, since what is dropped might be anywhere
+        const std::size_t step = words == most_words ? bytes_ : words * 8;
+        const std::byte *at = entries, *const end = entries + all * step;
+        Words entry{};
+        const auto next = [&](Words& into) {
+            if ((at += step) == end) return false;
+            load<words>(into, at);
+            return like(into);
+        };
+        if (known.address && !known.blocks.nothing) {
+            std::copy_n(first.begin(), words, entry.begin());
+            target.drop(known.blocks, [&](auto&& drop) {
+                do drop(known.address->of(entry));
+                while (next(entry));
+            });
+        } else {
+            Words other{};
+            while (next(other)) {
+            }
+        }
+        const auto ran = static_cast<std::size_t>(at - entries) / step;
+        target.repeated(ran * known.invalidations);
+        return ran;
+    }
+    // The address that moves, unless an earlier case might hold for another one.
+    template <std::size_t words>
+    const Number* block_address(const ReadyRule& rule, const ReadyCase& one, const Words& entry) const {
+        if (one.likeness.block == Likeness::no_action) return nullptr;
+        const Extent& extent = (*one.actions)[one.likeness.block].extent;
+        if (extent.kind == Extent::Kind::sized && extent.size.of(entry)) return nullptr;
+        for (const ReadyCase* earlier = rule.cases.data(); earlier != &one; ++earlier) {
+            u64 other = 0;
+            for (std::size_t i = 0; i < words; ++i)
+                other |= (entry[i] ^ earlier->bits[i]) & earlier->mask[i] & ~one.likeness.moving[i];
+            if (!other && !fails_anyway(*earlier, one.likeness.moving, entry)) return nullptr;
+        }
+        return &extent.address;
+    }
+    // Whether a test fails that has nothing to do with the bits that move.
+    bool fails_anyway(const ReadyCase& one, const Words& moving, const Words& entry) const {
+        return std::ranges::any_of(one.tests, [&](const Test& test) {
+            Words said{};
+            test.number.add_bits(said);
+            u64 common = 0;
+            for (std::size_t i = 0; i < most_words; ++i) common |= said[i] & moving[i];
+            return !common && !holds(test, entry);
+        });
+    }
+    template <typename Target> static auto blocks_of(const Action& action, const Words& entry, Target& target) {
+        const bool second_stage = action.verb == Action::Verb::stage2_range;
+        const Extent& extent = action.extent;
+        const u64 lg2 = (extent.kind == Extent::Kind::block ? extent.size : extent.unit).of(entry);
+        return target.blocks(static_cast<u32>(action.first.of(entry)),
+                             second_stage ? Tags::none : static_cast<u32>(action.second.of(entry)),
+                             static_cast<unsigned>(std::min<u64>(lg2, 64)), action.leaf_only.of(entry) != 0);
+    }
+
+    void place(const Rule& rule) {
         if (rule.opcode >= bit(most_opcode_bits)) throw std::invalid_argument("an opcode has more than 12 bits");
         if (rule.opcode >= by_opcode_.size()) by_opcode_.resize(rule.opcode + 1, no_rule);
         if (by_opcode_[rule.opcode] != no_rule) throw std::invalid_argument("two rules have one opcode");
-        by_opcode_[rule.opcode] = static_cast<u8>(i);
-        for (Case& one : rule.cases) {
-            check(one);
-            std::erase_if(one.tests, [&](const Test& test) {
-                return test.kind == Test::Kind::within && test.low == test.high &&
-                       test.number.add_equality(test.low, one.mask, one.bits);
-            });
-        }
-    }
-    void check(const Case& one) const {
-        for (const Test& test : one.tests) {
-            if (test.kind == Test::Kind::within && test.low > test.high)
-                throw std::invalid_argument("the range of a condition is upside down");
-            if (test.kind != Test::Kind::within && test.table >= tables_.size())
-                throw std::invalid_argument("a condition names a table that is not there");
-        }
-        if (!one.actions) return;
-        for (const Action& action : *one.actions) {
-            if (action.each != no_table && action.each >= tables_.size())
-                throw std::invalid_argument("an action names a table that is not there");
-            if (action.group_lg2 > Action::most_group_lg2) throw std::invalid_argument("a group has at most 256 tags");
-            if (action.verb != Action::Verb::store) continue;
-            if (&action != one.actions->data() || action.each != no_table)
-                throw std::invalid_argument("a store comes before other actions, since memory may refuse it");
-            if (!action.bytes || action.bytes > 8) throw std::invalid_argument("a store has 1 to 8 bytes");
-        }
-    }
-
-    template <typename Target> bool execute(const Rule& rule, const Words& words, Target& target) const {
-        u64 wrong = (words[0] & rule.zero[0]) | (words[1] & rule.zero[1]);
-        for (std::size_t i = 2; i < bytes_ / 8; ++i) wrong |= words[i] & rule.zero[i];
-        if (wrong) return false;
+        by_opcode_[rule.opcode] = static_cast<u8>(rules_.size());
+        ReadyRule& made = rules_.emplace_back(rule.zero);
         for (const Case& one : rule.cases) {
-            if (!holds(one, words)) continue;
-            if (!one.actions) return false;
-            for (const Action& action : *one.actions)
-                if (!perform(action, words, target)) return false;
-            return true;
+            check(one, tables_.size());
+            made.cases.push_back(ReadyCase{one, {}, {}, {}});
         }
-        return false;
+        for (ReadyCase& one : made.cases) make_ready(one, rule.zero);
     }
-    bool holds(const Case& one, const Words& words) const {
-        u64 other = ((words[0] ^ one.bits[0]) & one.mask[0]) | ((words[1] ^ one.bits[1]) & one.mask[1]);
-        for (std::size_t i = 2; i < bytes_ / 8; ++i) other |= (words[i] ^ one.bits[i]) & one.mask[i];
-        if (other) return false;
-        for (const Test& test : one.tests) {
-            const u64 value = test.number.of(words);
-            const bool so = test.kind == Test::Kind::within
-                                ? value - test.low <= test.high - test.low
-                                : tables_[test.table]->of(value).empty() == (test.kind == Test::Kind::unlisted);
-            if (!so) return false;
-        }
-        return true;
+    void make_ready(ReadyCase& one, const Words& zero) const {
+        std::erase_if(one.tests, [&](const Test& test) {
+            return test.kind == Test::Kind::within && test.low == test.high &&
+                   test.number.add_equality(test.low, one.mask, one.bits);
+        });
+        Words always = zero;
+        for (std::size_t i = 0; i < most_words; ++i) always[i] |= one.mask[i];
+        opcode_.add_bits(always);
+        one.likeness = likeness_of(one, always);
     }
 
-    template <typename Target> bool perform(const Action& action, const Words& words, Target& target) const {
-        const u64 first = action.first.of(words);
-        if (action.verb == Action::Verb::store) return target.store(first, action.second.of(words), action.bytes);
+    // Null: it is for somebody else.
+    template <std::size_t words> const ReadyCase* case_of(const ReadyRule& rule, const Words& entry) const {
+        u64 wrong = 0;
+        for (std::size_t i = 0; i < words; ++i) wrong |= entry[i] & rule.zero[i];
+        if (wrong) return nullptr;
+        for (const ReadyCase& one : rule.cases)
+            if (holds<words>(one, entry)) return one.actions ? &one : nullptr;
+        return nullptr;
+    }
+    template <std::size_t words> bool holds(const ReadyCase& one, const Words& entry) const {
+        u64 other = 0;
+        for (std::size_t i = 0; i < words; ++i) other |= (entry[i] ^ one.bits[i]) & one.mask[i];
+        return !other && std::ranges::all_of(one.tests, [&](const Test& test) { return holds(test, entry); });
+    }
+    bool holds(const Test& test, const Words& entry) const {
+        const u64 value = test.number.of(entry);
+        if (test.kind == Test::Kind::within) return value - test.low <= test.high - test.low;
+        return tables_[test.table]->of(value).empty() == (test.kind == Test::Kind::unlisted);
+    }
+
+    template <typename Target> bool perform(const ReadyCase& one, const Words& entry, Target& target) const {
+        for (const Action& action : *one.actions)
+            if (!perform(action, entry, target)) return false;
+        return true;
+    }
+    template <typename Target> bool perform(const Action& action, const Words& entry, Target& target) const {
+        const u64 first = action.first.of(entry);
+        if (action.verb == Action::Verb::store) return target.store(first, action.second.of(entry), action.bytes);
         if (action.each == no_table)
-            perform_for(static_cast<u32>(first), action, words, target);
+            perform_for(static_cast<u32>(first), action, entry, target);
         else
-            for (const u32 value : tables_[action.each]->of(first)) perform_for(value, action, words, target);
+            for (const u32 value : tables_[action.each]->of(first)) perform_for(value, action, entry, target);
         return true;
     }
-    template <typename Target>
-    static void perform_for(u32 first, const Action& action, const Words& words, Target& target) {
-        using enum Action::Verb;
-        switch (action.verb) {
-        case everything: return target.everything();
-        case all_contexts: return target.all_contexts();
-        case contexts: return target.contexts(first);
-        case context: return target.context(first, static_cast<u32>(action.second.of(words)));
-        case context_group: return forget_group(first, action.second.of(words), target);
-        case store: return;
-        default: break;
-        }
-        const u32 start = first >> action.group_lg2 << action.group_lg2;
-        for (u32 i = 0; i < u32{1} << action.group_lg2; ++i) perform_on_tag(start + i, action, words, target);
-    }
-    template <typename Target>
-    static void perform_on_tag(u32 tag, const Action& action, const Words& words, Target& target) {
-        using enum Action::Verb;
-        const auto number = [&](const Number& n) { return static_cast<u32>(n.of(words)); };
-        switch (action.verb) {
-        case stage2_tag: return target.stage2_tag(tag, action.flag);
-        case stage1_tag: return target.stage1_tag(tag, number(action.second));
-        case range:
-            return target.range(tag, action.flag ? std::nullopt : std::optional(number(action.second)),
-                                action.extent.of(words), action.leaf_only.of(words) != 0);
-        case stage2_range: return target.stage2_range(tag, action.extent.of(words), action.leaf_only.of(words) != 0);
-        default: return;
-        }
-    }
-    template <typename Target> static void forget_group(u32 requester, u64 lg2, Target& target) {
-        if (lg2 > Action::most_group_lg2) return target.all_contexts();
-        const u32 start = requester >> lg2 << lg2;
-        for (u32 i = 0; i < u32{1} << lg2; ++i) target.contexts(start + i);
-    }
-
     std::size_t readable(const Memory& memory, u64 pa, std::size_t wanted, std::byte* out) const {
         if (memory.read(pa, out, wanted * bytes_)) return wanted;
         for (std::size_t have = 0; have < wanted; ++have)
@@ -306,7 +307,7 @@ private:
 
     std::size_t bytes_;
     Number opcode_;
-    std::vector<Rule> rules_;
+    std::vector<ReadyRule> rules_;
     std::vector<u8> by_opcode_;
     std::vector<std::shared_ptr<Table>> tables_;
     std::vector<std::shared_ptr<Table>> in_order_;  // for locking: each once, in one order for everybody

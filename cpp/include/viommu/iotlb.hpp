@@ -71,6 +71,11 @@ public:
         else
             sets_.drop_range(tag, start, last, tags);
     }
+    // The same for many blocks of 2^`lg2` bytes, of a tag and the global one beside it (or the same, or none). For an
+    // IOTLB that is not `unbounded`.
+    IotlbSets::Dropping dropping(TagId tag, TagId global_tag, unsigned lg2, const Tags& tags) {
+        return {sets_, tag, global_tag, lg2, tags};
+    }
     template <typename Matches> void drop_if(Matches&& matches) {
         settle();
         pages_.drop_if(matches);

@@ -247,12 +247,7 @@ public:
     }
 
     // Makes good what `drop_range` has put off; to be called before anything else, and cheap.
-    void settle() {
-        const unsigned count = std::exchange(drop_count_, 0);
-        for (unsigned i = 0; i < count; ++i) static_cast<void>(*static_cast<const volatile u64*>(drops_[i].set));
-        for (unsigned i = 0; i < count; ++i)
-            if (const u64 found = matches(drops_[i].set, drops_[i].key)) drops_[i].set[std::countr_zero(found)] = empty;
-    }
+    void settle() { drop_count_ = settle(drop_count_); }
     bool settled() const { return !drop_count_; }
 
     // Empties every page of `tag` that overlaps [start, last], by the next `settle`.
@@ -270,6 +265,45 @@ public:
             return false;
         });
     }
+    // `drop_range` for many blocks of one size, aligned, with what it takes at hand: where every lane of theirs has a
+    // probe, and no block is larger than a page. Nothing else may use the cache meanwhile.
+    class Dropping {
+    public:
+        Dropping(IotlbSets& sets, TagId tag, TagId other, unsigned lg2, const Tags& tags)
+            : sets_(sets), dropped_(sets.drop_count_) {
+            const auto add = [&](LaneId id, const Lanes::Lane& lane) {
+                possible_ = count_ < probes_.size() && lane.lg2 >= lg2;
+                if (possible_) probes_[count_++] = probe_of(id, lane);
+                lanes_ = true;
+                return !possible_;
+            };
+            if (tag != no_tag) sets.lanes_.of(tag, tags.stale(tag), add);
+            if (possible_ && other != no_tag && other != tag) sets.lanes_.of(other, tags.stale(other), add);
+        }
+        ~Dropping() { sets_.drop_count_ = dropped_; }
+        Dropping(const Dropping&) = delete;
+
+        bool possible() const { return possible_; }
+        // Whether there is anything to drop.
+        bool lanes() const { return lanes_; }
+
+        [[gnu::always_inline]] void operator()(u64 at) {
+            for (unsigned i = 0; i < count_; ++i) {
+                const LookUp::Probe& probe = probes_[i];
+                const u64 page = at >> probe.lg2;
+                if (page >> page_bits != probe.high) continue;
+                sets_.drops_[dropped_++] = {sets_.set_of(page, probe.salt), key_of(probe, page)};
+                if (dropped_ == sets_.drops_.size()) dropped_ = sets_.settle(dropped_);
+            }
+        }
+
+    private:
+        IotlbSets& sets_;
+        unsigned dropped_;  // `drop_count_`, at hand
+        std::array<LookUp::Probe, 4> probes_;
+        unsigned count_ = 0;
+        bool possible_ = true, lanes_ = false;
+    };
     template <typename Matches> void drop_if(Matches&& matches) {
         for_each_slot([&](u64* set, unsigned way) {
             if (matches(entry_at(set, way))) set[way] = empty;
@@ -532,7 +566,13 @@ private:
         return random_ ^= random_ << 17;
     }
 
-    // Pages are dropped many at once, before anybody looks: reads of their sets overlap then.
+    // Pages are dropped many at once, before anybody looks: reads of their sets overlap then. Gives how many are left.
+    [[gnu::noinline]] unsigned settle(unsigned count) {
+        for (unsigned i = 0; i < count; ++i) static_cast<void>(*static_cast<const volatile u64*>(drops_[i].set));
+        for (unsigned i = 0; i < count; ++i)
+            if (const u64 found = matches(drops_[i].set, drops_[i].key)) drops_[i].set[std::countr_zero(found)] = empty;
+        return 0;
+    }
     void drop_page(const LookUp::Probe& probe, u64 page) {
         if (page >> page_bits != probe.high) return;
         drops_[drop_count_++] = {set_of(page, probe.salt), key_of(probe, page)};

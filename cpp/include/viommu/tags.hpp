@@ -6,7 +6,6 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <unordered_map>
 #include <vector>
 
@@ -34,20 +33,24 @@ public:
     u64 now() const { return now_; }
 
     TagId intern(u32 stage2_tag, u64 stage1_tag) {
-        const auto [at, fresh] = ids_.try_emplace({stage2_tag, stage1_tag}, static_cast<TagId>(spaces_.size()));
-        if (fresh) spaces_.push_back({stage2_tag, stage1_tag, group_of(stage2_tag)});
-        return at->second;
+        if (const TagId known = find(stage2_tag, stage1_tag); known != no_tag) return known;
+        const auto id = static_cast<TagId>(spaces_.size());
+        spaces_.push_back({stage2_tag, stage1_tag, group_of(stage2_tag)});
+        if (spaces_.size() * 2 > index_.size()) {
+            index_.assign(index_.size() * 2, {});
+            for (TagId each = 0; each < id; ++each) place(each);
+        }
+        place(id);
+        return id;
     }
     // `no_tag` where nothing was ever kept under it.
     TagId find(u32 stage2_tag, u64 stage1_tag) const {
-        const Key key{stage2_tag, stage1_tag};
-        Recent& recent = recent_[KeyHash{}(key) % recent_.size()];
-        if (!recent.known || !(recent.key == key)) {
-            const auto at = ids_.find(key);
-            if (at == ids_.end()) return no_tag;
-            recent = {key, at->second, true};
+        const std::size_t mask = index_.size() - 1;
+        for (std::size_t at = hash(stage2_tag, stage1_tag) & mask;; at = (at + 1) & mask) {
+            const Known& known = index_[at];
+            if (known.id == no_tag || (known.stage1_tag == stage1_tag && known.stage2_tag == stage2_tag))
+                return known.id;
         }
-        return recent.id;
     }
     const Space& space(TagId id) const { return spaces_[id]; }
     std::size_t size() const { return spaces_.size(); }
@@ -71,22 +74,29 @@ public:
     // Forgets every tag. Time goes on, so that no old entry revives.
     void clear() {
         invalidate_all();
-        recent_.fill({});
-        ids_.clear();
+        index_.assign(least_index, {});
         group_ids_.clear();
         spaces_.clear();
         groups_.clear();
     }
 
 private:
-    struct Key {
-        u32 stage2_tag;
-        u64 stage1_tag;
-        bool operator==(const Key&) const = default;
+    // What is known of a tag, in a table that is searched from its hash on: at least half of it is empty.
+    struct Known {
+        u64 stage1_tag = 0;
+        u32 stage2_tag = 0;
+        TagId id = no_tag;
     };
-    struct KeyHash {
-        std::size_t operator()(const Key& k) const { return avalanche(u64{k.stage2_tag} << 34 ^ k.stage1_tag); }
-    };
+    static constexpr std::size_t least_index = 64;
+
+    static std::size_t hash(u32 stage2_tag, u64 stage1_tag) { return avalanche(u64{stage2_tag} << 34 ^ stage1_tag); }
+    void place(TagId id) {
+        const std::size_t mask = index_.size() - 1;
+        std::size_t at = hash(spaces_[id].stage2_tag, spaces_[id].stage1_tag) & mask;
+        while (index_[at].id != no_tag) at = (at + 1) & mask;
+        index_[at] = {spaces_[id].stage1_tag, spaces_[id].stage2_tag, id};
+    }
+
     struct Group {
         u64 stale = 0;
         u64 stage1_stale = 0;
@@ -98,17 +108,9 @@ private:
         return at->second;
     }
 
-    // What was asked for lately, found without a walk through the map.
-    struct Recent {
-        Key key{};
-        TagId id = 0;
-        bool known = false;
-    };
-
     u64 now_ = 1;
     u64 all_stale_ = 0;
-    mutable std::array<Recent, 64> recent_{};
-    std::unordered_map<Key, TagId, KeyHash> ids_;
+    std::vector<Known> index_{least_index};
     std::unordered_map<u32, u32> group_ids_;
     std::vector<Space> spaces_;
     std::vector<Group> groups_;

@@ -178,6 +178,31 @@ public:
             t_.contexts_.drop_all();
         }
 
+        // What was done once under this lock finds nothing when it is done again, since nothing comes in meanwhile: it
+        // need only be counted. False: each invalidation is looked at (the sanitizer does).
+        bool repeats() const { return !t_.sanitizer_; }
+        u64 count() const { return t_.counters_.invalidations; }
+        void repeated(u64 invalidations) { t_.counters_.invalidations += invalidations; }
+
+        // Ranges of one address space that are all 2^`lg2` bytes, aligned: of a stage-1 tag, or (Tags::none) of stage 2
+        // alone. Valid under this lock.
+        struct Blocks {
+            u32 stage2_tag;
+            u64 stage1_tag;
+            unsigned lg2;
+            bool leaf_only;
+            TagId own, global;     // the same, if there is no other
+            bool nothing = false;  // is cached of them
+        };
+        Blocks blocks(u32 stage2_tag, u64 stage1_tag, unsigned lg2, bool leaf_only) const {
+            const TagId own = t_.tags_.find(stage2_tag, stage1_tag);
+            const TagId global = stage1_tag == Tags::none ? own : t_.tags_.find(stage2_tag, Tags::global);
+            return {stage2_tag, stage1_tag, lg2, leaf_only, own, global};
+        }
+        // Calls `each` with a function, and drops the block around every address that this is called with. Counts none.
+        // Under this lock, where there is nothing nothing will be.
+        template <typename Each> void drop(Blocks& blocks, Each&& each) { t_.drop_blocks(blocks, each); }
+
     private:
         std::unique_lock<EngineMutex> lock_;
         Translator& t_;
@@ -444,6 +469,20 @@ private:
         if (alone == no_tag) return;
         if (!leaf_only) walk_cache_.drop_range(start, last, [&](TagId id) { return id == alone; });
         if (iotlb_) iotlb_->drop_range(alone, start, last, tags_);
+    }
+    template <typename Each> void drop_blocks(Invalidations::Blocks& b, Each&& each) {
+        const bool walks = walk_cache_.enabled() && !b.leaf_only;
+        if (!walks && iotlb_ && !iotlb_->unbounded()) {
+            IotlbSets::Dropping drop = iotlb_->dropping(b.own, b.global, b.lg2, tags_);
+            b.nothing = !drop.lanes();
+            if (drop.lanes() && drop.possible()) return each(drop);
+        }
+        if (b.nothing) return each([](u64) {});
+        each([&](u64 at) {
+            const u64 inside = below(b.lg2), start = at & ~inside, last = at | inside;
+            if (b.stage1_tag == Tags::none) return drop_stage2_range(b.stage2_tag, start, last, b.leaf_only);
+            drop_range(b.stage2_tag, static_cast<u32>(b.stage1_tag), start, last, b.leaf_only);
+        });
     }
     template <typename Belongs> void drop_overlapping(u64 start, u64 last, Belongs&& belongs) {
         iotlb_->drop_if([&](const IotlbEntry& e) { return e.start() <= last && e.last() >= start && belongs(e.tag); });

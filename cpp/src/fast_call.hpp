@@ -1,0 +1,46 @@
+// Methods that Python calls without pybind11's argument handling, which costs more than what they do.
+//
+// Such a method is put before one of pybind11's of the same name. It answers usual calls; any other, one with wrong
+// arguments too, it hands on to the one behind it.
+#pragma once
+
+#include "py_numbers.hpp"
+
+namespace viommu {
+
+using FastMethod = PyObject* (*)(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names);
+
+// Gives what was there, which lives as long as the process.
+template <FastMethod method> PyObject* put_before(py::handle type, const char* name) {
+    const py::object behind = type.attr(name);
+    static const std::string documentation = py::str(behind.attr("__doc__"));
+    static PyMethodDef definition = {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(method)),
+                                     METH_FASTCALL | METH_KEYWORDS, documentation.c_str()};
+    PyObject* const put = PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(type.ptr()), &definition);
+    if (!put) throw py::error_already_set();
+    type.attr(name) = py::reinterpret_steal<py::object>(put);
+    return behind.inc_ref().ptr();
+}
+inline PyObject* call_behind(PyObject* function, PyObject* self, PyObject* const* args, Py_ssize_t count,
+                             PyObject* names) {
+    std::vector<PyObject*> all{self};
+    all.insert(all.end(), args, args + count + (names ? PyTuple_GET_SIZE(names) : 0));
+    return PyObject_Vectorcall(function, all.data(), static_cast<std::size_t>(1 + count), names);
+}
+
+// What an object of a bound class holds; null where it was never constructed.
+template <typename Held> Held* held_by(PyObject* object) {
+    const auto* const instance = reinterpret_cast<py::detail::instance*>(object);
+    return instance->simple_layout ? static_cast<Held*>(instance->simple_value_holder[0]) : nullptr;
+}
+// Exceptions of C++ as pybind11's own functions raise them.
+template <typename Call> PyObject* raising(Call&& call) {
+    try {
+        return py::object(call()).release().ptr();
+    } catch (...) {
+        py::detail::try_translate_exceptions();
+        return nullptr;
+    }
+}
+
+}  // namespace viommu
