@@ -6,14 +6,13 @@ import struct
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
 from attrs import define, frozen
 
 from tools.bench import tables
 from tools.bench.paths import Path
 from tools.bench.tables import DATA, PAGE, RANGE, Tables
 from tools.bench.toy import machine
-from viommu import Iotlb, Machine, PhysicalMemory
+from viommu import Iotlb, PhysicalMemory
 from viommu.commands import CommandTable, Executor
 from viommu.formats import Context, VtdSecondStage
 from viommu_amd_viommu.spec import command_meanings as amd_meanings
@@ -21,10 +20,8 @@ from viommu_amd_viommu.spec import commands as amd_spec
 from viommu_smmuv3_cmdqv.spec import commands as smmu
 from viommu_smmuv3_cmdqv.spec.command_meanings import CommandAbilities
 from viommu_smmuv3_cmdqv.spec.command_meanings import meanings as smmu_meanings
+from viommu_vtd.spec import command_meanings as vtd_meanings
 from viommu_vtd.spec import commands as vtd
-from viommu_vtd.spec.offsets import OFFSETS
-from viommu_vtd.spec.queue_registers import IQA
-from viommu_vtd.spec.registers import GCMD
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,8 +32,9 @@ if TYPE_CHECKING:
 
 SPACE, DOMAIN, REQUESTER = 7, 5, 3
 """An ASID, and a VMID or domain."""
+MAMV = 18
+"""VT-d: log2 of the most pages that one descriptor may name."""
 PAGES, CALLS = 1024, 64
-QUEUE_BYTES = 1 << 15
 RUNS = (64, 1024)
 """Commands of a call."""
 
@@ -47,6 +45,7 @@ class Caches:
 
     memory: PhysicalMemory
     caches: object
+    warm: Callable[[], None]
 
     @classmethod
     def of(cls, *, nested_tags: bool) -> Caches:
@@ -60,9 +59,13 @@ class Caches:
         else:
             context = Context(stage2=VtdSecondStage(table=root, levels=4), stage2_tag=DOMAIN)
         translator = machine(memory, context, Iotlb(entries=2 * PAGES)).translator
-        for page in range(PAGES):
-            translator.translate(REQUESTER, RANGE + page * PAGE, 1)
-        return cls(memory, translator)
+
+        def warm() -> None:
+            for page in range(PAGES):
+                translator.translate(REQUESTER, RANGE + page * PAGE, 1)
+
+        warm()
+        return cls(memory, translator, warm)
 
 
 @frozen
@@ -122,7 +125,11 @@ def smmuv3() -> list[Path]:
         wildcard_lg2=0,
         el2_tags=(1 << 20, 1 << 21),
     )
-    return vendor("SMMUv3", Caches.of(nested_tags=True), smmu_meanings(able), smmu_mix())
+    caches, mix = Caches.of(nested_tags=True), smmu_mix()
+    executor = Executor(cast("Platform", caches), smmu_meanings(able))
+    pages = b"".join(mix.page(RANGE + page * PAGE).encode() for page in range(PAGES))
+    cached = Path("SMMUv3 commands, cached pages", lambda: executor.run(pages)[0], caches.warm)
+    return [*vendor("SMMUv3", caches, smmu_meanings(able), mix), cached]
 
 
 def amd() -> list[Path]:
@@ -140,42 +147,20 @@ def amd() -> list[Path]:
     return vendor("AMD", Caches.of(nested_tags=False), amd_meanings.meanings(able, CommandTable()), mix)
 
 
-class VtdQueue:
-    """An invalidation queue in memory, with a unit behind it: its descriptors are executed when its tail is written."""
-
-    def __init__(self) -> None:
-        memory = PhysicalMemory()
-        self._unit = Machine("vtd", memory, iotlb=Iotlb(entries=2 * PAGES))
-        kind = vtd.InvalidationType
-        pages = partial(vtd.IotlbInvalidate, Type=kind.IOTLB, DID=DOMAIN)
-        mix = Mix(
-            lambda at: pages(G=vtd.IotlbGranularity.PAGE, ADDR=at),
-            pages(G=vtd.IotlbGranularity.DOMAIN),
-            vtd.ContextCacheInvalidate(
-                Type=kind.CONTEXT_CACHE, G=vtd.ContextCacheGranularity.DEVICE, DID=DOMAIN, SID=REQUESTER
-            ),
-        )
-        memory.place(tables.RAM, np.frombuffer(bytearray(mix.raw(QUEUE_BYTES // 16)), np.uint8))
-        self._write("IQT", 0, 8)
-        self._write("IQA", int(IQA(QS=(QUEUE_BYTES // PAGE).bit_length() - 1, Address=tables.RAM)), 8)
-        self._write("GCMD", int(GCMD(QIE=1)), 4)
-        self._tail = 0
-
-    def _write(self, name: str, value: int, size: int) -> None:
-        self._unit.write_register(OFFSETS[name], value, size)
-
-    def run(self, count: int) -> int:
-        """Let the unit execute so many more. Refuses to measure what it refuses."""
-        self._tail = (self._tail + count * 16) % QUEUE_BYTES
-        self._write("IQT", self._tail, 8)
-        assert self._unit.read_register(OFFSETS["IQH"], 8) == self._tail
-        return count
-
-
 def vt_d() -> list[Path]:
-    """Give the paths of a VT-d invalidation queue: the whole way, from the register on."""
-    queue = VtdQueue()
-    return [Path(f"VT-d commands, {count} a call", partial(queue.run, count)) for count in RUNS]
+    """Give the paths of a VT-d invalidation queue, whose domain has no nested translations."""
+    able = vtd_meanings.CommandAbilities(wide=False, scalable=False, psi=True, mamv=MAMV, pds=False)
+    kind = vtd.InvalidationType
+    pages = partial(vtd.IotlbInvalidate, Type=kind.IOTLB, DID=DOMAIN)
+    mix = Mix(
+        lambda at: pages(G=vtd.IotlbGranularity.PAGE, ADDR=at),
+        pages(G=vtd.IotlbGranularity.DOMAIN),
+        vtd.ContextCacheInvalidate(
+            Type=kind.CONTEXT_CACHE, G=vtd.ContextCacheGranularity.DEVICE, DID=DOMAIN, SID=REQUESTER
+        ),
+    )
+    described = vtd_meanings.meanings(able, vtd_meanings.CommandTables(CommandTable(), CommandTable()))
+    return vendor("VT-d", Caches.of(nested_tags=False), described, mix)
 
 
 class PythonQueue:
