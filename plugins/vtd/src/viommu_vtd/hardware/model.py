@@ -32,7 +32,13 @@ class VtdHardware:
 
     memory: PhysicalMemory
     unit: RemappingUnit
+    mode: int = field(init=False)
+    """The translation table mode: a `TranslationTableMode`, or a number that is none."""
     _translated: dict[bool, Context] = field(init=False, factory=dict, eq=False, repr=False)
+
+    @mode.default
+    def _mode(self) -> int:
+        return self.unit.root.TTM
 
     @classmethod
     def of(cls, memory: PhysicalMemory, registers: Registers, *, host_address_width: int | None = None) -> VtdHardware:
@@ -53,7 +59,7 @@ class VtdHardware:
 
     def mode_refusal(self, search: Search) -> Refusal | None:
         """Refuse whatever the translation table mode refuses; None where it has tables."""
-        match self.unit.root.TTM:
+        match self.mode:
             case TranslationTableMode.LEGACY:
                 return None
             case TranslationTableMode.SCALABLE if self.unit.ecap.SMTS:
@@ -89,7 +95,7 @@ class VtdHardware:
 
     @property
     def _scalable(self) -> bool:
-        return self.unit.root.TTM == TranslationTableMode.SCALABLE
+        return self.mode == TranslationTableMode.SCALABLE
 
 
 def _is_silenced(fault: Fault) -> bool:

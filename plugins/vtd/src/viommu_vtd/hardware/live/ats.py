@@ -83,7 +83,7 @@ def _refusal(translation: VtdHardware, search: Search, requester: int, pasid: in
     mode_wrong = translation.mode_refusal(search)
     if mode_wrong is not None:
         return mode_wrong
-    if translation.unit.root.TTM == TranslationTableMode.SCALABLE:
+    if translation.mode == TranslationTableMode.SCALABLE:
         return _scalable_refusal(search, requester, pasid)
     if pasid is not None:
         return search.refuse(F.PASID_IN_LEGACY_MODE, "a request with PASID in legacy mode")

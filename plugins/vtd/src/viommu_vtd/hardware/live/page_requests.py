@@ -91,7 +91,7 @@ class PageRequestQueue:
         wrong = translation.mode_refusal(search)
         if wrong is not None:
             return wrong
-        if translation.unit.root.TTM == TranslationTableMode.LEGACY:
+        if translation.mode == TranslationTableMode.LEGACY:
             return search.refuse(FaultReason.PAGE_GROUP_IN_LEGACY_MODE, "a page request in legacy mode")
         entry = scalable.context_entry(search, request.requester)
         if isinstance(entry, Refusal):
