@@ -139,3 +139,11 @@ def test_a_forked_fd_stays_open_until_the_last_one_is_closed() -> None:
     told.tell("exit", process=1, status=0)
     assert len(released) == 1
     assert told.process().close(fd) == -9
+
+
+def test_no_bytes_at_an_address_show_no_memory_there() -> None:
+    process = Told().process()
+    process.ensure(AT + 5, AT + 5)
+    assert process.page(AT) is None
+    process.ensure(AT + 5, AT + 6)
+    assert process.page(AT) is not None

@@ -181,6 +181,8 @@ class Process:
 
     def ensure(self, start: int, end: int) -> None:
         """Make [start, end) memory where it is none: a recording shows that the program has it."""
+        if start >= end:
+            return
         for address in range(start & -PAGE_SIZE, min(end, USER_END), PAGE_SIZE):
             self.unmapped_pages.discard(address // PAGE_SIZE)
             self.read_only_pages.discard(address // PAGE_SIZE)
