@@ -130,7 +130,8 @@ class InvalidationQueue:
         data = b"".join(entries)
         room = min(size - self._tail, len(data))
         self.memory.write(self.base + self._tail, data[:room])
-        self.memory.write(self.base, data[room:])
+        if room < len(data):
+            self.memory.write(self.base, data[room:])
         self._tail = (self._tail + len(data)) % size
 
     def _recover(self, first: int, count: int) -> QueueFault:
