@@ -11,7 +11,7 @@ from tests.iommufd.client import APERTURE, BUFFER, DATA, PAGE, STRUCT, Client
 from viommu.iommufd import uapi
 from viommu.oracle.processes import PROT_READ
 
-REFS, CHECK_PASID, DIRTY = 4, 21, 13
+CHECK_MAP, REFS, CHECK_PASID, DIRTY = 3, 4, 21, 13
 BY_AREA = 1 << 16
 READ_WRITE, READ_EXEC = 3, 5
 SHARED = 1
@@ -168,3 +168,15 @@ def test_a_hole_below_the_first_aligned_place_is_looked_at_from_there_on() -> No
     assert client.must(free).iova == 0x1800
     free.length = 0x80
     assert client.must(free).iova == 0x1900
+
+
+def test_the_last_page_of_all_overflows_where_it_would_be_pinned() -> None:
+    client = Client()
+    ioas = client.ioas()
+    client.map(ioas, APERTURE, 0x800, (1 << 64) - PAGE)
+    assert client.result == 0
+    _, hwpt, _ = client.device(client.ioas())
+    client.test(CHECK_MAP, hwpt, ("Q", APERTURE), ("Q", 0x800), ("Q", (1 << 64) - PAGE))
+    assert client.result == -errno.EOVERFLOW
+    client.test(2, ioas)
+    assert client.result == -errno.EOVERFLOW

@@ -9,9 +9,10 @@ from attrs import define, field
 
 from viommu.addresses import PAGE_SIZE
 from viommu.iommufd.user_memory import PinnableFile
-from viommu.kernel_errors import BadAddress, Invalid, NoMemory
+from viommu.kernel_errors import BadAddress, Invalid, NoMemory, Overflow
 from viommu.objects.context import Accounting
 from viommu.objects.failure import allocation_point
+from viommu.objects.intervals import U64_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -189,6 +190,8 @@ class UserPages(Pages):
         """Pin pages of the process."""
         address = self.user_address + first * PAGE_SIZE
         runs = self.source.pin(address, count, self.writable)
+        if runs is None and address + count * PAGE_SIZE > U64_MAX:
+            raise Overflow("mapping", "user_va", address, "pages that end below 2^64")
         if runs is None:
             right = "writable" if self.writable else "readable"
             raise BadAddress("mapping", "user_va", address, f"{count} {right} pages of a live process")

@@ -122,6 +122,8 @@ def _check_entry(op: Operation[operands.CheckEntry], entries: list[int]) -> None
 def pinned(process: UserProcess, address: int, count: int) -> Sequence[PageRun]:
     """Pin pages of the caller for a look at them. Raises BadAddress."""
     runs = process.pin(address & -PAGE_SIZE, count, False)
+    if runs is None and (address & -PAGE_SIZE) + count * PAGE_SIZE > U64_MAX:
+        raise Overflow("user memory", "address", address, "pages that end below 2^64")
     if runs is None:
         raise BadAddress("user memory", "address", address, f"{count} readable pages")
     return runs
