@@ -39,6 +39,7 @@ from viommu.commands import (
     Within,
     means,
 )
+from viommu.commands.compiled import compiled
 from viommu.layout import Bit, Bits, Descriptor, Split
 
 if TYPE_CHECKING:
@@ -172,6 +173,7 @@ def sides() -> tuple[Side, Side]:
     return Side(wrapped=False), Side(wrapped=True)
 
 
+places = st.sampled_from([*PAGES, *(page | PAGE for page in PAGES), 0, LAST_PAGE, LAST_PAGE >> 1 & -PAGE])
 commands = st.builds(
     Toy,
     Opcode=st.integers(0, NUMBERED),
@@ -183,9 +185,22 @@ commands = st.builds(
     Requester=st.integers(0, 15),
     Lg2=st.integers(0, 15),
     Count=st.integers(0, 15),
-    Where=st.sampled_from([*PAGES, *(page | PAGE for page in PAGES), 0, LAST_PAGE, LAST_PAGE >> 1 & -PAGE]),
-).map(Descriptor.encode)
-runs = st.lists(commands | st.binary(min_size=16, max_size=16), max_size=12)
+)
+
+
+def burst(command: Toy, where: list[int]) -> list[bytes]:
+    """Give commands that differ in nothing but an address."""
+    return [command.replace(Where=at).encode() for at in where]
+
+
+def joined(bursts: list[list[bytes]]) -> list[bytes]:
+    return [entry for each in bursts for entry in each][:LONGEST]
+
+
+LONGEST = 1 << RING_LG2
+bursts = st.builds(burst, commands, st.lists(places, min_size=1, max_size=4))
+anything = st.binary(min_size=16, max_size=16).map(lambda entry: [entry])
+runs = st.lists(bursts | anything, max_size=12).map(joined)
 
 
 @given(run=runs)
@@ -214,6 +229,36 @@ def test_what_was_done_is_counted_by_name() -> None:
     for side in sides():
         flush, drop = Toy(Opcode=1).encode(), Toy(Opcode=2, Tag=1).encode()
         assert side.executor.run(flush + drop + flush) == (3, {"everything": 2, "all of a tag": 1})
+
+
+def test_a_run_is_asked_for_by_position_or_by_name() -> None:
+    side = Side(wrapped=False)
+    engine, made, raw = side.engine, compiled(side.executor.meanings), Toy(Opcode=1).encode() * 3
+    side.memory.write(QUEUE, raw)
+
+    done = (3, {"everything": 3})
+    assert made.run(engine, raw) == made.run(translator=engine, entries=raw) == made.run(engine, entries=raw) == done
+    assert made.run(engine, np.frombuffer(raw, np.uint8)) == made.run(engine, bytearray(raw)) == done
+    assert made.run_ring(engine, QUEUE, RING_LG2, 0, 3) == done
+    assert made.run_ring(engine, QUEUE, RING_LG2, head=0, count=3) == done
+
+
+def test_a_run_that_cannot_be_is_refused() -> None:
+    side = Side(wrapped=False)
+    engine, made = side.engine, compiled(side.executor.meanings)
+    wrong: tuple[tuple[Any, ...], ...] = ((), (engine,), (None, b""), (engine, 5), (engine, b"", b""))
+    for arguments in wrong:
+        with pytest.raises(TypeError):
+            made.run(*arguments)
+    with pytest.raises(ValueError, match="15 bytes are no multiple of 16"):
+        made.run(engine, bytes(15))
+    with pytest.raises(BufferError):
+        made.run(engine, memoryview(bytes(64))[::2])
+    with pytest.raises(ValueError, match=r"at most 2\^32"):
+        made.run_ring(engine, QUEUE, 33, 0, 1)
+    for number in (-1, 1 << 64, "0"):
+        with pytest.raises(TypeError):
+            made.run_ring(engine, number, RING_LG2, 0, 1)  # type: ignore[arg-type] # that is the test
 
 
 def test_opcodes_of_one_name_are_counted_together() -> None:
