@@ -14,10 +14,13 @@ if TYPE_CHECKING:
 
     from viommu_vtd.spec.registers import CAP, ECAP
 
-LEGACY_LAST = InvalidationType.WAIT
+LAYOUTS: Mapping[int, type[Invalidation]] = {int(kind): layout for kind, layout in COMMANDS.items()}
+"""By type, as a plain number: an enum's constructor takes longer than the rest of a look-up."""
+
+LEGACY_LAST = int(InvalidationType.WAIT)
 """The last type that legacy mode has."""
 
-NEEDS: Mapping[InvalidationType, str] = {
+NEEDS: Mapping[int, str] = {
     InvalidationType.DEVICE_TLB: "DT",
     InvalidationType.INTERRUPT_ENTRY_CACHE: "IR",
     InvalidationType.PASID_DEVICE_TLB: "DT",
@@ -37,9 +40,9 @@ class Abilities:
 
     def has(self, kind: int) -> bool:
         """Whether there is such a type."""
-        if kind not in COMMANDS or (kind > LEGACY_LAST and not self.scalable):
+        if kind not in LAYOUTS or (kind > LEGACY_LAST and not self.scalable):
             return False
-        need = NEEDS.get(InvalidationType(kind))
+        need = NEEDS.get(kind)
         return need is None or bool(getattr(self.ecap, need))
 
 
@@ -56,11 +59,11 @@ def judged(raw: bytes, able: Abilities) -> Invalidation | QueueError:
     kind = type_of(value)
     if not able.has(kind):
         return QueueError.TYPE
-    layout = COMMANDS[InvalidationType(kind)]
+    layout = LAYOUTS[kind]
     if value >> layout.width or value & layout.reserved_mask:
         return QueueError.RESERVED
     command = layout.decode(value)
-    judge = JUDGES.get(InvalidationType(kind))
+    judge = JUDGES.get(kind)
     return QueueError.RESERVED if judge is not None and judge(command, able) else command
 
 
@@ -73,7 +76,7 @@ def _interrupt_entries(command: Any, able: Abilities) -> bool:  # noqa: ANN401
     return bool(command.G == 1 and command.IM > able.ecap.MHMV)
 
 
-JUDGES: Mapping[InvalidationType, Callable[[Any, Abilities], bool]] = {
+JUDGES: Mapping[int, Callable[[Any, Abilities], bool]] = {
     InvalidationType.CONTEXT_CACHE: lambda command, _: not command.G,
     InvalidationType.IOTLB: _iotlb,
     InvalidationType.INTERRUPT_ENTRY_CACHE: _interrupt_entries,

@@ -42,7 +42,7 @@ class Executor:
 
     def execute(self, command: Invalidation) -> bool:
         """Execute one; False: the queue has to look about before it goes on."""
-        names, method = HANDLERS[InvalidationType(command.Type)]
+        names, method = HANDLERS[command.Type]
         handle: Callable[..., bool] = getattr(self, method)
         return handle(*[getattr(command, name) for name in names])
 
@@ -123,7 +123,7 @@ class Executor:
             self.unanswered.add(ANY, requester)
 
 
-HANDLERS: Mapping[InvalidationType, tuple[tuple[str, ...], str]] = {
+HANDLERS: Mapping[int, tuple[tuple[str, ...], str]] = {
     InvalidationType.CONTEXT_CACHE: (("G", "DID"), "context_cache"),
     InvalidationType.DEVICE_TLB: (("SID", "S", "ADDR"), "device_tlb"),
     InvalidationType.INTERRUPT_ENTRY_CACHE: (("G", "IIDX", "IM"), "interrupt_entries"),

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 STOPPED = int(FSTS(IQE=1, ITE=1))
 """Errors that software has to clear before the queue goes on."""
 
+NAMES = {int(kind): kind.name.lower() for kind in InvalidationType}
+"""What descriptors are counted as, by type."""
+
 ERROR_RECORDS = (("IQE", "IQEI"), ("ITE", "ITESID"), ("ICE", "ICESID"))
 """For each error bit of FSTS, the field of IQERCD that counts while it is set."""
 
@@ -126,7 +129,7 @@ class InvalidationQueue:
         command = judged(raw, setup.able)
         if isinstance(command, QueueError):
             return command
-        name = InvalidationType(command.Type).name.lower()
+        name = NAMES[command.Type]
         kinds[name] = kinds.get(name, 0) + 1
         return self.others.execute(command)
 
