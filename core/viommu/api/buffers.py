@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ctypes import addressof, c_char
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -34,6 +35,9 @@ def seen(buffer: BufferLike) -> NDArray[np.uint8]:
 
 def address_of(data: NDArray[np.uint8]) -> int:
     """Give the address of bytes; whoever uses it keeps them alive."""
+    if data.size and data.flags.writeable:
+        # Several times as fast as what NumPy offers, which takes any array.
+        return addressof(c_char.from_buffer(cast("Buffer", data)))
     return int(data.ctypes.data)
 
 

@@ -119,7 +119,7 @@ class FaultQueue(Queue[PageRequest]):
         """Answer a group, by a request of it or by its cookie. Raises Invalid where it does not wait for an answer."""
         cookie = request.cookie if isinstance(request, PageRequest) else request
         code = ResponseCode.SUCCESS if success else ResponseCode.INVALID
-        raw = np.frombuffer(HwptPageResponse.of(cookie=cookie, code=code).encode(), np.uint8)
+        raw = np.frombuffer(bytearray(HwptPageResponse.of(cookie=cookie, code=code).encode()), np.uint8)
         done = self._file.write(self.iommufd.process, address_of(raw), raw.size)
         if done < 0:
             raise refusal(-done, self.label, "cookie", cookie, "that of a group that was read and not answered")
