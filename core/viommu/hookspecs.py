@@ -328,7 +328,8 @@ def viommu_interrupt(iommu: PhysicalIommu, interrupt: Interrupt) -> None:
 
     When:     hardware raises it: in the thread of the register write or the DMA that set it off, possibly inside
               another hook of the driver that writes registers. Never before `viommu_probe` is called, and never while
-              another interrupt of the same instance is handled: one that comes meanwhile is handled next.
+              another interrupt of the same instance is handled: one that comes meanwhile is handled next. Not for
+              those that hardware signals to a guest by itself (`viommu.platform.Interrupt.guest`).
     Given:    which of its sources raised it. The context's lock may be held or not.
     Owes:     what hardware recorded is read from memory, told (`viommu.objects.veventq.report_event`,
               `viommu.objects.fault.report_fault`), and given back to hardware. Waits for no other thread.
