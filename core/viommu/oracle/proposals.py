@@ -130,7 +130,7 @@ def _revoking(_: Sequence[Record], index: int, struct: bytes, recorded: str) -> 
 
 
 def _counting(records: Sequence[Record], index: int, struct: bytes, recorded: str) -> Iterator[Assumption]:
-    """MD_CHECK_REFS: pages that are not there, or no part of a huge page though they lie as such do."""
+    """MD_CHECK_REFS: pages that are not there, are part of a huge page, or are not though they lie as such do."""
     length, user = word(struct, 16), word(struct, 24)
     if recorded == "EFAULT":
         last = user + length - PAGE_SIZE
@@ -138,6 +138,8 @@ def _counting(records: Sequence[Record], index: int, struct: bytes, recorded: st
             yield from _without_pages(index, address, PAGE_SIZE)
     if recorded == "EIO":
         yield _ordinary_pages(records, index, user & -HUGE_PAGE)
+    if recorded == "0":
+        yield _huge_page(records, index, user & -HUGE_PAGE)
 
 
 def _attaching(records: Sequence[Record], index: int, _: bytes, recorded: str) -> Iterator[Assumption]:
@@ -246,6 +248,13 @@ def _ordinary_pages(records: Sequence[Record], index: int, start: int) -> Assump
         process.unmap(start, start + HUGE_PAGE)
 
     return Assumption(_beginning(records, index), index, f"no huge page is at {start:#x}", change=change)
+
+
+def _huge_page(records: Sequence[Record], index: int, start: int) -> Assumption:
+    def change(process: Process) -> None:
+        process.guess("huge", start // PAGE_SIZE)
+
+    return Assumption(_beginning(records, index), index, f"a huge page is at {start:#x}", change=change)
 
 
 def _new_pages(index: int, user: int, length: int) -> Assumption:
