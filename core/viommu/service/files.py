@@ -8,15 +8,20 @@ from __future__ import annotations
 import os
 import select
 import socket
+from contextlib import suppress
 from threading import RLock
 from typing import TYPE_CHECKING
 
+import structlog
 from attrs import define, field
 
+from viommu.kernel_errors import TooManyFiles
 from viommu.objects.event_file import EventFile, Notifier
 
 if TYPE_CHECKING:
     from viommu.iommufd.user_memory import UserFile
+
+log = structlog.get_logger()
 
 BYTE = b"!"
 
@@ -53,10 +58,12 @@ class Readable(Notifier):
             if ready == self._is_set:
                 return
             self._is_set = ready
-            if ready:
-                os.write(self.ours, BYTE)
-            else:
+            if not ready:
                 self.surplus += 1
+                return
+            # Closed just now, or full of bytes that a program would not take out.
+            with suppress(BrokenPipeError, BlockingIOError):
+                os.write(self.ours, BYTE)
 
     def take_surplus(self) -> int:
         """Say how many bytes the program is to take out, which are then forgotten."""
@@ -76,13 +83,19 @@ class Files:
         self._served: dict[int, Served] = {}
         self._by_end: dict[int, Served] = {}
         self._poll = select.epoll()
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC)
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poll.register(self._wake, select.EPOLLIN)
         self._lock = RLock()
+        # Apart from the other: releasing takes the locks of contexts, under which calls add files.
+        self._reaping = RLock()
 
     def add(self, file: UserFile) -> tuple[Served, int]:
-        """Take a file: it, and the program's end of it, which the caller passes on and closes."""
-        ours, theirs = _pipe() if isinstance(file, EventFile) and not file.object.always else _sockets()
+        """Take a file: it, and the program's end of it, which the caller passes on and closes. Raises TooManyFiles."""
+        try:
+            ours, theirs = _pipe() if isinstance(file, EventFile) and not file.object.always else _sockets()
+        except OSError as error:
+            raise TooManyFiles("service", "descriptors", bound="fewer: its limit is reached") from error
+        os.set_blocking(ours, False)
         readable = Readable(ours=ours)
         served = Served(file, os.fstat(theirs).st_ino, ours, readable)
         if isinstance(file, EventFile):
@@ -107,12 +120,13 @@ class Files:
 
     def reap(self) -> None:
         """Release every file whose last descriptor is closed, before anybody looks at what that frees."""
-        with self._lock:
+        with self._reaping:
             for end, _ in self._poll.poll(0):
-                served = self._by_end.get(end)
-                if served is not None:
-                    self._forget(served)
-                    served.file.release()
+                with self._lock:
+                    served = self._by_end.get(end)
+                    forgotten = served is not None and self._forget(served)
+                if served is not None and forgotten:
+                    _release(served)
 
     def wait(self) -> None:
         """Wait until something is closed, or `wake` is called."""
@@ -124,17 +138,29 @@ class Files:
 
     def close(self) -> None:
         """Release everything; nobody waits any more."""
-        with self._lock:
+        with self._reaping:
             for served in tuple(self._served.values()):
-                self._forget(served)
-                served.file.release()
+                if self._forget(served):
+                    _release(served)
             self._poll.close()
             os.close(self._wake)
 
-    def _forget(self, served: Served) -> None:
+    def _forget(self, served: Served) -> bool:
+        """Forget a file, unless it is forgotten already."""
+        if self._served.get(served.number) is not served:
+            return False
         del self._served[served.number], self._by_end[served.ours]
         self._poll.unregister(served.ours)
         served.close()
+        return True
+
+
+def _release(served: Served) -> None:
+    """Release a file. Others wait for it, and must not suffer where that fails."""
+    try:
+        served.file.release()
+    except Exception:
+        log.exception("a file could not be released", kind=getattr(served.file, "kind", None))
 
 
 def _pipe() -> tuple[int, int]:

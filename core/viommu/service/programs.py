@@ -2,73 +2,48 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import resource
-import select
 import stat
-from threading import RLock, local
+from threading import local
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from attrs import define, field
 
 from viommu.addresses import PAGE_SIZE
 from viommu.backing import AddressSpace
+from viommu.errors import ViommuError
 from viommu.iommufd.local import LocalRun, PinnedView
 from viommu.iommufd.user_memory import Account
-from viommu.kernel_errors import TooManyFiles
-from viommu.service.wire import AREA_FILE, MOST_BYTES, SHARED, Gone, Op, Packet
+from viommu.kernel_errors import BadAddress, TooManyFiles
+from viommu.service.wire import MOST_BYTES, SHARED, Gone, Op, Packet
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Sequence
 
     from viommu.iommufd.user_memory import PageRun, User, UserFile
     from viommu.memory import PhysicalMemory
     from viommu.service.files import Files
+    from viommu.service.link import Link
+
+log = structlog.get_logger()
 
 CAP_IPC_LOCK = 14
 USER_END = 1 << 47
 WORD_BYTES = 8
 
 
-class Link:
-    """A connection on which the service asks one thread of a program."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
-        self._lock = RLock()
-
-    def ask(self, question: Packet) -> Packet:
-        """Ask, and wait for the answer. Raises Gone."""
-        with self._lock:
-            question.send(self._connection)
-            answer = Packet.receive(self._connection)
-            if answer.op != Op.ANSWER:
-                raise Gone
-            return answer
-
-    def close(self) -> None:
-        """End the connection."""
-        self._connection.close()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the other side is there: the end of a process closes it."""
-        poll = select.poll()
-        poll.register(self._connection, select.POLLRDHUP)
-        return not poll.poll(0)
-
-
 @define(eq=False)
 class Area:
-    """What is mapped somewhere (bytes); ``file`` is (device, inode), ``fd`` ours to close."""
+    """What is mapped somewhere (bytes); ``fd`` is ours to close."""
 
     start: int
     end: int
     rights: int
     offset: int
-    file: tuple[int, int]
     fd: int | None
 
     def close(self) -> None:
@@ -119,6 +94,8 @@ class Program:
     files: Files
     user: User
     helper: Link | None = None
+    connections: int = 0
+    """How many of its threads are served now."""
     _account: Account = field(init=False)
     _space: AddressSpace = field(init=False)
     _calling: local = field(factory=local, repr=False)
@@ -134,11 +111,18 @@ class Program:
         self._calling.link = link
         self._calling.installed = {}
 
-    def _ask(self, question: Packet) -> Packet:
+    def _ask(self, question: Packet, *, lends: bool = False) -> Packet:
+        """Ask; ``lends``: a descriptor that comes along is the caller's. Who is gone refuses everything."""
         link = getattr(self._calling, "link", None) or self.helper
-        if link is None:
-            raise Gone
-        return link.ask(question)
+        refused = Packet.of(Op.ANSWER, result=-errno.ESRCH)
+        try:
+            answer = refused if link is None else link.ask(question)
+        except Gone:
+            return refused
+        if answer.fd is not None and not lends:
+            os.close(answer.fd)
+            return answer._replace(fd=None)
+        return answer
 
     @property
     def alive(self) -> bool:
@@ -146,6 +130,11 @@ class Program:
         if getattr(self._calling, "link", None) is not None:
             return True
         return self.helper is not None and self.helper.is_open
+
+    def help_by(self, helper: Link) -> None:
+        """Ask this one while no thread of the program waits."""
+        self.close()
+        self.helper = helper
 
     def close(self) -> None:
         """Ask it no more."""
@@ -161,11 +150,9 @@ class Program:
             return None
         parts: list[bytes] = []
         for at in range(address, address + length, MOST_BYTES):
-            try:
-                answer = self._ask(Packet.of(Op.PEEK, at, min(MOST_BYTES, address + length - at)))
-            except Gone:
-                return None
-            if answer.result:
+            size = min(MOST_BYTES, address + length - at)
+            answer = self._ask(Packet.of(Op.PEEK, at, size))
+            if answer.result or len(answer.payload) != size:
                 return None
             parts.append(answer.payload)
         return b"".join(parts)
@@ -175,11 +162,7 @@ class Program:
         if not 0 <= address <= USER_END - len(data):
             return False
         for at in range(0, len(data), MOST_BYTES):
-            try:
-                answer = self._ask(Packet.of(Op.POKE, address + at, payload=bytes(data[at : at + MOST_BYTES])))
-            except Gone:
-                return False
-            if answer.result:
+            if self._ask(Packet.of(Op.POKE, address + at, payload=bytes(data[at : at + MOST_BYTES]))).result:
                 return False
         return True
 
@@ -188,44 +171,46 @@ class Program:
         end = address + count * PAGE_SIZE
         if not 0 <= address < end <= USER_END:
             return None
-        try:
-            if self._ask(Packet.of(Op.POPULATE, address, end - address, int(write))).result:
-                return None
-            return self._pinned(address, end)
-        except Gone:
+        if self._ask(Packet.of(Op.POPULATE, address, end - address, int(write))).result:
             return None
-
-    def _pinned(self, address: int, end: int) -> list[PageRun] | None:
         runs: list[PageRun] = []
-        while address < end:
-            area = self._area(address)
-            if area is None:
-                for run in runs:
-                    run.unpin(0, run.count)
-                return None
-            try:
-                if not area.rights & SHARED:
-                    area = self._shared(area, address, min(end, area.end))
-                stop = min(end, area.end)
-                runs += self._pinned_part(area, address, stop)
-            finally:
-                area.close()
-            address = stop
+        try:
+            while address < end:
+                stop, part = self._pinned_at(address, end)
+                runs += part
+                address = stop
+        except (ViommuError, OSError) as error:  # unmapped or cut short meanwhile, or more than we may map
+            log.debug("memory could not be pinned", pid=self.pid, reason=str(error))
+            for run in runs:
+                run.unpin(0, run.count)
+            return None
         return runs
 
-    def _shared(self, area: Area, start: int, end: int) -> Area:
-        """Let private memory become memory that is mapped here too, where the program can do that."""
-        if self._ask(Packet.of(Op.SHARE, start, end - start)).result:
-            return area
-        return self._area(start) or area
+    def _pinned_at(self, address: int, end: int) -> tuple[int, list[PageRun]]:
+        """Pin what one area has of a stretch: where that ends, and its runs. Raises ViommuError, OSError."""
+        area = self._area(address)
+        if not area.rights & SHARED and self._share(address, min(end, area.end)):
+            area.close()
+            area = self._area(address)
+        stop = min(end, area.end)
+        try:
+            return stop, self._pinned_part(area, address, stop)
+        finally:
+            area.close()
 
-    def _area(self, address: int) -> Area | None:
-        answer = self._ask(Packet.of(Op.AREA, address))
-        if answer.result or len(answer.payload) != AREA_FILE.size:
-            return None
-        device, inode = AREA_FILE.unpack(answer.payload)
+    def _share(self, start: int, end: int) -> bool:
+        """Let private memory become memory that is mapped here too, where the program can do that."""
+        return not self._ask(Packet.of(Op.SHARE, start, end - start)).result
+
+    def _area(self, address: int) -> Area:
+        """Say what is mapped at an address. Raises BadAddress."""
+        answer = self._ask(Packet.of(Op.AREA, address), lends=True)
         start, end, rights, offset = answer.words
-        return Area(start, end, rights, offset, (device, inode), answer.fd)
+        area = Area(start, end, rights, offset, answer.fd)
+        if answer.result or not start <= address < end or (start | end | offset) % PAGE_SIZE:
+            area.close()
+            raise BadAddress("memory", "address", address, "mapped")
+        return area
 
     def _pinned_part(self, area: Area, start: int, end: int) -> list[PageRun]:
         if area.rights & SHARED and area.fd is not None:
@@ -244,28 +229,26 @@ class Program:
         return None if raw is None else int.from_bytes(raw, "little")
 
     def _compare_exchange(self, address: int, expected: int, desired: int) -> bool | None:
-        try:
-            stored = self._ask(Packet.of(Op.EXCHANGE, address, expected, desired)).result
-        except Gone:
-            return None
+        stored = self._ask(Packet.of(Op.EXCHANGE, address, expected, desired)).result
         return None if stored < 0 else bool(stored)
 
     # --- descriptors
 
     def file(self, fd: int) -> Any | None:  # noqa: ANN401 - whatever the fd refers to
         """Give what a descriptor refers to."""
-        answer = self._ask(Packet.of(Op.FILE, fd))
+        answer = self._ask(Packet.of(Op.FILE, fd), lends=True)
+        lent = None if answer.fd is None else LentFile(self.memory, answer.fd)
         if answer.result:
             return None
         inode, mode, flags, _ = answer.words
-        if stat.S_ISREG(mode) and answer.fd is not None:
-            return LentFile(self.memory, answer.fd)
+        if stat.S_ISREG(mode) and lent is not None:
+            return lent
         served = self.files.find(inode) if stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode) else None
         return (inode, mode, flags) if served is None else served.file
 
     def descriptor(self, fd: int) -> int | None:
         """Give a descriptor of our own for one of the program's, the caller's to close; None where it is not open."""
-        return self._ask(Packet.of(Op.FILE, fd, 1)).fd
+        return self._ask(Packet.of(Op.FILE, fd, 1), lends=True).fd
 
     def install(self, file: UserFile) -> int:
         """Give a file a descriptor of the program. Raises TooManyFiles."""
@@ -291,6 +274,8 @@ class Program:
     def account(self) -> Account:
         """Its limits, rights and counts, as they are now. It may do what only root may: nobody is root here."""
         account = self._account
+        if not self.alive:  # its number may be another's by now
+            return account
         try:
             limit, _ = resource.prlimit(self.pid, resource.RLIMIT_MEMLOCK)
             capabilities = _capabilities(self.pid)

@@ -6,6 +6,8 @@ import errno
 import os
 import socket
 import struct
+import time
+from contextlib import suppress
 from threading import RLock, Thread
 from typing import TYPE_CHECKING
 
@@ -16,9 +18,10 @@ from viommu.iommufd.user_memory import User
 from viommu.kernel_errors import KernelError
 from viommu.objects.mmap import RegisterMapping
 from viommu.service.files import Files
+from viommu.service.link import Link
 from viommu.service.mappings import Mappings
-from viommu.service.programs import Link, Program
-from viommu.service.wire import NOT_OURS, TOKEN_BYTES, Gone, Op, Packet
+from viommu.service.programs import Program
+from viommu.service.wire import NOT_OURS, TOKEN_BYTES, Gone, Op, Packet, Silent
 from viommu.vfio.device_file import DeviceFile
 
 if TYPE_CHECKING:
@@ -32,6 +35,11 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 CREDENTIALS = struct.Struct("3i")
+TIMEVAL = struct.Struct("ll")
+SECONDS = 30
+"""A program that answers no question for so long, while others may wait for what it holds, is done without."""
+PAUSE = 0.05
+"""Seconds, before a connection is accepted that could not be."""
 IOMMU_NODE, VFIO_NODE, DEVICE_NODE, GROUP_NODE = 0, 1, 1 << 16, 1 << 17
 """What OPEN names: /dev/iommu, /dev/vfio/vfio, and with their numbers /dev/vfio/devices/vfioN and /dev/vfio/N."""
 NUMBER_MASK = DEVICE_NODE - 1
@@ -59,8 +67,9 @@ class Service:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._listener.bind(str(path))
         self._listener.listen(128)
-        self._threads = [Thread(target=work, name=f"viommu {work.__name__}") for work in (self._accept, self._reap)]
-        for thread in self._threads:
+        self._acceptor = Thread(target=self._accept, name="viommu accept")
+        self._threads = [Thread(target=self._reap, name="viommu reap")]
+        for thread in (self._acceptor, *self._threads):
             thread.start()
 
     def close(self) -> None:
@@ -68,14 +77,16 @@ class Service:
         self._ended = True
         self._listener.shutdown(socket.SHUT_RDWR)
         self.files.wake()
-        self._threads[0].join()
+        self._acceptor.join()
         with self._lock:
             for connection in self._connections:
-                connection.shutdown(socket.SHUT_RDWR)
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+            programs = tuple(self._programs.values())
+        for program in programs:  # a call of one program may wait for the memory of another
+            program.close()
         for thread in self._threads:
             thread.join()
-        for program in self._programs.values():
-            program.close()
         self._listener.close()
         self.files.close()
 
@@ -91,12 +102,24 @@ class Service:
             try:
                 connection, _ = self._listener.accept()
             except OSError:
-                return
-            thread = Thread(target=self._serve, args=(connection,), name="viommu connection")
-            with self._lock:
-                self._connections.add(connection)
-                self._threads = [one for one in self._threads if one.is_alive()] + [thread]
+                if not self._ended:  # descriptors have run out: they come back as others end
+                    time.sleep(PAUSE)
+                continue
+            self._begin(connection)
+
+    def _begin(self, connection: socket.socket) -> None:
+        """Serve a connection by a thread of its own; close it where there can be none."""
+        thread = Thread(target=self._serve, args=(connection,), name="viommu connection")
+        with self._lock:
+            self._connections.add(connection)
+            self._threads = [one for one in self._threads if one.ident is None or one.is_alive()] + [thread]
+        try:
             thread.start()
+        except RuntimeError:
+            with self._lock:
+                self._connections.discard(connection)
+                self._threads.remove(thread)
+            connection.close()
 
     def _reap(self) -> None:
         while not self._ended:
@@ -124,28 +147,48 @@ class Service:
         if user != os.getuid():
             log.warning("a stranger was refused", pid=pid, user=user)
             return False
+        for timeout in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            connection.setsockopt(socket.SOL_SOCKET, timeout, TIMEVAL.pack(SECONDS, 0))
         hello = Packet.receive(connection)
+        if hello.fd is not None:
+            os.close(hello.fd)
         if hello.op != Op.HELLO or len(hello.payload) != TOKEN_BYTES:
             return False
-        program = self._program(hello.payload, pid, user)
-        if hello.words[0] == HELPER:
-            Packet(Op.ANSWER).send(connection)
-            program.helper = Link(connection)
-            return True
-        while True:
-            self._answer(connection, program, Packet.receive(connection))
+        program = self._joined(hello.payload, pid, user)
+        try:
+            if hello.words[0] == HELPER:
+                Packet(Op.ANSWER).send(connection)
+                program.help_by(Link(connection))
+                return True
+            while True:
+                self._answer(connection, program, _question(connection))
+        finally:
+            self._leave(program)
 
-    def _program(self, token: bytes, pid: int, user: int) -> Program:
+    def _joined(self, token: bytes, pid: int, user: int) -> Program:
         with self._lock:
-            for old in [key for key, known in self._programs.items() if known.helper and not known.helper.is_open]:
-                self._programs.pop(old).close()
+            self._forget_ended()
             if token not in self._programs:
                 whose = self._users.setdefault(user, User())
                 self._programs[token] = Program(pid, self.machine.memory, self.files, whose)
-            return self._programs[token]
+            program = self._programs[token]
+            program.connections += 1
+            return program
+
+    def _leave(self, program: Program) -> None:
+        with self._lock:
+            program.connections -= 1
+            self._forget_ended()
+
+    def _forget_ended(self) -> None:
+        """Forget programs that nothing connects any more. The lock is held."""
+        for token, program in tuple(self._programs.items()):
+            if not program.connections and not program.alive:
+                self._programs.pop(token).close()
 
     def _pids(self) -> set[int]:
         with self._lock:
+            self._forget_ended()  # the number of one that has ended may be another's by now
             return {program.pid for program in self._programs.values()}
 
     # --- what it asks
@@ -205,7 +248,11 @@ class Service:
                 return _result(-error.code)
         else:
             file = DeviceFile(self.devices[number])
-        _, theirs = self.files.add(file)
+        try:
+            _, theirs = self.files.add(file)
+        except KernelError:
+            file.release()
+            return _result(-errno.ENFILE)
         return Packet.of(Op.ANSWER, fd=theirs)
 
     def _pinned(self, pid: int) -> Packet:
@@ -232,6 +279,15 @@ class Service:
         room = os.memfd_create("registers", os.MFD_CLOEXEC)
         os.ftruncate(room, length)
         return Packet.of(Op.ANSWER, 1, fd=room)
+
+
+def _question(connection: socket.socket) -> Packet:
+    """Wait for a question, however long a program does not ask. Raises Gone."""
+    while True:
+        try:
+            return Packet.receive(connection)
+        except Silent:
+            continue
 
 
 def _ioctl(served: Served, program: Program, number: int, argument: int) -> int:

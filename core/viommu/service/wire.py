@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import sys
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from typing import Self
 
 HEADER = struct.Struct("<IIq4Q")
-AREA_FILE = struct.Struct("<QQ")
 MOST_BYTES = 64 * 1024
 """Of a payload."""
 TOKEN_BYTES = 16
@@ -25,6 +25,8 @@ READABLE, WRITABLE, SHARED = 1, 2, 4
 NOT_OURS = -4095
 """The answer about a file that the service does not know: no errno."""
 WORD = (1 << 64) - 1
+DESCRIPTOR_ROOM = socket.CMSG_LEN(4)
+"""Of one descriptor: the kernel closes what comes beyond."""
 
 
 class Op(IntEnum):
@@ -56,6 +58,10 @@ class Gone(Exception):
     """The other side closed the connection, or sent what is no packet."""
 
 
+class Silent(Gone):
+    """The other side sent nothing for as long as the connection waits."""
+
+
 class Packet(NamedTuple):
     """One packet. ``result`` is 0 or more, or a negative errno; ``fd`` came along, and is the receiver's to close."""
 
@@ -84,14 +90,16 @@ class Packet(NamedTuple):
 
     @classmethod
     def receive(cls, connection: socket.socket) -> Self:
-        """Wait for one. Raises Gone."""
+        """Wait for one. Raises Gone; Silent where the connection has a timeout."""
         try:
-            raw, fds, _, _ = socket.recv_fds(connection, HEADER.size + MOST_BYTES, 1)
+            raw, ancillary, _, _ = connection.recvmsg(
+                HEADER.size + MOST_BYTES, DESCRIPTOR_ROOM, socket.MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError as error:
+            raise Silent from error
         except OSError as error:
             raise Gone from error
-        fd = fds[0] if fds else None
-        for other in fds[1:]:
-            os.close(other)
+        fd = next((int.from_bytes(data, sys.byteorder) for _, _, data in ancillary), None)
         if len(raw) < HEADER.size:
             _close(fd)
             raise Gone
