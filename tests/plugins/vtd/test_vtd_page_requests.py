@@ -18,8 +18,11 @@ from viommu.faults import Access
 from viommu.iommufd import uapi
 from viommu.kernel_errors import NoDevice
 from viommu.platform import ResponseCode
+from viommu_vtd.hardware.live import LiveUnit
+from viommu_vtd.host.page_requests import service
 from viommu_vtd.host.unit import PAGE_REQUEST_PAGES_LG2
 from viommu_vtd.spec.commands import InvalidationWait
+from viommu_vtd.spec.page_requests import PageRequestDescriptor
 from viommu_vtd.spec.queue_registers import IQT, PQH, PQT, PRS
 
 if TYPE_CHECKING:
@@ -92,6 +95,12 @@ class Listener:
         return [(one.pasid, one.group, one.code) for one in self.endpoint.responses]
 
     @property
+    def hardware(self) -> LiveUnit:
+        model = self.program.host.machine.iommus[0].hardware.model
+        assert isinstance(model, LiveUnit)
+        return model
+
+    @property
     def status(self) -> PRS:
         return self.program.host.unit.registers.read(PRS)
 
@@ -160,6 +169,31 @@ def test_what_linux_takes_for_malformed_is_answered_without_user_space(iova: int
     assert not listener.responses
     listener.endpoint.request_page(iova, access, PASID, group=1)
     assert listener.responses == [(PASID, 1, ResponseCode.INVALID)]
+    assert not listener.read()
+
+
+def queued(listener: Listener, descriptor: PageRequestDescriptor) -> None:
+    """Let hardware queue something that no device of ours sends."""
+    unit, registers = listener.program.host.unit, listener.hardware.state.registers
+    unit.memory.write(unit.page_requests + registers["PQT"], descriptor.encode())
+    registers["PQT"] += descriptor.size
+    unit.queue.turns.leave(lambda: service(unit))
+
+
+def test_a_stop_marker_wants_no_answer_and_is_not_passed_on() -> None:
+    listener = Listener.make()
+    listener.attach()
+    queued(listener, PageRequestDescriptor(Type=1, RID=RID, LPIG=1, PRGI=5))
+    assert not listener.responses
+    assert not listener.read()
+
+
+def test_a_request_of_a_device_that_nobody_knows_is_answered_that_it_was_invalid() -> None:
+    listener = Listener.make()
+    listener.attach()
+    stranger = listener.program.host.machine.device(RID + 1)
+    queued(listener, PageRequestDescriptor(Type=1, RID=RID + 1, RD=1, LPIG=1, PRGI=5))
+    assert [(one.group, one.code) for one in stranger.responses] == [(5, ResponseCode.INVALID)]
     assert not listener.read()
 
 
