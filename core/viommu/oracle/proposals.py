@@ -11,28 +11,19 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from viommu.addresses import PAGE_SIZE
+from viommu.oracle import facts
 from viommu.oracle.circumstances import ORDINARY, Assumption, Circumstances
 from viommu.oracle.mappings import behind, mapped_before, word
-from viommu.oracle.memory_records import OtherFile
-from viommu.oracle.pages import Backing
-from viommu.oracle.processes import ARENA, HUGE_PAGE, RW, Area, OpenFile
-from viommu.oracle.unrecorded import IOAS_ALLOC
+from viommu.oracle.processes import HUGE_PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from viommu.oracle.comparison import Difference
-    from viommu.oracle.mappings import Mapped
-    from viommu.oracle.processes import Process
     from viommu.oracle.recording import Record
 
 SHOWN_STRUCT = 512
 """As much of a struct as recordings show (bytes)."""
-
-PAGES = 1 << 12
-"""Of a range whose pages a proposal is about."""
-
-IOAS_ALLOC_BYTES = 12
 
 TRIED = 6
 """Mappings, files or closed fds that one kind of proposal goes through, the latest first."""
@@ -63,7 +54,7 @@ def proposals(records: Sequence[Record], index: int, difference: Difference) -> 
     if recorded == "EFAULT":
         yield Assumption(index, index, "a struct cannot be written", Circumstances(read_only_struct=True))
     if recorded == "EBADF":
-        yield _not_open(index, record.number("fd"))
+        yield facts.not_open(index, record.number("fd"))
 
 
 def _mapping(records: Sequence[Record], index: int, struct: bytes, recorded: str) -> Iterator[Assumption]:
@@ -71,21 +62,21 @@ def _mapping(records: Sequence[Record], index: int, struct: bytes, recorded: str
     vfio = records[index].text("name", "").startswith("VFIO_")
     address, length = word(struct, 8 if vfio else 16), word(struct, 24)
     if recorded == "EFAULT":
-        yield from _without_pages(index, address, length)
+        yield from facts.without_pages(index, address, length)
     if recorded == "0":
-        yield _with_pages(index, address, length)
+        yield facts.with_pages(index, address, length)
 
 
 def _file(_: Sequence[Record], index: int, struct: bytes, recorded: str) -> Iterator[Assumption]:
     """MAP_FILE of what is no memory, is closed, or is of another length than was taken."""
     fd = word(struct, 12, 4)
     if recorded == "EINVAL":
-        yield _is_no_memory(index, index, fd)
+        yield facts.is_no_memory(index, index, fd)
     if recorded == "EBADF":
-        yield _not_open(index, fd)
+        yield facts.not_open(index, fd)
     if recorded in ("0", "EINVAL"):
         size = word(struct, 16) + (word(struct, 24) if recorded == "0" else 0)
-        yield _file_length(index, fd, size & -PAGE_SIZE if recorded == "EINVAL" else size)
+        yield facts.file_length(index, fd, size & -PAGE_SIZE if recorded == "EINVAL" else size)
 
 
 def _by_iova(iova: int, length: int) -> Callable[[Sequence[Record], int, bytes, str], Iterator[Assumption]]:
@@ -97,9 +88,9 @@ def _by_iova(iova: int, length: int) -> Callable[[Sequence[Record], int, bytes, 
         if recorded == "EFAULT":
             for one in found:
                 if one.fd is None:
-                    yield from _without_pages(index, one.source_of(max(start, one.iova)), min(size, one.length))
+                    yield from facts.without_pages(index, one.source_of(max(start, one.iova)), min(size, one.length))
         elif recorded == "0" and found and found[0].fd is None:
-            yield _neighbours(records, index, found[0])
+            yield facts.neighbours(records, index, found[0])
 
     return about
 
@@ -113,12 +104,12 @@ def _checked(
         start, size, user = word(struct, iova), word(struct, length), word(struct, address)
         for one in islice(behind(records, index, start, size), TRIED):
             if recorded == "0":
-                yield _same_pages(records, index, user, size, one, start)
+                yield facts.same_pages(records, index, user, size, one, start)
         if recorded in ("EBADE", "EINVAL") and user:
-            yield _new_pages(index, user, size)
+            yield facts.new_pages(index, user, size)
         yield from _by_iova(iova, length)(records, index, struct, recorded)
         if recorded == "EFAULT":
-            yield from _without_pages(index, user, size)
+            yield from facts.without_pages(index, user, size)
 
     return about
 
@@ -126,7 +117,7 @@ def _checked(
 def _revoking(_: Sequence[Record], index: int, struct: bytes, recorded: str) -> Iterator[Assumption]:
     """DMABUF_REVOKE of an fd that is open, but no dma-buf."""
     if recorded == "EINVAL":
-        yield _is_no_memory(index, index, word(struct, 16, 4))
+        yield facts.is_no_memory(index, index, word(struct, 16, 4))
 
 
 def _counting(records: Sequence[Record], index: int, struct: bytes, recorded: str) -> Iterator[Assumption]:
@@ -135,20 +126,20 @@ def _counting(records: Sequence[Record], index: int, struct: bytes, recorded: st
     if recorded == "EFAULT":
         last = user + length - PAGE_SIZE
         for address in (user, last):
-            yield from _without_pages(index, address, PAGE_SIZE)
+            yield from facts.without_pages(index, address, PAGE_SIZE)
     if recorded == "EIO":
-        yield _ordinary_pages(records, index, user & -HUGE_PAGE)
+        yield facts.ordinary_pages(records, index, user & -HUGE_PAGE)
     if recorded == "0":
-        yield _huge_page(records, index, user & -HUGE_PAGE)
+        yield facts.huge_page(records, index, user & -HUGE_PAGE)
 
 
 def _attaching(records: Sequence[Record], index: int, _: bytes, recorded: str) -> Iterator[Assumption]:
     """A device attached to an IOAS: all that is mapped there gets pinned."""
     for one in islice(mapped_before(records, index), TRIED):
         if one.fd is not None and recorded == "EINVAL":
-            yield _is_no_memory(one.at, index, one.fd)
+            yield facts.is_no_memory(one.at, index, one.fd)
         elif one.fd is None and recorded == "EFAULT":
-            yield from _without_pages(index, one.source, one.length)
+            yield from facts.without_pages(index, one.source, one.length)
 
 
 def _destroying(records: Sequence[Record], index: int, _: bytes, recorded: str) -> Iterator[Assumption]:
@@ -158,123 +149,10 @@ def _destroying(records: Sequence[Record], index: int, _: bytes, recorded: str) 
             index, index, "the registers were unmapped", change=lambda p: p.unmap_registers(len(p.registers))
         )
         yield Assumption(index, index, "duplicates of closed fds were closed", change=lambda p: p.close_kept())
-        yield _allocated(index, records[index].number("fd"))
+        yield facts.allocated(index, records[index].number("fd"))
     if recorded == "EBUSY":
         closed = (at for at in range(index - 1, max(-1, index - FEW), -1) if records[at].call == "close")
-        yield from (_kept(at, index, records[at].number("fd")) for at in islice(closed, TRIED))
-
-
-def _kept(at: int, index: int, fd: int) -> Assumption:
-    def change(process: Process) -> None:
-        process.keep(fd)
-
-    return Assumption(at, index, f"fd {fd} had a duplicate", change=change)
-
-
-def _allocated(index: int, fd: int) -> Assumption:
-    def change(process: Process) -> None:
-        process.write(ARENA, IOAS_ALLOC_BYTES.to_bytes(4, "little") + bytes(8))
-        process.file(fd).ioctl(IOAS_ALLOC, ARENA, process)
-
-    return Assumption(index, index, f"an IOAS was made through a duplicate of fd {fd}", change=change)
-
-
-def _without_pages(index: int, address: int, length: int) -> Iterator[Assumption]:
-    first, last = address // PAGE_SIZE, (address + max(length, 1) - 1) // PAGE_SIZE
-    pages = range(first, min(last + 1, first + PAGES))
-
-    def change(kind: str) -> Callable[[Process], None]:
-        def hide(process: Process) -> None:
-            for page in pages:
-                process.guess(kind, page)
-
-        return hide
-
-    if last > first:
-        yield from _without_pages(index, last * PAGE_SIZE, PAGE_SIZE)
-    for kind in ("read-only", "unmapped") if last == first else ("unmapped", "read-only"):
-        yield Assumption(index, index, f"memory at {address:#x} is {kind}", change=change(kind))
-
-
-def _with_pages(index: int, address: int, length: int) -> Assumption:
-    def change(process: Process) -> None:
-        process.ensure(address, address + min(length, PAGES * PAGE_SIZE))
-
-    return Assumption(index, index, f"memory is at {address:#x} again", change=change)
-
-
-def _is_no_memory(at: int, index: int, fd: int) -> Assumption:
-    def change(process: Process) -> None:
-        process.open_at(fd, OpenFile(OtherFile()))
-
-    return Assumption(at, index, f"fd {fd} is no memory", change=change)
-
-
-def _not_open(index: int, fd: int) -> Assumption:
-    def change(process: Process) -> None:
-        process.close(fd)
-
-    return Assumption(index, index, f"fd {fd} is not open", change=change)
-
-
-def _file_length(index: int, fd: int, size: int) -> Assumption:
-    def change(process: Process) -> None:
-        process.world.shared(f"file of fd {fd}").resize(size)
-
-    return Assumption(index, index, f"the file of fd {fd} has {size:#x} bytes", change=change)
-
-
-def _neighbours(records: Sequence[Record], index: int, one: Mapped) -> Assumption:
-    def change(process: Process) -> None:
-        _map(process, one.source, one.length, Backing(process.world.frames, page_size=HUGE_PAGE), 0)
-
-    return Assumption(_beginning(records, index), index, f"frames at {one.source:#x} are neighbours", change=change)
-
-
-def _same_pages(records: Sequence[Record], index: int, user: int, length: int, one: Mapped, iova: int) -> Assumption:
-    source = one.source_of(iova)
-
-    def change(process: Process) -> None:
-        backing = process.anonymous if one.fd is None else process.world.shared(f"file of fd {one.fd}")
-        _map(process, user, length, backing, source & -PAGE_SIZE)
-
-    return Assumption(
-        _beginning(records, index), index, f"memory at {user:#x} is what IOVA {iova:#x} has", change=change
-    )
-
-
-def _ordinary_pages(records: Sequence[Record], index: int, start: int) -> Assumption:
-    def change(process: Process) -> None:
-        process.unmap(start, start + HUGE_PAGE)
-
-    return Assumption(_beginning(records, index), index, f"no huge page is at {start:#x}", change=change)
-
-
-def _huge_page(records: Sequence[Record], index: int, start: int) -> Assumption:
-    def change(process: Process) -> None:
-        process.guess("huge", start // PAGE_SIZE)
-
-    return Assumption(_beginning(records, index), index, f"a huge page is at {start:#x}", change=change)
-
-
-def _new_pages(index: int, user: int, length: int) -> Assumption:
-    def change(process: Process) -> None:
-        _map(process, user, length, Backing(process.world.frames), 0)
-
-    return Assumption(index, index, f"memory at {user:#x} was replaced", change=change)
-
-
-def _map(process: Process, user: int, length: int, backing: Backing, offset: int) -> None:
-    start, end = user & -PAGE_SIZE, -(-(user + min(length, PAGES * PAGE_SIZE)) // PAGE_SIZE) * PAGE_SIZE
-    process.map(Area(start, end, RW, True, backing, offset))
-
-
-def _beginning(records: Sequence[Record], index: int) -> int:
-    """Give where the test of a record begins."""
-    test = records[index].test
-    while index and records[index - 1].test == test:
-        index -= 1
-    return index
+        yield from (facts.kept(at, index, records[at].number("fd")) for at in islice(closed, TRIED))
 
 
 _ABOUT: Mapping[str, Callable[[Sequence[Record], int, bytes, str], Iterator[Assumption]]] = {
