@@ -37,7 +37,7 @@ def test_every_descriptor_is_described_or_has_a_handler_that_names_fields_it_has
     assert set(HANDLERS) & set(described) == {InvalidationType.CONTEXT_CACHE, InvalidationType.WAIT}
     assert set(JUDGES) <= set(COMMANDS)
     for kind, (fields, _) in HANDLERS.items():
-        assert set(fields) <= COMMANDS[kind].fields.keys()
+        assert set(fields) <= COMMANDS[InvalidationType(kind)].fields.keys()
 
 
 @pytest.mark.parametrize("wide", [False, True])
