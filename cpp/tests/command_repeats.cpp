@@ -52,17 +52,20 @@ Action action(Verb verb, Extent extent = {}) {
 }
 Test is(const Number& number, u64 value) { return {Test::Kind::within, number, value, value}; }
 
-constexpr u64 opcodes = 15, memory_at = 0x7000'0000'0000;
+constexpr u64 opcodes = 16, memory_at = 0x7000'0000'0000;
 
-CommandSet everything_there_is(const std::shared_ptr<Table>& table) {
+// `tags`: what a tag stands for, which may be several.
+CommandSet everything_there_is(const std::shared_ptr<Table>& table, const std::shared_ptr<Table>& tags) {
     using enum Extent::Kind;
     const Extent page{block, address, Number(12), {}, {}}, sized_block{block, address, lg2, {}, {}},
         sized_one{sized, address, first_choice, Number(12), {}}, counted_one{counted, address, second, lg2, tag};
     Action any = action(Verb::range, page), group = action(Verb::range, page), each = action(Verb::contexts),
-           stage1 = action(Verb::stage2_tag), told = action(Verb::store), odd = action(Verb::range, page);
+           stage1 = action(Verb::stage2_tag), told = action(Verb::store), odd = action(Verb::range, page),
+           mapped = action(Verb::range, page);
     any.flag = stage1.flag = true;
     group.group_lg2 = 1;
     each.each = 0;
+    mapped.each = 1;
     told.first = Number(memory_at);
     told.bytes = 4;
     odd.second = field(76, 3);  // an address that says something else, too
@@ -92,7 +95,8 @@ CommandSet everything_there_is(const std::shared_ptr<Table>& table) {
     Rule strict{14, {}, always({action(Verb::range, page)})};
     strict.zero[1] = bit(15);  // of an address that is not there
     rules.push_back(std::move(strict));
-    return CommandSet(16, field(0, 4), rules, {table});
+    rules.push_back({15, {}, always({mapped})});
+    return CommandSet(16, field(0, 4), rules, {table, tags});
 }
 
 // An engine whose requesters 0 to 3 have stage 1, and 4 and 5 stage 2 alone, with pages of 4 KiB and 2 MiB, some of
@@ -103,7 +107,7 @@ public:
         : engine_({.entries = entries}, walk_caches),
           first_(engine_.ram, test::layout::arm),
           second_(engine_.ram, test::layout::vtd),
-          set_(everything_there_is(table_)) {
+          set_(everything_there_is(table_, tags_)) {
         for (const u64 page : pages()) {
             const unsigned level = page < large ? 0 : 1;
             first_.map(page, page, level);
@@ -122,6 +126,9 @@ public:
         engine_.ram.memory->add({memory_at, memory_at + 7, nullptr, true, memory_that_translates(), {}});
         table_->add(1, 0);
         table_->add(1, 2);
+        tags_->add(1, 2);
+        tags_->add(2, 1);
+        tags_->add(2, 2);
     }
 
     void warm(u32 requester, u64 page) { engine_(requester, page); }
@@ -174,7 +181,7 @@ private:
     u64 told_ = 0;
     test::Engine engine_;
     test::Tables first_, second_;
-    std::shared_ptr<Table> table_ = std::make_shared<Table>();
+    std::shared_ptr<Table> table_ = std::make_shared<Table>(), tags_ = std::make_shared<Table>();
     CommandSet set_;
 };
 

@@ -28,8 +28,7 @@ inline std::size_t block_of(const std::vector<Action>& actions) {
     };
     if (std::ranges::count_if(actions, drops) != 1) return Likeness::no_action;
     const auto found = std::ranges::find_if(actions, drops);
-    if (found->flag || found->group_lg2 || found->each != no_table || found->extent.kind == Extent::Kind::counted)
-        return Likeness::no_action;
+    if (found->flag || found->group_lg2 || found->extent.kind == Extent::Kind::counted) return Likeness::no_action;
     return static_cast<std::size_t>(found - actions.begin());
 }
 // Adds the bits that have a say in anything but the address of `block`.

@@ -208,12 +208,14 @@ private:
         target.repeated(ran * known.invalidations);
         return ran;
     }
-    // The address that moves, unless an earlier case might hold for another one.
+    // The address that moves, unless an earlier case might hold for another one, or the block is one of several spaces.
     template <std::size_t words>
     const Number* block_address(const ReadyRule& rule, const ReadyCase& one, const Words& entry) const {
         if (one.likeness.block == Likeness::no_action) return nullptr;
-        const Extent& extent = (*one.actions)[one.likeness.block].extent;
+        const Action& action = (*one.actions)[one.likeness.block];
+        const Extent& extent = action.extent;
         if (extent.kind == Extent::Kind::sized && extent.size.of(entry)) return nullptr;
+        if (action.each != no_table && tables_[action.each]->of(action.first.of(entry)).size() != 1) return nullptr;
         for (const ReadyCase* earlier = rule.cases.data(); earlier != &one; ++earlier) {
             u64 other = 0;
             for (std::size_t i = 0; i < words; ++i)
@@ -232,12 +234,13 @@ private:
             return !common && !holds(test, entry);
         });
     }
-    template <typename Target> static auto blocks_of(const Action& action, const Words& entry, Target& target) {
+    template <typename Target> auto blocks_of(const Action& action, const Words& entry, Target& target) const {
         const bool second_stage = action.verb == Action::Verb::stage2_range;
         const Extent& extent = action.extent;
         const u64 lg2 = (extent.kind == Extent::Kind::block ? extent.size : extent.unit).of(entry);
-        return target.blocks(static_cast<u32>(action.first.of(entry)),
-                             second_stage ? Tags::none : static_cast<u32>(action.second.of(entry)),
+        const u64 first = action.first.of(entry);
+        const u32 tag = action.each == no_table ? static_cast<u32>(first) : tables_[action.each]->of(first).front();
+        return target.blocks(tag, second_stage ? Tags::none : static_cast<u32>(action.second.of(entry)),
                              static_cast<unsigned>(std::min<u64>(lg2, 64)), action.leaf_only.of(entry) != 0);
     }
 
