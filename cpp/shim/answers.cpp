@@ -77,8 +77,6 @@ i64 Answer::area() {
     message_.words[1] = found.end;
     message_.words[2] = found.rights;
     message_.words[3] = found.offset;
-    memcpy(payload_, &found.file, sizeof found.file);
-    message_.length = sizeof found.file;
     if (found.rights & shared) {
         bool ours = false;
         const int fd = descriptor_of(found, ours);

@@ -7,6 +7,12 @@
 
 namespace viommu::shim {
 
+// Which file an area shows.
+struct AreaFile {
+    u64 device;
+    u64 inode;
+};
+
 // What is mapped around an address (bytes).
 struct Area {
     u64 start, end;

@@ -30,7 +30,7 @@ enum class Op : u32 {
     peek = 32,  // address, count -> the bytes
     poke,       // address; payload: the bytes
     file,       // descriptor, whether to lend any -> inode, mode, flags; a regular file is lent always
-    area,       // address -> start, end, rights, offset; payload: Area; with the descriptor where there is one
+    area,       // address -> start, end, rights, offset; with the descriptor where there is one
     populate,   // address, length, whether for writing
     install,    // flags; with a descriptor -> its number in the program
     uninstall,  // descriptor
@@ -50,12 +50,6 @@ static_assert(sizeof(Message) == 48);
 
 // Rights of an area.
 inline constexpr u64 readable = 1, writable = 2, shared = 4;
-
-// Which file an area shows.
-struct AreaFile {
-    u64 device;
-    u64 inode;
-};
 
 inline constexpr std::size_t most_bytes = 64 * 1024;  // of a payload
 inline constexpr std::size_t token_bytes = 16;
