@@ -97,7 +97,9 @@ public:
     public:
         Window() = default;
         Window(IotlbSets& sets, const LookUp& look_up) {
-            if (!look_up.all || !look_up.count || sets.ways() != 4 || sets.geometry_.policy != Policy::lru) return;
+            if (!look_up.all || !look_up.count || sets.ways() != 4 || sets.geometry_.policy != Policy::lru ||
+                look_up.probes[0].lg2 < order_bits)
+                return;
             sets_ = &sets;
             words_ = sets.words_.data();
             set_mask_ = sets.set_mask_;
@@ -108,15 +110,7 @@ public:
         }
         explicit operator bool() const { return words_; }
 
-        // The set where the first probe looks. It is read, so that it comes into the host's caches: independent reads
-        // overlap, where a prefetch instruction is dropped by some machines when the page is not in their TLB.
-        [[gnu::always_inline]] u64* touch(u64 input) const {
-            for (unsigned i = 0; i < other_count_; ++i) read(set_of(others_[i], input));
-            u64* const set = set_of(first_, input);
-            read(set);
-            return set;
-        }
-        // The same, unread: for who looks at once.
+        // The set where the first probe looks.
         u64* set_for(u64 input) const { return set_of(first_, input); }
         // Whether `find` would find something, whatever the access.
         [[gnu::always_inline]] bool holds(u64 input, const u64* set) const {
@@ -192,7 +186,73 @@ public:
             return filling;
         }
 
-        // Null: nothing, or not for this access. Else `lg2` and `frame` are the page's. `set` is what `touch` gave.
+        // For those who look where the first probe does, and nowhere else.
+
+        // Bits of an address that are the same in all its pages, and what they are.
+        u64 beyond_bits() const { return ~below(first_.lg2 + page_bits); }
+        u64 fixed() const { return first_.lg2 + page_bits < 64 ? first_.high << page_bits << first_.lg2 : 0; }
+        bool only_first() const { return !other_count_; }
+
+        // Where it looks.
+        struct Hash {
+            u64* words;
+            u64 mask, salt;
+            unsigned lg2;
+
+            [[gnu::always_inline]] u64* set_of(u64 input) const {
+                return words + (avalanche(input >> lg2 ^ salt) & mask) * 8;
+            }
+        };
+        Hash hash() const { return {words_, set_mask_, first_.salt, first_.lg2}; }
+        // Reads the sets of rows, so that they come into the host's caches together, unless all of them are near
+        // anyway. Independent reads overlap; a prefetch instruction is dropped by some machines when the page is not in
+        // their TLB.
+        [[gnu::always_inline]] void fetch(u64* const* sets, const u64* inputs, unsigned first, unsigned end) const {
+            if (set_mask_ < sets_of_near_caches) return;
+            for (unsigned row = first; row < end; ++row) read(sets[row]);
+            for (unsigned i = 0; i < other_count_; ++i)
+                for (unsigned row = first; row < end; ++row) read(set_of(others_[i], inputs[row]));
+        }
+        // What it looks for.
+        struct FirstProbe {
+            u64 key;  // what a page's number is to be combined with
+            unsigned lg2;
+
+            // The way of its set that holds an address, as a bit; 0: none does.
+            [[gnu::always_inline]] unsigned ways(u64 input, const u64* set) const {
+                return match_of_four(set, (input >> lg2) ^ key);
+            }
+        };
+        FirstProbe first_probe() const { return {first_.key ^ first_.high << page_bits, first_.lg2}; }
+        // What the slot that was found says; it is used now.
+        [[gnu::always_inline]] static u64 use(u64* set, unsigned ways) {
+            const unsigned way = static_cast<unsigned>(std::countr_zero(ways));
+            const u64 value = set[4 + way];
+            WayOrder::move_to_front(set + 4, 4, way);
+            return value;
+        }
+        // The same, not used; null: the first probe finds none.
+        const u64* value_at(u64 input, const u64* set) const {
+            const unsigned ways = first_probe().ways(input, set);
+            return ways ? set + 4 + std::countr_zero(ways) : nullptr;
+        }
+        const LeafFacts& facts_of_slot(u64 value) const { return facts_[facts_of(value)]; }
+
+        // What slots that carry the same facts have in common.
+        struct Common {
+            u64 facts = ~u64{0};  // the number where slots carry it; at first one that none has
+            u64 high = 0;         // of the page's address: the part that slots leave out
+
+            bool covers(u64 value) const { return !((value ^ facts) << order_bits >> (order_bits + frame_bits)); }
+            // The page's address, of a slot that is covered: the order of use is shifted out.
+            [[gnu::always_inline]] u64 frame(u64 value, unsigned lg2) const { return (value ^ facts) << lg2 | high; }
+        };
+        Common common_of(u64 value) const {
+            return {value & below(facts_bits) << frame_bits,
+                    u64{facts_of_slot(value).frame_high} << frame_bits << first_.lg2};
+        }
+
+        // Null: nothing, or not for this access. Else `lg2` and `frame` are the page's. `set` is what `set_for` gave.
         [[gnu::always_inline]] const LeafFacts* find(u64 input, u64* set, unsigned access, Accesses allowed, u64& frame,
                                                      unsigned& lg2) const {
             unsigned way = way_of(first_, input, set);
@@ -213,6 +273,7 @@ public:
 
     private:
         static constexpr unsigned none = 4;
+        static constexpr u64 sets_of_near_caches = 4096;  // 256 KiB
 
         u64* set_of(const LookUp::Probe& probe, u64 input) const {
             return words_ + (avalanche(input >> probe.lg2 ^ probe.salt) & set_mask_) * 8;
@@ -343,6 +404,7 @@ public:
 private:
     static constexpr std::size_t most_entries = std::size_t{1} << 28;
     static constexpr unsigned page_bits = 44, lane_bits = 20, frame_bits = 40, facts_bits = 18;
+    static constexpr unsigned order_bits = 64 - WayOrder::shift;
     static constexpr u64 empty = 0;
     static_assert(page_bits + lane_bits == 64 && frame_bits + facts_bits == WayOrder::shift);
 

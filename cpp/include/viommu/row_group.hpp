@@ -1,9 +1,7 @@
 // Rows of a batch that are under way together.
 #pragma once
 
-#include <cstring>
-
-#include "viommu/rows.hpp"
+#include "viommu/row_hits.hpp"
 #include "viommu/translator.hpp"
 
 namespace viommu {
@@ -52,12 +50,24 @@ private:
 
     // How many rows of the group have the first one's context.
     unsigned rows_alike() {
-        if (alike_until_ <= first_) {
-            const ContextKey key = rows_.key(first_);
-            const std::size_t last = std::min(rows_.size, first_ + rows_looked_over);
-            for (alike_until_ = first_ + 1; alike_until_ < last && rows_.key(alike_until_) == key;) ++alike_until_;
-        }
+        if (alike_until_ <= first_)
+            alike_until_ = first_ + count_alike(std::min(rows_.size - first_, rows_looked_over));
         return static_cast<unsigned>(std::min<std::size_t>(size_, alike_until_ - first_));
+    }
+    // Whole groups at a time: a loop that never stops is done many rows at once.
+    std::size_t count_alike(std::size_t last) const {
+        const u32* const requester = rows_.requester + first_;
+        const u32* const pasid = rows_.pasid ? rows_.pasid + first_ : nullptr;
+        std::size_t row = 0;
+        for (; row + most <= last; row += most) {
+            u32 differs = 0;
+            for (unsigned i = 0; i < most; ++i) differs |= requester[row + i] ^ requester[0];
+            if (pasid)
+                for (unsigned i = 0; i < most; ++i) differs |= pasid[row + i] ^ pasid[0];
+            if (differs) break;
+        }
+        while (row < last && requester[row] == requester[0] && (!pasid || pasid[row] == pasid[0])) ++row;
+        return row;
     }
     static constexpr std::size_t rows_looked_over = 1024;
 
@@ -75,36 +85,7 @@ private:
 
     // Answers rows from `from` on as long as they hit; gives the first that does not.
     unsigned hits(unsigned from) {
-        const IotlbSets::Window window = window_;
-        const Context& context = *bound_now_->context;
-        const u64 uncached = context.uncached_bits();
-        const Rights granted = Rights::both(context.settings().rights);
-        const Accesses allowed = context.allowed();
-        const u64* const iovas = rows_.iova + first_;
-        const u8* const accesses = rows_.access + first_;
-        u64* const pa = out_.pa + first_;
-        u64** const sets = sets_;
-        // Here, and not in the caller's columns: bytes may alias anything, and would cost the loop its registers.
-        u8 page_lg2[most], rights[most];
-        const unsigned size = size_;
-        for (unsigned row = from; row < size; ++row) sets[row] = window.touch(iovas[row]);
-        unsigned row = from;
-        for (; row < size; ++row) {
-            const u64 iova = iovas[row];
-            const unsigned access = accesses[row];
-            u64 frame;
-            unsigned lg2;
-            if (iova & uncached || access > 15) break;
-            const LeafFacts* const facts = window.find(iova, sets[row], access, allowed, frame, lg2);
-            if (!facts) break;
-            pa[row] = frame | (iova & below(lg2));
-            page_lg2[row] = static_cast<u8>(lg2);
-            rights[row] = (facts->rights & granted).granted(static_cast<u8>(access));
-        }
-        const std::size_t at = first_ + from, count = row - from;
-        std::memset(out_.kind + at, 0, count);
-        std::memcpy(out_.page_lg2 + at, page_lg2 + from, count);
-        std::memcpy(out_.rights + at, rights + from, count);
+        const unsigned row = RowHits(window_, *bound_now_->context, rows_, out_, first_).answer(sets_, from, size_);
         tally(*bound_now_).hits += row - from;
         return row;
     }

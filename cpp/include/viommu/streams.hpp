@@ -18,6 +18,11 @@ struct StreamCounters {
         for (u64 count : faults) sum += count;
         return sum;
     }
+    void count_hits(u64 count) {
+        translations += count;
+        lookups += count;
+        hits += count;
+    }
     StreamCounters& operator+=(const StreamCounters& other) {
         translations += other.translations;
         lookups += other.lookups;

@@ -19,6 +19,21 @@ struct Counters {
     u64 context_hits() const { return streams.translations - std::min(streams.translations, context_misses); }
 };
 
+// What a hit says, for those who need no more. Its small parts are one word, put together in a register.
+struct TranslatorHit {
+    u64 pa = 0, ipa = 0;
+    u32 rest = 0;
+
+    static constexpr u32 packed(u8 page_lg2, u8 rights, u8 attrs1, u8 attrs2) {
+        return page_lg2 | u32{rights} << 8 | u32{attrs1} << 16 | u32{attrs2} << 24;
+    }
+    u8 page_lg2() const { return static_cast<u8>(rest); }
+    u8 rights() const { return static_cast<u8>(rest >> 8); }
+    u8 attrs1() const { return static_cast<u8>(rest >> 16); }
+    u8 attrs2() const { return static_cast<u8>(rest >> 24); }
+    bool operator==(const TranslatorHit&) const = default;
+};
+
 class Translator {
 public:
     Translator(std::shared_ptr<Memory> memory, std::shared_ptr<Iotlb> iotlb, std::size_t context_entries,
@@ -44,11 +59,11 @@ public:
         }
         return translate_at_length(key, iova, access, result);
     }
-    // The same if it is a hit of the usual kind and nobody has the engine: it neither waits nor calls anybody. False,
-    // with nothing done, where it is not.
-    bool try_hit(ContextKey key, u64 iova, u8 access, Result& result) {
+    // The same if it hits and nobody has the engine: it neither waits nor calls anybody. False, with nothing done,
+    // where it is not so. Gives a Result or a TranslatorHit.
+    template <typename Answer> bool try_hit(ContextKey key, u64 iova, u8 access, Answer& answer) {
         std::unique_lock lock(mutex_, std::try_to_lock);
-        return lock && hot_hit(key, iova, access, result);
+        return lock && (hot_hit(key, iova, access, answer) || hit_at_length(key, iova, access, answer));
     }
 
     // The engine lock, held over a run of rows. Whoever waits for it must not hold the GIL.
@@ -124,7 +139,7 @@ public:
     // False where configuration was invalidated since `generation`: what was resolved must be resolved again.
     bool keep_context(ContextKey key, std::shared_ptr<const Context> context, u64 generation) {
         std::scoped_lock lock(mutex_);
-        hot_.bound = nullptr;
+        cool();
         if (contexts_.generation() != generation) return false;
         if (tags_.size() > most_tags) forget_tags();
         ++counters_.context_misses;
@@ -142,7 +157,7 @@ public:
     // The engine lock, held over a run of invalidations.
     class Invalidations {
     public:
-        explicit Invalidations(Translator& t) : lock_(t.mutex_), t_(t) { t.hot_.bound = nullptr; }
+        explicit Invalidations(Translator& t) : lock_(t.mutex_), t_(t) { t.cool(); }
 
         void all() {
             t_.invalidation([this] {
@@ -246,6 +261,7 @@ public:
 
     Counters counters() {
         std::scoped_lock lock(mutex_);
+        cool();
         Counters c = counters_;
         c.streams = streams_.total();
         c.walk_cache_hits = walk_cache_.hits;
@@ -253,10 +269,12 @@ public:
     }
     StreamCounters stream_counters(u32 requester) {
         std::scoped_lock lock(mutex_);
+        cool();
         return streams_.one(requester);
     }
     void reset_counters() {
         std::scoped_lock lock(mutex_);
+        cool();
         counters_ = {};
         streams_.reset();
         walk_cache_.hits = 0;
@@ -359,27 +377,61 @@ private:
         IotlbHit hit;
         if (!find(bound, bound.context->cache_input(iova), access, hit)) return false;
         ++bound.stream->hits;
-        const Context& context = *bound.context;
-        const u64 pa = splice(hit.frame, iova, hit.lg2);
-        const u64 ipa = hit.ipa_frame ? splice(*hit.ipa_frame, iova, hit.lg2) : pa;
-        tell(context, *hit.facts, iova, access, pa, context.has_stage1() ? ipa : iova, hit.lg2, result);
+        tell(*bound.context, hit, iova, access, result);
         return true;
     }
-    [[gnu::always_inline]] bool hot_hit(ContextKey key, u64 iova, u8 access, Result& result) {
-        if (!hot_.bound || !(key == hot_.key) || (iova & hot_.uncached) || access > 15) [[unlikely]]
-            return false;
-        u64 frame;
-        unsigned lg2;
-        u64* const set = hot_.window.set_for(iova);
-        const LeafFacts* const facts = hot_.window.find(iova, set, access, hot_.allowed, frame, lg2);
-        if (!facts) return false;
-        StreamCounters& stream = *hot_.bound->stream;
-        ++stream.translations;
-        ++stream.lookups;
-        ++stream.hits;
-        const u64 pa = frame | (iova & below(lg2));
-        tell(*hot_.bound->context, *facts, iova, access, pa, hot_.has_stage1 ? pa : iova, static_cast<u8>(lg2), result);
+    // A hit of any context that is cached; false, with nothing done, where it is none.
+    template <typename Answer> [[gnu::noinline]] bool hit_at_length(ContextKey key, u64 iova, u8 access,
+                                                                    Answer& answer) {
+        BoundContext* const bound = sanitizer_ || !iotlb_ ? nullptr : contexts_.find(key);
+        if (!bound) return false;
+        const Context& context = *bound->context;
+        access = context.overridden(access);
+        IotlbHit hit;
+        if (!context.cacheable(iova, access) || !find(*bound, context.cache_input(iova), access, hit)) return false;
+        bound->stream->count_hits(1);
+        tell(context, hit, iova, access, answer);
+        keep_hot(key, *bound);
         return true;
+    }
+    template <typename Answer>
+    [[gnu::always_inline]] bool hot_hit(ContextKey key, u64 iova, u8 access, Answer& answer) {
+        if (!(key == hot_.key) || (iova & hot_.fixed_bits) != hot_.fixed || access > 15) [[unlikely]]
+            return false;
+        u64* const set = hot_.hash.set_of(iova);
+        const unsigned ways = hot_.probe.ways(iova, set);
+        if (!ways) return !hot_.window.only_first() && hit_at_length(key, iova, access, answer);
+        const u64 value = hot_.window.use(set, ways);
+        if (!hot_.common.covers(value)) [[unlikely]]
+            remember(value);
+        if (!(hot_.serves >> access & 1)) return false;
+        ++hot_.hits;
+        hot_.tell(iova, access, hot_.common.frame(value, hot_.probe.lg2) | (iova & hot_.offset), answer);
+        return true;
+    }
+    // What the next hits may have in common with this one.
+    [[gnu::noinline]] void remember(u64 value) {
+        const LeafFacts& facts = hot_.window.facts_of_slot(value);
+        const Context& context = *hot_.bound->context;
+        hot_.common = hot_.window.common_of(value);
+        hot_.serves = facts.serves & context.allowed();
+        tell(context, facts, 0, 0, 0, 0, static_cast<u8>(hot_.probe.lg2), hot_.told);
+        for (const u8 privilege : {u8{0}, access::privileged})
+            hot_.rest[privilege >> 3] = TranslatorHit::packed(hot_.told.page_lg2, hot_.told.rights.granted(privilege),
+                                                              facts.attrs1, facts.attrs2);
+    }
+    template <typename Answer>
+    static void tell(const Context& context, const IotlbHit& hit, u64 iova, u8 access, Answer& answer) {
+        const u64 pa = splice(hit.frame, iova, hit.lg2);
+        const u64 ipa = hit.ipa_frame ? splice(*hit.ipa_frame, iova, hit.lg2) : pa;
+        tell(context, *hit.facts, iova, access, pa, context.has_stage1() ? ipa : iova, hit.lg2, answer);
+    }
+    static void tell(const Context& context, const LeafFacts& facts, u64, u8 access, u64 pa, u64 ipa, u8 lg2,
+                     TranslatorHit& hit) {
+        const Rights rights = facts.rights & Rights::both(context.settings().rights);
+        hit.pa = pa;
+        hit.ipa = ipa;
+        hit.rest = TranslatorHit::packed(lg2, rights.granted(access), facts.attrs1, facts.attrs2);
     }
     static void tell(const Context& context, const LeafFacts& facts, u64 iova, u8 access, u64 pa, u64 ipa, u8 lg2,
                      Result& result) {
@@ -400,11 +452,34 @@ private:
         BoundContext* const bound = session.context(key);
         if (!bound) return false;
         session.translate(key, *bound, iova, access, result);
-        const Context& context = *bound->context;
-        if (sanitizer_ || !iotlb_ || !context.plain() || context.nested()) return true;
-        if (IotlbSets::Window window = iotlb_->window(look_up(*bound)))
-            hot_ = {key, bound, window, context.uncached_bits(), context.allowed(), context.has_stage1()};
+        keep_hot(key, *bound);
         return true;
+    }
+    void keep_hot(ContextKey key, BoundContext& bound) {
+        const Context& context = *bound.context;
+        if (sanitizer_ || !iotlb_ || !context.plain() || context.nested()) return;
+        const IotlbSets::Window window = iotlb_->window(look_up(bound));
+        if (!window || window.fixed() & context.uncached_bits()) return;
+        cool();
+        hot_.key = key;
+        hot_.bound = &bound;
+        hot_.window = window;
+        hot_.fixed_bits = context.uncached_bits() | window.beyond_bits();
+        hot_.fixed = window.fixed();
+        hot_.hash = window.hash();
+        hot_.probe = window.first_probe();
+        hot_.offset = below(hot_.probe.lg2);
+        hot_.common = {};
+        hot_.has_stage1 = context.has_stage1();
+    }
+    // A change comes, or somebody counts.
+    void cool() {
+        if (!hot_.bound) return;
+        hot_.bound->stream->count_hits(hot_.hits);
+        hot_.hits = 0;
+        hot_.bound = nullptr;
+        hot_.fixed = ~u64{0};
+        hot_.fixed_bits = 0;
     }
     static PlainWalk plain(const Result& r) {
         return {.pa = r.pa,
@@ -422,7 +497,7 @@ private:
         entry.tag = walk.global ? bound.global_tag : bound.tag;
         entry.lg2 = walk.page_lg2;
         entry.facts = walk.facts;
-        hot_.bound = nullptr;
+        cool();
         ++counters_.insertions;
         counters_.evictions += iotlb_->insert(entry, bound.look_up, tags_);
         return entry;
@@ -501,11 +576,32 @@ private:
     // What the next scalar hit needs, if it is of the same context as the last. No `bound`: a change came between.
     struct Hot {
         ContextKey key{};
+        u64 fixed_bits = 0, fixed = ~u64{0};  // bits of an address that must be so; without a context none is
+        IotlbSets::Window::Hash hash{};
+        IotlbSets::Window::FirstProbe probe{};
+        u64 offset = 0;
+        bool has_stage1 = false;
+        // Of the leaf that was hit last, which many pages share.
+        unsigned serves = 0;
+        IotlbSets::Window::Common common;
+        Result told;
+        u32 rest[2] = {};  // of a TranslatorHit, by privilege
+        u64 hits = 0;      // not yet counted
         BoundContext* bound = nullptr;
         IotlbSets::Window window;
-        u64 uncached = 0;
-        Accesses allowed = 0;
-        bool has_stage1 = false;
+
+        void tell(u64 iova, u8 access, u64 pa, Result& result) const {
+            result = told;
+            result.pa = pa;
+            result.iova = iova;
+            result.ipa = has_stage1 ? pa : iova;
+            result.access = access;
+        }
+        void tell(u64 iova, u8 access, u64 pa, TranslatorHit& hit) const {
+            hit.pa = pa;
+            hit.ipa = has_stage1 ? pa : iova;
+            hit.rest = rest[access >> 3];
+        }
     };
     Hot hot_;
 };

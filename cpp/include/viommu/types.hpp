@@ -43,6 +43,7 @@ public:
     constexpr u8 unprivileged() const { return bits_ & 7; }
     constexpr u8 privileged() const { return bits_ >> 3; }
     constexpr u8 packed() const { return bits_; }
+    static constexpr Rights of_packed(u8 packed) { return raw(packed & 0x3F); }
     friend constexpr Rights operator&(Rights a, Rights b) { return raw(a.bits_ & b.bits_); }
 
 private:

@@ -14,11 +14,11 @@ public:
     static constexpr unsigned shift = 58;  // in a set's values
     static constexpr u64 mask = ~below(shift);
 
-    // Four ways, the usual number, need one step: the order is a number in the first way's bits, and a table says what
-    // it becomes.
+    // Four ways, the usual number, need one step: the order is a number in the first way's bits, and a table says how
+    // they change.
     [[gnu::always_inline]] static void move_to_front(u64* values, unsigned ways, unsigned way) {
         if (ways == 4) [[likely]]
-            values[0] = (values[0] & ~mask) | u64{four.after[values[0] >> shift][way]} << shift;
+            values[0] ^= four.change[values[0] >> shift][way];
         else
             move_rank_to_front(values, ways, way);
     }
@@ -51,8 +51,8 @@ private:
     }
 
     struct Four {
-        std::array<std::array<u8, 4>, 64> after{};  // by order, and by the way that moves to the front
-        std::array<u8, 64> oldest{}, renewed{};     // renewed: what an order becomes when the oldest moves to the front
+        std::array<std::array<u64, 4>, 64> change{};  // by order, and by the way that moves to the front
+        std::array<u8, 64> oldest{}, renewed{};  // renewed: what an order becomes when the oldest moves to the front
     };
     static constexpr Four numbered_orders() {
         std::array<std::array<u8, 4>, 24> orders{};
@@ -70,9 +70,9 @@ private:
                 for (unsigned from = 0, to = 1; from < 4; ++from)
                     if (orders[order][from] != way) moved[to++] = orders[order][from];
                 for (unsigned other = 0; other < count; ++other)
-                    if (orders[other] == moved) four.after[order][way] = static_cast<u8>(other);
+                    if (orders[other] == moved) four.change[order][way] = u64{order ^ other} << shift;
             }
-            four.renewed[order] = four.after[order][orders[order][3]];
+            four.renewed[order] = static_cast<u8>(order ^ four.change[order][orders[order][3]] >> shift);
         }
         return four;
     }
