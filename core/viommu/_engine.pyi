@@ -6,11 +6,16 @@ Nothing here knows a vendor. Integers are plain ``int``: addresses in bytes, siz
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeAlias, final
+from typing import Any, Final, Self, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Buffer
+from typing_extensions import Buffer, TypeVar
+
+from viommu.addresses import Iova, Ipa, Pa
+from viommu.faults import Access
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 READ: Final = 1
 WRITE: Final = 2
@@ -32,7 +37,7 @@ FAULT_KINDS: Final[tuple[str, ...]]
 """Names of ``Result.kind``, by number; index 0 is ``none``. `viommu.faults.FaultKind` mirrors it."""
 
 FAULT_DTYPE: Final[np.dtype[np.void]]
-"""Structured dtype of `Batch.faults`: row, iova, ipa, entry_address, entry_value (u64); kind, stage, level,
+"""Structured dtype of `Batch.records`: row, iova, ipa, entry_address, entry_value (u64); kind, stage, level,
 fault_class, missing, rights, access, top, for_top, for_update (u8); 2 unused bytes; driver_bits (u4).
 Fields as in `Result`."""
 
@@ -385,6 +390,43 @@ class Result:
     driver_bits: int
 
 @final
+class Translation:
+    """Where one access goes (bytes). Immutable, equal by value.
+
+    ``page_size`` is the smaller of both stages', and 0 where the access passes ``untranslated``: the whole
+    address space is one page then. ``rights`` are those of the access's privilege. ``ipa`` is the output of
+    stage 1, the IOVA where there is none. ``attrs1`` and ``attrs2`` are the raw memory attributes of each
+    stage's leaf, laid out as the format says.
+    """
+
+    __match_args__ = ("iova", "pa", "page_size", "rights", "ipa", "attrs1", "attrs2")
+
+    def __new__(
+        cls, iova: int, pa: int, page_size: int, rights: Access, ipa: int, attrs1: int = 0, attrs2: int = 0
+    ) -> Self:
+        """ValueError for a number that its field cannot hold, or a ``page_size`` that is no power of two."""
+    @property
+    def iova(self) -> Iova: ...
+    @property
+    def pa(self) -> Pa: ...
+    @property
+    def page_size(self) -> int: ...
+    @property
+    def rights(self) -> Access: ...
+    @property
+    def ipa(self) -> Ipa: ...
+    @property
+    def attrs1(self) -> int: ...
+    @property
+    def attrs2(self) -> int: ...
+    @property
+    def untranslated(self) -> bool:
+        """Whether no table took part."""
+
+def name_rights(names: Sequence[Access]) -> None:
+    """Say what ``Translation.rights`` are: a value for each number, 0 to 7."""
+
+@final
 class Step:
     """One entry that a walk read (`explain_walk`)."""
 
@@ -436,19 +478,33 @@ class Iotlb:
     ways: int
     policy: str
 
-@final
 class Batch:
     """The answer to `Translator.translate_many`: columns of n rows, in the order asked."""
 
-    pa: NDArray[np.uint64]
-    kind: NDArray[np.uint8]
-    """0 where translated, else a fault kind."""
-    page_lg2: NDArray[np.uint8]
-    rights: NDArray[np.uint8]
-    faults: NDArray[np.void]
-    """One record (FAULT_DTYPE) for each faulted row, in the order of rows."""
-    refusals: dict[tuple[int, int], Any]
-    """(requester, PASID) -> what ``resolve`` gave instead of a Context."""
+    @property
+    def pa(self) -> NDArray[np.uint64]: ...
+    @property
+    def kind(self) -> NDArray[np.uint8]:
+        """0 where translated, else a fault kind."""
+    @property
+    def page_lg2(self) -> NDArray[np.uint8]: ...
+    @property
+    def rights(self) -> NDArray[np.uint8]: ...
+    @property
+    def records(self) -> NDArray[np.void]:
+        """One record (FAULT_DTYPE) for each faulted row, in the order of rows."""
+    @property
+    def fault_count(self) -> int:
+        """How many rows were refused."""
+    @property
+    def refusals(self) -> dict[tuple[int, int], Any]:
+        """(requester, PASID) -> what ``resolve`` gave instead of a Context."""
+    @property
+    def given(self) -> tuple[Any, Any, Any, Any]:
+        """What was asked: requester, iova, access, PASID, each an array, or a value that stands for every row."""
+    def __len__(self) -> int: ...
+
+_Heir = TypeVar("_Heir", bound=Batch, default=Batch)
 
 CommandNumber: TypeAlias = tuple[list[tuple[int, int, int]], int, int, int, int]
 """Pieces (lowest bit in the entry, bits, lowest bit in the number), at most 4, none for a constant; then, in this
@@ -543,15 +599,20 @@ class Translator:
         iova: NDArray[np.uint64],
         access: NDArray[np.uint8],
         pasid: NDArray[np.uint32] | None = None,
-    ) -> Batch:
-        """Rows in order, as if by `translate` one after the other (hits, misses and evictions included)."""
+        heir: type[_Heir] | None = None,
+    ) -> _Heir:
+        """Rows in order, as if by `translate` one after the other (hits, misses and evictions included).
+
+        The answer is a `Batch`, or of that heir's class.
+        """
     def walk_many(
         self,
         requester: NDArray[np.uint32],
         iova: NDArray[np.uint64],
         access: NDArray[np.uint8],
         pasid: NDArray[np.uint32] | None = None,
-    ) -> Batch:
+        heir: type[_Heir] | None = None,
+    ) -> _Heir:
         """Each row on its own: no IOTLB, no walk cache, and its A/D stores are seen by it alone."""
     def invalidate_all(self) -> None:
         """Every IOTLB and walk-cache entry."""
@@ -708,4 +769,26 @@ def own_mapping(address: int) -> tuple[int, int, int, int, int, int] | None:
 
     Flags: 1 readable, 2 writable, 4 executable, 8 shared. ``device`` is major << 32 | minor. None: nothing is mapped.
     Raises OSError (ENOTTY) before Linux 6.11.
+    """
+
+class Front:
+    """Who has translations sent through a Translator; a method of an heir may be `hits_first`."""
+
+    def answer_through(
+        self, translator: Translator, requester_last: int, pasid_last: int, requester: int | None = None
+    ) -> None:
+        """Answer hits from now on, of one requester if it is given (``pasid_last`` -1: there are no PASIDs)."""
+    def translate_columns(
+        self, heir: type[_Heir], requester: object, iova: object, access: object, pasid: object
+    ) -> _Heir | None:
+        """Do as `Translator.translate_many` if columns are arrays of its types or single values, and within bounds.
+
+        None, with nothing done, where they are not, and under the sanitizer.
+        """
+
+def hits_first(method: _Method) -> _Method:
+    """Let a method of a `Front` be asked only for what the engine does not answer as a hit, with a Translation.
+
+    Its parameters are ``(requester, iova, access=READ, pasid=None)``, without the first where the Front is for one
+    requester. Whatever else it is given is for the method: wrong arguments, and all else under the sanitizer.
     """

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, overload
 
 from attrs import define, field
 
+from viommu._engine import Front, hits_first
 from viommu.errors import BadValue
 from viommu.faults import Access
 from viommu.kernel_errors import Busy
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @define(eq=False, repr=False)
-class Endpoint:
+class Endpoint(Front):
     """One device behind an IOMMU. Made by `viommu.Machine.add_device`.
 
     ``physical`` is what iommufd binds; ``ats`` is the device's own TLB and page requests, where it has ATS.
@@ -37,6 +38,9 @@ class Endpoint:
     iommu: Iommu
     physical: PhysicalDevice
     ats: Device | None = field(default=None)
+
+    def __attrs_post_init__(self) -> None:
+        self.iommu.answer_for(self, self.requester)
 
     @classmethod
     def add(
@@ -72,6 +76,7 @@ class Endpoint:
         """Its StreamID, DeviceID or source-id."""
         return self.physical.requester
 
+    @hits_first
     def translate(self, iova: int, access: Access = Access.READ, pasid: int | None = None) -> Outcome:
         """Send one access; what it comes to. Raises as `viommu.instance.iommu.Iommu.translate`."""
         return self.iommu.translate(self.requester, iova, access, pasid)

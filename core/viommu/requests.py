@@ -92,16 +92,21 @@ def requests(
         NO_PASID if pasid is None else _column("PASID", pasid, bounds.pasid_last, also=NO_PASID),
     )
     size = _rows(columns)
-    made = Requests(
-        _spread(columns[0], size, np.uint32),
-        _spread(columns[1], size, np.uint64),
-        _spread(columns[2], size, np.uint8),
-        _spread(columns[3], size, np.uint32),
-    )
+    made = spread(*columns, size=size)
     idle = made.access[: size if isinstance(columns[2], np.ndarray) else 1] & RIGHTS == 0
     if idle.any():
         raise BadValue(f"access in row {int(idle.argmax())}", 0, "one that reads, writes or executes")
     return made
+
+
+def spread(requester: _Column, iova: _Column, access: _Column, pasid: _Column | None, *, size: int) -> Requests:
+    """Give every row a value; a column is copied only where it is of another type or length."""
+    return Requests(
+        _spread(requester, size, np.uint32),
+        _spread(iova, size, np.uint64),
+        _spread(access, size, np.uint8),
+        _spread(NO_PASID if pasid is None else pasid, size, np.uint32),
+    )
 
 
 def first_rows(asked: Requests) -> dict[tuple[int, int | None], int]:

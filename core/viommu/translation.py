@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from attrs import define, field, frozen
+import numpy as np
 
-from viommu._engine import NO_PASID, WHOLE
+from viommu._engine import NO_PASID, WHOLE, Batch, Translation, name_rights
 from viommu.addresses import Iova, Ipa, Pa, Pasid, RequesterId
 from viommu.faults import Access, Fault, FaultClass, FaultKind, Refusal, Stage
+from viommu.requests import spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
     from numpy.typing import NDArray
 
-    from viommu._engine import Batch, Result
+    from viommu._engine import Result
     from viommu.requests import Requests
 
 RIGHTS = Access.READ | Access.WRITE | Access.EXECUTE
@@ -25,31 +25,19 @@ RIGHTS = Access.READ | Access.WRITE | Access.EXECUTE
 _ACCESSES = tuple(Access(bits) for bits in range(16))
 _RIGHTS_OF = tuple(access & RIGHTS for access in _ACCESSES)
 _KINDS, _STAGES, _CLASSES = tuple(FaultKind), tuple(Stage), tuple(FaultClass)
+name_rights(_RIGHTS_OF[:8])
 
-
-@frozen
-class Translation:
-    """Where one access goes (bytes).
-
-    ``page_size`` is the smaller of both stages', and 0 where the access passes ``untranslated``: the whole
-    address space is one page then. ``rights`` are those of the access's privilege. ``ipa`` is the output of
-    stage 1, the IOVA where there is none. ``attrs1`` and ``attrs2`` are the raw memory attributes of each
-    stage's leaf, laid out as the format says (`viommu._engine`).
-    """
-
-    iova: Iova = field(repr=hex)
-    pa: Pa = field(repr=hex)
-    page_size: int = field(repr=hex)
-    rights: Access
-    ipa: Ipa = field(repr=hex)
-    attrs1: int = 0
-    attrs2: int = 0
-
-    @property
-    def untranslated(self) -> bool:
-        """Whether no table took part."""
-        return not self.page_size
-
+__all__ = [
+    "RIGHTS",
+    "Outcome",
+    "Translation",
+    "Translations",
+    "outcome_of",
+    "page_size_of",
+    "pasid_of",
+    "refused",
+    "untranslated",
+]
 
 Outcome: TypeAlias = Translation | Fault
 
@@ -126,52 +114,36 @@ def refused(requester: int, pasid: int | None, iova: int, access: int, refusal: 
     )
 
 
-@define(eq=False)
-class Translations:
+class Translations(Batch):
     """The answer to a batch: columns of n rows, in the order asked; faults become values when they are looked at.
 
     ``page_lg2`` is log2 of the page size in bytes, `WHOLE` for an untranslated row. ``kind`` is a `FaultKind`,
     0 where the row was translated.
     """
 
-    pa: NDArray[np.uint64]
-    kind: NDArray[np.uint8]
-    page_lg2: NDArray[np.uint8]
-    rights: NDArray[np.uint8]
-    asked: Requests
-    _records: NDArray[np.void]
-    _refusals: dict[tuple[int, int], Any]
-    _index: dict[int, int] | None = field(default=None, init=False)
-
-    @classmethod
-    def of(cls, batch: Batch, asked: Requests) -> Translations:
-        """Wrap the engine's batch; what was asked comes along, since faults name it."""
-        return cls(batch.pa, batch.kind, batch.page_lg2, batch.rights, asked, batch.faults, batch.refusals)
-
-    def __len__(self) -> int:
-        return len(self.kind)
+    __slots__ = ()
 
     @property
-    def fault_count(self) -> int:
-        """How many rows were refused."""
-        return len(self._records)
+    def asked(self) -> Requests:
+        """What was asked, as columns."""
+        return spread(*self.given, size=len(self))
 
     def fault(self, row: int) -> Fault | None:
         """Give the fault of one row, None where it was translated."""
-        if self._index is None:
-            self._index = {int(number): at for at, number in enumerate(self._records["row"])}
-        at = self._index.get(row)
-        return None if at is None else self._fault_at(at)
+        rows = self.records["row"]
+        at = int(np.searchsorted(rows, row)) if 0 <= row < len(self) else len(rows)
+        return self._fault_at(at) if at < len(rows) and rows[at] == row else None
 
     def faults(self) -> Iterator[tuple[int, Fault]]:
         """Give (row, fault) of each refused row, in the order of rows."""
-        for at, row in enumerate(self._records["row"]):
+        for at, row in enumerate(self.records["row"]):
             yield int(row), self._fault_at(at)
 
     def _fault_at(self, at: int) -> Fault:
-        record = self._records[at]
+        record = self.records[at]
         row = int(record["row"])
-        requester, pasid = int(self.asked.requester[row]), int(self.asked.pasid[row])
+        asked = self.given
+        requester, pasid = int(_at(asked[0], row)), NO_PASID if asked[3] is None else int(_at(asked[3], row))
         kind = FaultKind(int(self.kind[row]))
         return Fault(
             requester=RequesterId(requester),
@@ -191,5 +163,9 @@ class Translations:
             for_top=bool(record["for_top"]),
             for_update=bool(record["for_update"]),
             driver_bits=int(record["driver_bits"]),
-            refusal=self._refusals.get((requester, pasid)) if kind is FaultKind.CONFIGURATION else None,
+            refusal=self.refusals.get((requester, pasid)) if kind is FaultKind.CONFIGURATION else None,
         )
+
+
+def _at(column: int | NDArray[np.integer], row: int) -> int | np.integer:
+    return column[row] if isinstance(column, np.ndarray) else column

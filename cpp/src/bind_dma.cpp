@@ -136,9 +136,13 @@ PyMethodDef method(const char* name, const char* documentation) {
 void bind_dma(py::module_& m) {
     translator_type = reinterpret_cast<PyTypeObject*>(py::type::of<PyTranslator>().release().ptr());
     static PyMethodDef methods[] = {
-        method<dma_read, 6>("dma_read", "What a device reads, as far as nothing is out of the ordinary."),
-        method<dma_read_into, 6>("dma_read_into", "The same into a buffer."),
-        method<dma_write, 5>("dma_write", "The same for what a device writes."),
+        method<dma_read, 6>("dma_read", "dma_read(translator, requester, iova, pasid, length, most, /)\n\n"
+                                        "What a device reads, as far as nothing is out of the ordinary."),
+        method<dma_read_into, 6>("dma_read_into",
+                                 "dma_read_into(translator, requester, iova, pasid, length, out, /)\n\n"
+                                 "The same into a buffer."),
+        method<dma_write, 5>("dma_write", "dma_write(translator, requester, iova, pasid, data, /)\n\n"
+                                          "The same for what a device writes."),
         {},
     };
     if (PyModule_AddFunctions(m.ptr(), methods) < 0) throw py::error_already_set();

@@ -1,7 +1,7 @@
+#include "ask.hpp"
+#include "batch.hpp"
 #include "py_numbers.hpp"
-#include "py_translator.hpp"
 #include "result.hpp"
-#include "viommu/batch.hpp"
 
 namespace viommu {
 namespace {
@@ -24,40 +24,6 @@ void collect_with_resolve(PyHeapTypeObject* heap_type) {
     };
 }
 
-struct Batch {
-    py::array_t<u64> pa;
-    py::array_t<u8> kind, page_lg2, rights;
-    py::array faults;
-    py::dict refusals;
-};
-
-py::dtype fault_dtype() {
-    py::list fields;
-    for (const char* name : {"row", "iova", "ipa", "entry_address", "entry_value"})
-        fields.append(py::make_tuple(name, "<u8"));
-    for (const char* name :
-         {"kind", "stage", "level", "fault_class", "missing", "rights", "access", "top", "for_top", "for_update"})
-        fields.append(py::make_tuple(name, "u1"));
-    fields.append(py::make_tuple("unused", "V2"));
-    fields.append(py::make_tuple("driver_bits", "<u4"));
-    return py::dtype::from_args(std::move(fields));
-}
-
-py::array as_array(const std::vector<FaultRow>& faults) {
-    py::array out(fault_dtype(), static_cast<py::ssize_t>(faults.size()));
-    if (!faults.empty()) std::memcpy(out.mutable_data(), faults.data(), faults.size() * sizeof(FaultRow));
-    return out;
-}
-
-// Asks Python for one configuration; anything but a Context is a refusal, kept for the caller.
-ResolvedContext ask(const py::function& resolve, ContextKey key, py::dict& refusals) {
-    if (!resolve) throw std::logic_error("this Translator has been collected, and its resolve with it");
-    py::object answer = resolve(key.requester, key.pasid);
-    if (py::isinstance<Context>(answer)) return answer.cast<std::shared_ptr<Context>>();
-    refusals[py::make_tuple(key.requester, key.pasid)] = std::move(answer);
-    return nullptr;
-}
-
 template <typename T> const T* column(const Array<T>& array, py::ssize_t size, const char* name) {
     if (array.ndim() != 1 || array.size() != size)
         throw py::value_error(std::string("column ") + name + " has " + std::to_string(array.size()) +
@@ -68,26 +34,27 @@ template <typename T> const T* column(const Array<T>& array, py::ssize_t size, c
 
 // Sets the columns up, runs `translate(rows, columns, resolve)` without the GIL, and hands the answer over.
 template <typename Translate>
-Batch run_batch(const py::function& resolve, const Array<u32>& requester, const Array<u64>& iova,
-                const Array<u8>& access, const std::optional<Array<u32>>& pasid, Translate&& translate) {
+py::object run_batch(const py::function& resolve, const Array<u32>& requester, const Array<u64>& iova,
+                     const Array<u8>& access, const std::optional<Array<u32>>& pasid, const py::object& heir,
+                     Translate&& translate) {
     const py::ssize_t size = iova.size();
     const Rows rows{column(requester, size, "requester"), pasid ? column(*pasid, size, "pasid") : nullptr,
                     column(iova, size, "iova"), column(access, size, "access"), static_cast<std::size_t>(size)};
-    Batch batch{py::array_t<u64>(size), py::array_t<u8>(size), py::array_t<u8>(size), py::array_t<u8>(size), {}, {}};
-    Columns columns{batch.pa.mutable_data(),
-                    batch.kind.mutable_data(),
-                    batch.page_lg2.mutable_data(),
-                    batch.rights.mutable_data(),
-                    {}};
+    const auto heir_of = [](const py::object& type) {
+        if (type.is_none()) return static_cast<PyTypeObject*>(nullptr);
+        auto* const found = reinterpret_cast<PyTypeObject*>(type.ptr());
+        if (!PyType_Check(type.ptr()) || !is_heir_of_batch(found)) throw py::type_error("heir is no class of Batch's");
+        return found;
+    };
+    NewBatch batch(heir_of(heir), rows.size);
     {
         py::gil_scoped_release unlocked;
-        translate(rows, columns, [&](ContextKey key) {
+        translate(rows, batch.columns(), [&](ContextKey key) {
             py::gil_scoped_acquire locked;
-            return ask(resolve, key, batch.refusals);
+            return ask(resolve, key, batch.refusals());
         });
     }
-    batch.faults = as_array(columns.faults);
-    return batch;
+    return batch.told({requester, iova, access, pasid ? py::object(*pasid) : py::none()});
 }
 
 py::object translate_one(PyTranslator& t, u32 requester, u64 iova, u8 access, u32 pasid) {
@@ -193,17 +160,6 @@ void bind_iotlb(py::module_& m) {
         .def_property_readonly("policy", [](const Iotlb& t) { return policy_name(t.geometry().policy); });
 }
 
-void bind_batch(py::module_& m) {
-    m.attr("FAULT_DTYPE") = fault_dtype();
-    py::class_<Batch>(m, "Batch", py::is_final(), "The answer to a batch: columns of n rows, in the order asked.")
-        .def_readonly("pa", &Batch::pa)
-        .def_readonly("kind", &Batch::kind)
-        .def_readonly("page_lg2", &Batch::page_lg2)
-        .def_readonly("rights", &Batch::rights)
-        .def_readonly("faults", &Batch::faults)
-        .def_readonly("refusals", &Batch::refusals);
-}
-
 py::dict as_dict(const StreamCounters& c) {
     py::dict faults;
     for (std::size_t kind = 1; kind < c.faults.size(); ++kind)
@@ -288,7 +244,6 @@ void check_range(u64 start, u64 last) {
 
 void bind_translator(py::module_& m) {
     bind_iotlb(m);
-    bind_batch(m);
     using T = PyTranslator;
     py::class_<T> type(m, "Translator", py::is_final(), py::custom_type_setup(collect_with_resolve),
                        "Context cache, IOTLB and walker over one memory.");
@@ -299,23 +254,23 @@ void bind_translator(py::module_& m) {
         .def(
             "translate_many",
             [](T& t, const Array<u32>& requester, const Array<u64>& iova, const Array<u8>& access,
-               const std::optional<Array<u32>>& pasid) {
-                return run_batch(t.resolve, requester, iova, access, pasid,
+               const std::optional<Array<u32>>& pasid, const py::object& heir) {
+                return run_batch(t.resolve, requester, iova, access, pasid, heir,
                                  [&](const Rows& rows, Columns& out, auto&& resolve) {
                                      BatchTranslation(t.engine, rows, out).run(resolve);
                                  });
             },
-            "requester"_a, "iova"_a, "access"_a, "pasid"_a = py::none())
+            "requester"_a, "iova"_a, "access"_a, "pasid"_a = py::none(), "heir"_a = py::none())
         .def(
             "walk_many",
             [](T& t, const Array<u32>& requester, const Array<u64>& iova, const Array<u8>& access,
-               const std::optional<Array<u32>>& pasid) {
-                return run_batch(t.resolve, requester, iova, access, pasid,
+               const std::optional<Array<u32>>& pasid, const py::object& heir) {
+                return run_batch(t.resolve, requester, iova, access, pasid, heir,
                                  [&](const Rows& rows, Columns& out, auto&& resolve) {
                                      walk_many(t.engine.memory(), rows, out, resolve);
                                  });
             },
-            "requester"_a, "iova"_a, "access"_a, "pasid"_a = py::none())
+            "requester"_a, "iova"_a, "access"_a, "pasid"_a = py::none(), "heir"_a = py::none())
         .def("invalidate_all", [](T& t) { unlocked([&] { t.engine.invalidate_all(); }); })
         .def(
             "invalidate_stage2_tag",

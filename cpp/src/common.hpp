@@ -39,10 +39,13 @@ inline u8 bounded(const char* object, const char* field, u64 value, u64 low, u64
 }
 
 void bind_result(py::module_& m);
+void bind_translation(py::module_& m);
 void bind_memory(py::module_& m);
 void bind_formats(py::module_& m);
 void bind_context(py::module_& m);
+void bind_batch(py::module_& m);
 void bind_translator(py::module_& m);
+void bind_front(py::module_& m);
 void bind_commands(py::module_& m);
 void bind_dma(py::module_& m);
 void bind_table_writer(py::module_& m);

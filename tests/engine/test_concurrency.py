@@ -257,7 +257,7 @@ def test_a_memory_callback_that_uses_its_translator_is_an_error_and_no_deadlock(
     t = translator(guest, Resolver({0: tables.x86()}))
     uses: list[Callable[[], object]] = [
         lambda: t.translate(0, IOVA, READ),
-        lambda: t.translate_many(*(column([0], kind) for kind in (np.uint32, np.uint64, np.uint8))),
+        lambda: t.translate_many(column([0], np.uint32), column([0], np.uint64), column([0], np.uint8)),
         t.invalidate_all,
         t.counters,
         t.__len__,

@@ -103,7 +103,7 @@ class IotlbMachine(RuleBasedStateMachine):
             column([READ | PRIVILEGED] * len(rows), np.uint8),
         )
         assert batch.pa.tolist() == [pa or 0 for pa in wanted]
-        assert batch.faults["row"].tolist() == [row for row, pa in enumerate(wanted) if pa is None]
+        assert batch.records["row"].tolist() == [row for row, pa in enumerate(wanted) if pa is None]
 
     @rule()
     def invalidate_all(self) -> None:
@@ -221,7 +221,7 @@ def test_a_batch_is_its_rows_one_by_one(rows: list[tuple[int, int, int]], policy
     assert joined("pa") == [r.pa for r in results]
     assert joined("rights") == [0 if r.kind else r.rights for r in results]
     assert joined("page_lg2") == [0 if r.kind else r.page_lg2 for r in results]
-    faults = [record for batch in batches for record in batch.faults]
+    faults = [record for batch in batches for record in batch.records]
     for record, result in zip(faults, [r for r in results if r.kind], strict=True):
         for name in FAULT_FIELDS:
             assert record[name] == getattr(result, name), name

@@ -159,7 +159,7 @@ def trace(seed: int) -> list[int]:
     order = np.random.default_rng(1).integers(0, PAGES, 200)
     zeros = np.zeros(len(order))
     batch = t.translate_many(column(zeros, np.uint32), column(order * PAGE, np.uint64), column(zeros + READ, np.uint8))
-    assert not len(batch.faults)
+    assert not len(batch.records)
     return [t.counters()["hits"], t.counters()["evictions"]] + [int(hits(t, page)) for page in range(PAGES)]
 
 

@@ -139,7 +139,7 @@ def test_a_batch_needs_no_room_for_its_configurations(rows: list[int], entries: 
     t = translator(guest, Resolver(contexts), context_entries=entries)
     batch = many(t, rows)
     assert batch.pa.tolist() == [row << 12 if row < 8 else 0 for row in rows]
-    assert batch.faults["row"].tolist() == [at for at, row in enumerate(rows) if row >= 8]
+    assert batch.records["row"].tolist() == [at for at, row in enumerate(rows) if row >= 8]
 
 
 ONE_AND_MANY = [
@@ -231,7 +231,7 @@ def test_a_resolver_may_use_its_translator(guest: Guest, tables: Tables) -> None
     def resolve(requester: int, _pasid: int) -> Context:
         if requester:
             seen.append(translated(t.translate(requester - 1, IOVA, READ)).pa)
-            seen.append(len(many(t, [requester - 1] * 3).faults))
+            seen.append(len(many(t, [requester - 1] * 3).records))
             t.invalidate_range(0, 0, 0, PAGE)
         return tables.x86()
 
@@ -258,8 +258,8 @@ def test_walks_without_caches_keep_nothing(guest: Guest, tables: Tables) -> None
 
 def test_a_batch_of_nothing_is_nothing(guest: Guest) -> None:
     batch = many(translator(guest, Resolver()), [])
-    assert batch.faults.dtype == FAULT_DTYPE
-    assert [len(values) for values in (batch.pa, batch.kind, batch.page_lg2, batch.rights, batch.faults)] == [0] * 5
+    assert batch.records.dtype == FAULT_DTYPE
+    assert [len(values) for values in (batch.pa, batch.kind, batch.page_lg2, batch.rights, batch.records)] == [0] * 5
     assert batch.refusals == {}
 
 
@@ -335,7 +335,7 @@ def test_the_drivers_bits_come_back_with_every_result(guest: Guest, tables: Tabl
     for requester, bits in ((0, 0xDEAD_BEEF), (1, 5), (0, 0xDEAD_BEEF)):
         assert translated(t.translate(requester, IOVA, READ)).driver_bits == bits
     batch = many(t, [0, 1], iova=0x5000)
-    assert batch.faults["driver_bits"].tolist() == [0xDEAD_BEEF, 5]
+    assert batch.records["driver_bits"].tolist() == [0xDEAD_BEEF, 5]
 
 
 def test_rights_of_the_context_hold_on_hits_too(guest: Guest, tables: Tables) -> None:

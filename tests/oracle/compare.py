@@ -156,7 +156,7 @@ def batch_differences(batch: _engine.Batch, expected: list[OracleResult | None])
     kinds, pas = batch.kind.tolist(), batch.pa.tolist()
     page_lg2s, rights = batch.page_lg2.tolist(), batch.rights.tolist()
     names = ("row", "missing", *WHEN_REFUSED)
-    faults = iter(zip(*(batch.faults[name].tolist() for name in names), strict=True))
+    faults = iter(zip(*(batch.records[name].tolist() for name in names), strict=True))
     for row, oracle in enumerate(expected):
         at, missing, *fields = next(faults) if kinds[row] else (row, 0)
         if oracle is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, overload
 
-from viommu._engine import Context, read_dirty
+from viommu._engine import Context, Front, hits_first, read_dirty
 from viommu.addresses import PAGE_SIZE, RequesterId
 from viommu.board import Board, Observer
 from viommu.devices import Device, DeviceTlb
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from viommu.translation import Outcome
 
 
-class Iommu:
+class Iommu(Front):
     """An IOMMU in front of memory (`viommu.machine.Machine` says what the arguments mean).
 
     Raises BadRegister, DriverBug.
@@ -69,6 +69,7 @@ class Iommu:
         self._lookups = Lookups.through(self.hardware, memory, iotlb, walk_cache_entries, sanitize=sanitize)
         self._board.caches = self._lookups.translator
         self._bounds = Bounds.of(driver.info)
+        self.answer_through(self.translator, self._bounds.requester_last, self._bounds.pasid_last)
         self._dma = Dma(memory, self._lookups, self._bounds, self._recorded)
 
     @property
@@ -105,12 +106,17 @@ class Iommu:
         """Let the host's driver handle interrupts, after ``on_interrupt`` was told; None: nobody of the host does."""
         self._board.handler = handler
 
+    def answer_for(self, device: Front, requester: int) -> None:
+        """Have hits of one requester answered by its own ``translate`` (`viommu._engine.hits_first`)."""
+        device.answer_through(self.translator, self._bounds.requester_last, self._bounds.pasid_last, requester)
+
     def check_requester(self, requester: int) -> None:
         """Refuse a requester id that the hardware cannot have. Raises OutOfRange."""
         self._bounds.check(requester, None)
 
     # --- translation
 
+    @hits_first
     def translate(self, requester: int, iova: int, access: Access = Access.READ, pasid: int | None = None) -> Outcome:
         """Send one access through the caches and the tables; accessed and dirty flags are stored.
 
@@ -124,8 +130,10 @@ class Iommu:
         self, requester: ArrayLike, iova: ArrayLike, access: ArrayLike, pasid: ArrayLike | None = None
     ) -> Translations:
         """Do as `translate` for rows in order; a single value stands for every row. Raises as `translate`."""
-        answer = self._lookups.many(requests(self._bounds, requester, iova, access, pasid))
-        if self.hardware.live is not None:  # else no fault need become a value
+        answer = self.translate_columns(Translations, requester, iova, access, pasid)
+        if answer is None:
+            answer = self._lookups.many(requests(self._bounds, requester, iova, access, pasid))
+        if answer.fault_count and self.hardware.live is not None:  # else no fault need become a value
             for _, fault in answer.faults():
                 self._recorded(fault)
         return answer
@@ -135,8 +143,7 @@ class Iommu:
     ) -> Translations:
         """Walk for each row on its own: no IOTLB, and memory is as before afterwards. Raises as `translate`."""
         asked = requests(self._bounds, requester, iova, access, pasid)
-        batch = self.translator.walk_many(asked.requester, asked.iova, asked.access, asked.pasid)
-        return Translations.of(batch, asked)
+        return self.translator.walk_many(asked.requester, asked.iova, asked.access, asked.pasid, Translations)
 
     def explain(self, requester: int, iova: int, access: Access = Access.READ, pasid: int | None = None) -> Explanation:
         """Say how one access is translated, step by step; nothing is cached or stored. Raises as `translate`."""

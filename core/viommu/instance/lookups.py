@@ -92,10 +92,10 @@ class Lookups:
         if self.sanitizer is not None:
             for key, row in first_rows(asked).items():
                 self.sanitizer.check_context(key[0], int(asked.iova[row]), Access(int(asked.access[row])), key[1])
-        batch = self.translator.translate_many(asked.requester, asked.iova, asked.access, asked.pasid)
+        batch = self.translator.translate_many(asked.requester, asked.iova, asked.access, asked.pasid, Translations)
         if self.sanitizer is not None:
             self.sanitizer.collect()
-        return Translations.of(batch, asked)
+        return batch
 
     def admitted(
         self, admitted: Context | Refusal | None, requester: int, iova: int, access: Access, pasid: int | None
