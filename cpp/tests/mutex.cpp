@@ -25,8 +25,9 @@ struct Guarded {
         u64 added = 0;
         for (u64 i = 0; i < times; ++i) {
             std::unique_lock lock(mutex, std::try_to_lock);
-            count += bool{lock};
-            added += bool{lock};
+            if (!lock) continue;  // adding nothing would store as well
+            ++count;
+            ++added;
         }
         return added;
     }
