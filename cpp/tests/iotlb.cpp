@@ -148,6 +148,27 @@ void tags_are_apart() {
     check(!c.has(0x1000, c.tag) && c.has(0x1000, c.other), "one tag's invalidation is its own");
 }
 
+// However many tags there are: a large page of one is no smaller page of the global tag beside it.
+void tags_far_apart() {
+    Cache c({});
+    const TagId global = c.tags.intern(1, Tags::global), own = global ^ 11u << 16;
+    for (u32 pasid = 0; c.tags.size() <= own; ++pasid) c.tags.intern(2, pasid);
+    const auto look_up = [&] {
+        LookUp made;
+        c.iotlb.prepare(made, own, global, c.tags);
+        return made;
+    };
+    const auto add = [&](u64 input, u8 lg2, TagId tag) {
+        c.iotlb.insert({.page = input >> lg2, .frame = input, .ipa_frame = input, .tag = tag, .lg2 = lg2, .facts = {}},
+                       look_up(), c.tags);
+    };
+    add(u64{512} << 21, 21, global);
+    add(u64{5} << 30, 30, own);
+    IotlbHit hit;
+    check(c.iotlb.find(look_up(), u64{5} << 30, hit) && hit.lg2 == 30, "it is what was put in");
+    check(!c.iotlb.find(look_up(), u64{5} << 21, hit), "and nothing else is");
+}
+
 void ranges() {
     Cache c({});
     const auto refill = [&] {
@@ -212,6 +233,7 @@ int main() {
         {"pages of every stride spread over the sets", sets_spread},
         {"pages of all sizes live side by side", sizes},
         {"tags are apart", tags_are_apart},
+        {"tags are apart when there are a million", tags_far_apart},
         {"a range takes every page it touches, and no other", ranges},
         {"an unbounded cache keeps everything", growth},
         {"forgetting all is forgetting the sizes", forgotten},

@@ -5,6 +5,17 @@
 #include "check.hpp"
 #include "tables.hpp"
 
+namespace {
+thread_local bool out_of_memory = false;
+}
+[[gnu::noinline]] void* operator new(std::size_t size) {
+    void* const made = out_of_memory ? nullptr : std::malloc(size);
+    if (!made) throw std::bad_alloc();
+    return made;
+}
+[[gnu::noinline]] void operator delete(void* gone) noexcept { std::free(gone); }
+[[gnu::noinline]] void operator delete(void* gone, std::size_t) noexcept { std::free(gone); }
+
 namespace viommu::test {
 namespace {
 
@@ -72,6 +83,21 @@ void removal() {
 }
 
 // Whether somebody looked at memory in between decides how it is changed, and nothing else.
+void changes_that_fail() {
+    std::vector<u64> words(512, 7);
+    for (const bool adds : {true, false}) {
+        Memory memory;
+        memory.add(region(0, words));
+        View view = memory.view();
+        out_of_memory = true;
+        throws<std::bad_alloc>([&] { adds ? memory.add(region(page, words)) : memory.remove(0, page - 1); });
+        out_of_memory = false;
+        memory.remove(0, page - 1);
+        u64 value = 0;
+        check(view.load(0, value) && value == 7, "it is still the picture that was looked at");
+    }
+}
+
 void removal_one_by_one() {
     std::vector<u64> words(512);
     Memory memory;
@@ -190,6 +216,7 @@ int main() {
         {"regions never overlap", overlaps},
         {"whole regions are removed, never parts", removal},
         {"a view keeps what it saw", views_outlive_removal},
+        {"a view keeps what it saw when memory runs out", changes_that_fail},
         {"regions may go one by one", removal_one_by_one},
         {"a buffer's owner ends with no lock held", owners_may_use_the_memory},
         {"bytes go anywhere", bytes_in_words},

@@ -442,6 +442,16 @@ void walk_many_leaves_no_trace() {
     equals(e.resolved, 1u);
 }
 
+void invalidations_are_not_forgotten() {
+    Engine e;
+    const auto seen = [&] { return Translator::Session(e.translator).invalidations(); };
+    e.translator.invalidate_all();
+    const u64 before = seen();
+    e.translator.reset_counters();
+    e.translator.invalidate_all();
+    check(seen() != before, "there was one more");
+}
+
 void one_cache_one_translator() {
     Ram ram;
     const auto iotlb = std::make_shared<Iotlb>(IotlbGeometry{});
@@ -471,6 +481,8 @@ int main() {
         {"a refusal is asked for once in a batch, and kept no longer", refusals},
         {"a refusal that is older than an invalidation is asked for again", late_refusals},
         {"walks without caches leave no trace", walk_many_leaves_no_trace},
+        {"whoever let go of the lock sees an invalidation, though counters were reset",
+         invalidations_are_not_forgotten},
         {"an IOTLB serves one translator", one_cache_one_translator},
     });
 }

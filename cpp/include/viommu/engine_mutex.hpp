@@ -137,6 +137,10 @@ private:
         return true;
     }
     [[gnu::noinline]] void unlock_by_exchange() {
+        if (favour_next_) {  // not before: while it is held by exchange, `inside_` would not tell who comes back
+            favour_next_ = false;
+            favoured_.store(self(), std::memory_order_relaxed);
+        }
         holder_.store(nullptr, std::memory_order_relaxed);
         if (state_.exchange(free, std::memory_order_release) == awaited) state_.notify_one();
     }
@@ -153,14 +157,14 @@ private:
         }
     }
 
-    // Under the lock, got by exchange: favours a thread that has been alone, or ends that.
+    // Under the lock, got by exchange: favours a thread that has been alone, from when it lets go on, or ends that.
     void settle_favour() {
         if (somebody_is_favoured()) return end_favour();
         times_ = last_ == self() ? times_ + 1 : 1;
         last_ = self();
         if (times_ < alone_for) return;
         if (ProcessBarrier::available())
-            favoured_.store(self(), std::memory_order_relaxed);
+            favour_next_ = true;
         else
             may_favour_ = false;
     }
@@ -182,6 +186,7 @@ private:
     std::atomic<const void*> holder_ = nullptr;  // by exchange
     // Guarded by the lock.
     bool may_favour_ = true;
+    bool favour_next_ = false;
     const void* last_ = nullptr;
     u32 times_ = 0;
 };

@@ -509,7 +509,7 @@ private:
         const FactsId id = facts_.intern(facts);
         if (prepared(look_up, tags) && id != LeafFactsTable::none) [[likely]]
             for (unsigned i = 0; i < look_up.count; ++i)
-                if (look_up.probes[i].salt == salt && look_up.probes[i].high == high)
+                if (const LookUp::Probe& p = look_up.probes[i]; p.lg2 == entry.lg2 && p.salt == salt && p.high == high)
                     return {lane_of(look_up.probes[i].key), id};
         return numbers_of(entry, facts, high, tags);
     }

@@ -258,7 +258,8 @@ public:
                                         range(other->start, other->last) + ": unmap that one first");
         // A picture that nobody has looked at may be painted over: many pages may be mapped, or unmapped, one by one.
         // (Whether they still look, the use count would not say in time.)
-        if (std::exchange(seen_, false)) map_ = std::make_shared<RegionMap>(*map_);
+        if (seen_) map_ = std::make_shared<RegionMap>(*map_);
+        seen_ = false;  // only now: where memory runs out, what was looked at stays so
         map_->insert(std::move(region));
     }
 
@@ -271,10 +272,11 @@ public:
         if (const Region* cut = map_->cut_by(start, last))
             throw std::invalid_argument("range " + range(start, last) + " would cut region " +
                                         range(cut->start, cut->last) + " in two: unmap whole regions");
-        if (std::exchange(seen_, false))
+        if (seen_)
             old = std::exchange(map_, std::make_shared<RegionMap>(map_->without(start, last)));
         else
             gone = map_->take(start, last);
+        seen_ = false;
     }
 
     // Whether all of the bytes lie in regions.

@@ -74,8 +74,8 @@ public:
         // Null: the configuration must be resolved first, without this lock.
         BoundContext* context(ContextKey key) { return t_.contexts_.find(key); }
         u64 configuration_generation() const { return t_.contexts_.generation(); }
-        // How many there were: whoever lets go of the lock asks whether there were more.
-        u64 invalidations() const { return t_.counters_.invalidations; }
+        // Grows whenever somebody invalidates: whoever lets go of the lock asks whether it has.
+        u64 invalidations() const { return t_.times_invalidated_; }
         void translate(ContextKey key, BoundContext& bound, u64 iova, u8 access, Result& result) {
             if (t_.sanitizer_) [[unlikely]]
                 t_.translate_checked(key, bound, memory(), iova, access, result);
@@ -157,7 +157,10 @@ public:
     // The engine lock, held over a run of invalidations.
     class Invalidations {
     public:
-        explicit Invalidations(Translator& t) : lock_(t.mutex_), t_(t) { t.cool(); }
+        explicit Invalidations(Translator& t) : lock_(t.mutex_), t_(t) {
+            t.cool();
+            ++t.times_invalidated_;
+        }
 
         void all() {
             t_.invalidation([this] {
@@ -570,6 +573,7 @@ private:
     ContextCache contexts_;
     WalkCache walk_cache_;
     Counters counters_;
+    u64 times_invalidated_ = 0;  // unlike a counter, never reset
     Streams streams_;
     std::unique_ptr<Sanitizer> sanitizer_;
 
