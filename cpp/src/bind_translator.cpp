@@ -72,14 +72,17 @@ py::object translate_one(PyTranslator& t, u32 requester, u64 iova, u8 access, u3
         py::dict refusals;
         ResolvedContext context = ask(t.resolve, key, refusals);
         const bool refusal = !context;
-        {
+        // What was read while software invalidated configuration is read again, a refusal too: hardware would have
+        // ended the access before it told software that it is done.
+        const bool stands = [&] {
             py::gil_scoped_release unlocked;
-            if (refusal)
-                Translator::Session(t.engine).count_refusal(key);
-            else
-                t.engine.keep_context(key, std::move(context), generation);
-        }
-        if (refusal) return py::make_tuple(refused(iova, access), refusals.begin()->second);
+            if (!refusal) return t.engine.keep_context(key, std::move(context), generation);
+            Translator::Session session(t.engine);
+            if (session.configuration_generation() != generation) return false;
+            session.count_refusal(key);
+            return true;
+        }();
+        if (refusal && stands) return py::make_tuple(refused(iova, access), refusals.begin()->second);
     }
 }
 
