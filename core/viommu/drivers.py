@@ -163,9 +163,9 @@ def _installed() -> dict[str, list[EntryPoint]]:
 
 def _bind_entries(entries: Sequence[EntryPoint], wrappers: Iterable[object]) -> BoundDriver:
     entry = entries[0]
-    origin = _origin(entry)
+    origin = origin_of(entry)
     if len(entries) > 1:
-        others = ", ".join(_origin(other).distribution for other in entries[1:])
+        others = ", ".join(origin_of(other).distribution for other in entries[1:])
         raise origin.broken(f"{others} offers a driver of the same name; uninstall one of them")
     try:
         plugin = entry.load()
@@ -174,7 +174,8 @@ def _bind_entries(entries: Sequence[EntryPoint], wrappers: Iterable[object]) -> 
     return _bind_checked(origin, plugin, wrappers, named=True)
 
 
-def _origin(entry: EntryPoint) -> Origin:
+def origin_of(entry: EntryPoint) -> Origin:
+    """Say which distribution offers an entry point."""
     if entry.dist is None:
         return Origin(entry.name)
     return Origin(entry.name, entry.dist.name, entry.dist.version)

@@ -83,9 +83,7 @@ class LocalFile:
         """Pin pages; None beyond the end of the file."""
         if offset + count * PAGE_SIZE > -(-os.fstat(self.fd).st_size // PAGE_SIZE) * PAGE_SIZE:
             return None
-        view = self.memory.add_file(self.fd, offset, count * PAGE_SIZE, writable=write)
-        self.memory.pin_view(view)
-        return _runs(self.memory, view)
+        return pin_file(self.memory, self.fd, offset, count * PAGE_SIZE, writable=write)
 
 
 @define(eq=False)
@@ -160,21 +158,33 @@ class LocalProcess:
 
 def own_account() -> Account:
     """Say what this process may: its memory lock limit and its capabilities."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    capabilities = _own_capabilities()
+    limit, capabilities = limits_of(os.getpid())
     return Account(
-        limit=None if limit == resource.RLIM_INFINITY else limit // PAGE_SIZE,
+        limit=limit,
         ipc_lock=bool(capabilities >> CAP_IPC_LOCK & 1),
         sys_resource=bool(capabilities >> CAP_SYS_RESOURCE & 1),
     )
 
 
-def _own_capabilities() -> int:
-    with open("/proc/self/status", encoding="ascii", errors="replace") as status:  # noqa: PTH123
+def limits_of(pid: int) -> tuple[int | None, int]:
+    """Give a process's memory lock limit (pages; None: unlimited) and its capabilities. Raises OSError: it is gone."""
+    limit, _ = resource.prlimit(pid, resource.RLIMIT_MEMLOCK)
+    return None if limit == resource.RLIM_INFINITY else limit // PAGE_SIZE, _capabilities(pid)
+
+
+def _capabilities(pid: int) -> int:
+    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:  # noqa: PTH123
         for line in status:
             if line.startswith("CapEff:"):
                 return int(line.split()[1], 16)
     return 0
+
+
+def pin_file(memory: PhysicalMemory, fd: int, offset: int, length: int, *, writable: bool) -> list[PageRun]:
+    """Pin a stretch of a file; the descriptor may be closed. Raises as `PhysicalMemory.add_file`."""
+    view = memory.add_file(fd, offset, length, writable=writable)
+    memory.pin_view(view)
+    return _runs(memory, view)
 
 
 def _runs(memory: PhysicalMemory, view: View) -> list[PageRun]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import resource
 import stat
 from threading import local
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from attrs import define, field
 from viommu.addresses import PAGE_SIZE
 from viommu.backing import AddressSpace
 from viommu.errors import ViommuError
-from viommu.iommufd.local import LocalRun, PinnedView
+from viommu.iommufd.local import CAP_IPC_LOCK, USER_END, LocalFile, LocalRun, PinnedView, limits_of, pin_file
 from viommu.iommufd.user_memory import Account
 from viommu.kernel_errors import BadAddress, TooManyFiles
 from viommu.service.wire import MOST_BYTES, SHARED, Gone, Op, Packet
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-CAP_IPC_LOCK = 14
-USER_END = 1 << 47
 WORD_BYTES = 8
 
 
@@ -69,20 +66,15 @@ class RemoteRun(LocalRun):
 
 
 @define(eq=False)
-class LentFile:
-    """A program's file, by a descriptor of our own (a `viommu.iommufd.user_memory.PinnableFile`)."""
-
-    memory: PhysicalMemory
-    fd: int
+class LentFile(LocalFile):
+    """A program's file, by a descriptor of our own."""
 
     def __del__(self) -> None:
         os.close(self.fd)
 
-    def pin(self, offset: int, count: int, write: bool) -> Sequence[PageRun] | None:  # noqa: ARG002 - as the file allows
-        """Pin pages; None beyond the end of the file."""
-        if offset + count * PAGE_SIZE > -(-os.fstat(self.fd).st_size // PAGE_SIZE) * PAGE_SIZE:
-            return None
-        return _pin_file(self.memory, self.fd, offset, count * PAGE_SIZE)
+    def pin(self, offset: int, count: int, write: bool) -> Sequence[PageRun] | None:  # noqa: ARG002
+        """Pin pages as far as the file allows: what is read now may be written later."""
+        return super().pin(offset, count, _may_write(self.fd))
 
 
 @define(eq=False)
@@ -214,7 +206,8 @@ class Program:
 
     def _pinned_part(self, area: Area, start: int, end: int) -> list[PageRun]:
         if area.rights & SHARED and area.fd is not None:
-            return _pin_file(self.memory, area.fd, area.offset + start - area.start, end - start)
+            offset = area.offset + start - area.start
+            return pin_file(self.memory, area.fd, offset, end - start, writable=_may_write(area.fd))
         view = self.memory.add_remote(self._space, start, end - start, self._load, self._compare_exchange)
         self.memory.pin_view(view)
         pinned = PinnedView(self.memory, view, view.length // PAGE_SIZE)
@@ -277,27 +270,12 @@ class Program:
         if not self.alive:  # its number may be another's by now
             return account
         try:
-            limit, _ = resource.prlimit(self.pid, resource.RLIMIT_MEMLOCK)
-            capabilities = _capabilities(self.pid)
+            account.limit, capabilities = limits_of(self.pid)
         except (OSError, ValueError):  # it is gone: what it was allowed last
             return account
-        account.limit = None if limit == resource.RLIM_INFINITY else limit // PAGE_SIZE
         account.ipc_lock = bool(capabilities >> CAP_IPC_LOCK & 1)
         return account
 
 
-def _pin_file(memory: PhysicalMemory, fd: int, offset: int, length: int) -> list[PageRun]:
-    """Map a stretch of a file, as far as it allows: pages that are read now may be written later."""
-    writable = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
-    view = memory.add_file(fd, offset, length, writable=writable)
-    memory.pin_view(view)
-    pinned = PinnedView(memory, view, view.length // PAGE_SIZE)
-    return [LocalRun(pinned, pa, size // PAGE_SIZE) for pa, size in view.runs()]
-
-
-def _capabilities(pid: int) -> int:
-    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:  # noqa: PTH123
-        for line in status:
-            if line.startswith("CapEff:"):
-                return int(line.split()[1], 16)
-    return 0
+def _may_write(fd: int) -> bool:
+    return fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR

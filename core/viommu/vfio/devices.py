@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pluggy
-from attrs import frozen
+from attrs import asdict, frozen
 
 from viommu import modelspecs
-from viommu.errors import BadValue, BrokenDriver, ViommuError, told
+from viommu.drivers import origin_of
+from viommu.errors import BadValue, ViommuError, told
 from viommu.modelspecs import ENTRY_POINT_GROUP, ModelInfo
+from viommu.ops import DeviceFeatures
 from viommu.vfio.function import Function
 from viommu.vfio.group_file import Group
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from importlib.metadata import EntryPoint
 
     from viommu.machine import Machine
     from viommu.modelspecs import Bus, DeviceModel
@@ -46,8 +49,8 @@ def models() -> dict[str, Model]:
     return {entry.name: _loaded(entry) for entry in sorted(entry_points(group=ENTRY_POINT_GROUP))}
 
 
-def _loaded(entry: Any) -> Model:  # noqa: ANN401 - an entry point
-    distribution, version = (entry.dist.name, entry.dist.version) if entry.dist else ("an object", "")
+def _loaded(entry: EntryPoint) -> Model:
+    origin = origin_of(entry)
     manager = pluggy.PluginManager("viommu.devices")
     manager.add_hookspecs(modelspecs)
     try:
@@ -55,9 +58,9 @@ def _loaded(entry: Any) -> Model:  # noqa: ANN401 - an entry point
         manager.check_pending()
         info = manager.hook.viommu_model_info()
     except Exception as error:
-        raise BrokenDriver(entry.name, distribution, version, told(error)) from error
+        raise origin.broken(told(error)) from error
     if not isinstance(info, ModelInfo) or info.name != entry.name:
-        raise BrokenDriver(entry.name, distribution, version, "viommu_model_info does not give its ModelInfo")
+        raise origin.broken("viommu_model_info does not give its ModelInfo")
     return Model(info, manager)
 
 
@@ -121,16 +124,9 @@ class Devices:
             raise BadValue("device model", plug.model, f"one of: {', '.join(known)}")
         function = Function(plug.address)
         model = known[plug.model].make(function, plug.options)
-        features = model.shape.features
+        features = model.shape.features or DeviceFeatures()
         try:
-            endpoint = self._machine.add_device(
-                plug.requester,
-                name=plug.address,
-                ats=bool(features and features.ats),
-                page_requests=bool(features and features.page_requests),
-                pasid_bits=features.pasid_bits if features else 0,
-                stalls=bool(features and features.stalls),
-            )
+            endpoint = self._machine.add_device(plug.requester, name=plug.address, **asdict(features))
         except ViommuError as error:
             error.add_note(f"device {plug.model}@{plug.address}")
             raise
