@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from attrs import define
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from viommu.objects.mmap import Region, RegisterMapping
 
@@ -49,12 +49,15 @@ class Mappings:
                 mapping.close()
         return os.dup(memory)
 
-    def reap(self, pids: Iterable[int], caller: object = None) -> None:
-        """Close the mappings that no process has any more. ``caller`` calls again, or is gone."""
+    def reap(self, pids: Callable[[], Iterable[int]], caller: object = None) -> None:
+        """Close the mappings that no process has any more. ``caller`` calls again, or is gone.
+
+        ``pids`` is asked for processes only where there is a mapping: mostly there is none.
+        """
         with self._lock:
             if not self._mapped:
                 return
-            inodes = {inode for pid in pids for inode in _mapped_inodes(pid)}
+            inodes = {inode for pid in pids() for inode in _mapped_inodes(pid)}
             for region, mapped in tuple(self._mapped.items()):
                 if mapped.maker is caller:
                     mapped.maker = None

@@ -93,7 +93,7 @@ class Service:
     def settle(self, caller: object = None) -> None:
         """Do what closed descriptors and mappings that are gone have left to do; ``caller`` calls, or is gone."""
         self.files.reap()
-        self.mappings.reap(self._pids(), caller)
+        self.mappings.reap(self._pids, caller)
 
     # --- who connects
 
@@ -160,8 +160,9 @@ class Service:
                 Packet(Op.ANSWER).send(connection)
                 program.help_by(Link(connection))
                 return True
+            link = Link(connection)
             while True:
-                self._answer(connection, program, _question(connection))
+                self._answer(connection, link, program, _question(connection))
         finally:
             self._leave(program)
 
@@ -193,8 +194,8 @@ class Service:
 
     # --- what it asks
 
-    def _answer(self, connection: socket.socket, program: Program, question: Packet) -> None:
-        program.calling(Link(connection))
+    def _answer(self, connection: socket.socket, link: Link, program: Program, question: Packet) -> None:
+        program.calling(link)
         try:
             self.settle(connection)
             answer = self._answered(connection, program, question)
@@ -257,6 +258,7 @@ class Service:
 
     def _pinned(self, pid: int) -> Packet:
         with self._lock:
+            self._forget_ended()
             accounts = [program.account for program in self._programs.values() if program.pid == pid]
         return Packet.of(Op.ANSWER, sum(a.locked for a in accounts), sum(a.pinned for a in accounts))
 
