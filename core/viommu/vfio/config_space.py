@@ -8,11 +8,12 @@ if TYPE_CHECKING:
     from viommu.modelspecs import Bar, PciShape
 
 SIZE = 4096
+"""Bytes, as a PCI Express function has them."""
 HEADER = 0x40
 COMMAND, STATUS, CAPABILITIES, FIRST_BAR, INTERRUPT_PIN = 0x04, 0x06, 0x34, 0x10, 0x3D
 COMMAND_WRITABLE = 0x0547
 """I/O, memory, bus master, parity, SERR, INTx disable."""
-MEMORY_SPACE, BUS_MASTER, INTX_OFF = 1 << 1, 1 << 2, 1 << 10
+BUS_MASTER = 1 << 2
 HAS_CAPABILITIES = 1 << 4
 EXPRESS, MSI, MSIX = 0x10, 0x05, 0x11
 BAR_WIDE, BAR_PREFETCHABLE = 1 << 2, 1 << 3
@@ -30,8 +31,6 @@ class ConfigSpace:
         self._writable = bytearray(SIZE)
         self._next = HEADER
         self._last_link = CAPABILITIES
-        self.msi = self.msix = 0
-        """Where the capability lies; 0: there is none."""
         self._lay_out()
         self._power_on = bytes(self._bytes)
 
@@ -101,14 +100,14 @@ class ConfigSpace:
         self._put(at + 8, 2, 0, 0x7FFF)
 
     def _put_msi(self) -> None:
-        at = self.msi = self._capability(MSI, 14)
+        at = self._capability(MSI, 14)
         vectors = (self.shape.msi - 1).bit_length()
         self._put(at + 2, 2, 1 << 7 | vectors << 1, 0x71)
         self._put(at + 4, 8, 0, 0xFFFF_FFFF_FFFF_FFFC)
         self._put(at + 12, 2, 0, 0xFFFF)
 
     def _put_msix(self) -> None:
-        at = self.msix = self._capability(MSIX, 12)
+        at = self._capability(MSIX, 12)
         bar, table = self.shape.msix_table
         self._put(at + 4, 4, table | bar)
         self._put(at + 8, 4, (table + MSIX_ENTRY_BYTES * self.shape.msix) | bar)

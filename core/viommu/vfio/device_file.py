@@ -147,8 +147,7 @@ class DeviceFile:
         pasid = asked.pasid if _checked_flags(asked) & WITH_PASID else RID
         device = self._bound()
         with device.context.lock:
-            if device.attached_to(pasid) is not None:
-                device.detach(pasid)
+            device.detach(pasid)
         return 0
 
     def _bound(self) -> Device:
@@ -271,8 +270,7 @@ class DeviceFile:
         self.function.interrupts.close()
         with context.lock:
             for pasid in tuple(device.group.attachments):
-                if device.attached_to(pasid) is not None:
-                    device.detach(pasid)
+                device.detach(pasid)
             device.unbind()
             context.release()
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from viommu.faults import Fault
 from viommu.instance.dma import BusAbort
-from viommu.vfio.config_space import BUS_MASTER, ConfigSpace
+from viommu.vfio.config_space import BUS_MASTER, SIZE, ConfigSpace
 from viommu.vfio.interrupts import Interrupts
 from viommu.vfio.uapi import Irq, Region
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from viommu.modelspecs import DeviceModel
 
 ACCESS_SIZES = (8, 4, 2, 1)
-PAGE_SIZE = 4096
 
 
 class Function:
@@ -48,7 +47,7 @@ class Function:
     def region_size(self, region: int) -> int:
         """Say how long a region is (bytes); 0 where there is none."""
         if region == Region.CONFIG:
-            return len(self.config.read(0, PAGE_SIZE))
+            return SIZE
         bar = self.bars.get(region)
         return 0 if bar is None else bar.size
 
@@ -66,10 +65,6 @@ class Function:
                 self.model.read(region, at, size).to_bytes(8, "little")[:size]
                 for at, size in _registers(offset, length)
             )
-
-    def _register(self, region: int, offset: int, size: int) -> bytes:
-        value = self.model.read(region, offset, size) & ((1 << 8 * size) - 1)
-        return value.to_bytes(size, "little")
 
     def store(self, region: int, offset: int, data: bytes) -> None:
         """Write a region, register by register; all of it lies there."""
