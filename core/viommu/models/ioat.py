@@ -155,8 +155,8 @@ class Ioat:
             return LENGTH_ERROR
         operation = descriptor.control >> 24
         if operation == FILL:
-            data: bytes | None = descriptor.source.to_bytes(8, "little") * (descriptor.size // 8 + 1)
-            data = data[: descriptor.size] if data else None
+            pattern = descriptor.source.to_bytes(8, "little")
+            data: bytes | None = (pattern * (descriptor.size // 8 + 1))[: descriptor.size]
         elif operation == COPY:
             data = self.bus.read(descriptor.source, descriptor.size)
         else:

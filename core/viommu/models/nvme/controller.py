@@ -117,9 +117,9 @@ class Controller:
             queue.advance()
             command = Command(*COMMAND.unpack(raw))
             outcome = self._execute(number, command)
-            if outcome is None:
-                queue.waiting.append(command.cid)
-            elif not self._complete(number, queue, outcome, command.cid) or number not in self.submissions:
+            if outcome is None:  # it waits for ever
+                continue
+            if not self._complete(number, queue, outcome, command.cid) or number not in self.submissions:
                 return
 
     def _complete(self, number: int, queue: SubmissionQueue, outcome: Outcome, cid: int) -> bool:

@@ -6,7 +6,7 @@ import struct
 from enum import IntEnum
 from typing import NamedTuple
 
-from attrs import define, field
+from attrs import define
 
 COMMAND = struct.Struct("<BBHIIIQQQIIIIII")
 COMMAND_BYTES, COMPLETION_BYTES = 64, 16
@@ -100,8 +100,6 @@ class SubmissionQueue:
     completions: CompletionQueue
     head: int = 0
     tail: int = 0
-    waiting: list[int] = field(factory=list)
-    """Commands that end later (asynchronous events), by their ids."""
 
     @property
     def next_address(self) -> int:
