@@ -108,6 +108,7 @@ class ConfigSpace:
 
     def _put_msix(self) -> None:
         at = self._capability(MSIX, 12)
+        self._put(at + 2, 2, self.shape.msix - 1, 0xC000)
         bar, table = self.shape.msix_table
         self._put(at + 4, 4, table | bar)
         self._put(at + 8, 4, (table + MSIX_ENTRY_BYTES * self.shape.msix) | bar)
