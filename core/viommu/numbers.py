@@ -10,14 +10,12 @@ from attrs import define, field
 from viommu.kernel_errors import Busy, Invalid, NoSpace
 
 
-@define(eq=False, repr=False)
-class Numbers:
-    """Hands out numbers of ``allowed``, the lowest free one first. Open files with locks of their own may share it."""
+@define(eq=False)
+class LowestFree:
+    """Hands out numbers of ``allowed``, the lowest free one first, to one thread at a time."""
 
     what: str
     allowed: range
-    taken: set[int] = field(factory=set, init=False)
-    _lock: Lock = field(factory=Lock, init=False)
     _next: int = field(init=False)
     """Nobody has had this one yet, nor any above it."""
     _returned: list[int] = field(factory=list, init=False)
@@ -25,15 +23,37 @@ class Numbers:
     def __attrs_post_init__(self) -> None:
         self._next = self.allowed.start
 
+    def take(self, owner: str) -> int:
+        """Give one. Raises NoSpace."""
+        if self._returned:
+            return heappop(self._returned)
+        number = self._next
+        if number not in self.allowed:
+            raise NoSpace(owner, self.what, len(self.allowed), "one that is free")
+        self._next = number + 1
+        return number
+
+    def give_back(self, number: int) -> None:
+        """Take one back."""
+        if number < self._next:
+            heappush(self._returned, number)
+
+
+@define(eq=False, repr=False)
+class Numbers(LowestFree):
+    """The same for open files with locks of their own, some of which choose numbers. ``taken``: those that are."""
+
+    taken: set[int] = field(factory=set, init=False)
+    _lock: Lock = field(factory=Lock, init=False)
+
     def __repr__(self) -> str:
         return f"<{len(self.taken)} of {len(self.allowed)} {self.what}s taken>"
 
     def take(self, owner: str) -> int:
         """Give one. Raises NoSpace."""
         with self._lock:
-            number = self._lowest()
-            if number not in self.allowed:
-                raise NoSpace(owner, self.what, len(self.allowed), "one that is free")
+            while (number := super().take(owner)) in self.taken:  # it was reserved
+                pass
             self.taken.add(number)
             return number
 
@@ -50,15 +70,4 @@ class Numbers:
         """Take one back."""
         with self._lock:
             self.taken.remove(number)
-            if number < self._next:
-                heappush(self._returned, number)
-
-    def _lowest(self) -> int:
-        while self._returned:
-            number = heappop(self._returned)
-            if number not in self.taken:  # it may have been reserved since
-                return number
-        while self._next in self.taken:
-            self._next += 1
-        self._next += 1
-        return self._next - 1
+            super().give_back(number)

@@ -9,9 +9,9 @@ from attrs import define, field
 
 from viommu.iommufd.uapi import FaultFlags, HwptPageResponse, HwptPgfault, ResponseCode
 from viommu.kernel_errors import Invalid
+from viommu.numbers import LowestFree
 from viommu.objects.event_file import POLLOUT, EventObject
 from viommu.objects.listeners import find_listener
-from viommu.objects.table import LowestFree
 
 if TYPE_CHECKING:
     from viommu.iommufd.user_memory import UserProcess
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 RECORD = HwptPgfault.total
 RESPONSE = HwptPageResponse.total
 CODES = frozenset(ResponseCode)
+COOKIES = range(1, 1 << 31)
 PASID_VALID, LAST_PAGE = int(FaultFlags.PASID_VALID), int(FaultFlags.LAST_PAGE)  # an enum's operators are slow
 
 MOST_PARTIAL = 1 << 16
@@ -73,7 +74,7 @@ class FaultQueue(EventObject):
 
     waiting: list[FaultGroup] = field(factory=list)
     delivered: dict[int, FaultGroup] = field(factory=dict)
-    _cookies: LowestFree = field(factory=LowestFree)
+    _cookies: LowestFree = field(factory=lambda: LowestFree("cookie", COOKIES))
 
     @property
     def ready(self) -> bool:
@@ -117,7 +118,7 @@ class FaultQueue(EventObject):
             group = self.waiting[0]
             if len(group.faults) * RECORD > count - done:
                 return done, errno.EINVAL
-            group.cookie = self._cookies.take()
+            group.cookie = self._cookies.take(self.kind)
             if not process.write(address + done, b"".join(group.encode())):
                 self._cookies.give_back(group.cookie)
                 return done, errno.EFAULT

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import heapq
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from attrs import define, field
 
-from viommu.kernel_errors import Busy, NoSpace, NotThere
+from viommu.kernel_errors import Busy, NotThere
+from viommu.numbers import LowestFree
 from viommu.objects.failure import allocation_point
 
 if TYPE_CHECKING:
@@ -50,27 +50,6 @@ class Object:
         """Undo what the object did; called once, when nobody holds it any more and its id is gone."""
 
 
-@define(eq=False)
-class LowestFree:
-    """Numbers from 1 on, of which the lowest free one is taken."""
-
-    _free: list[int] = field(factory=list)
-    _next: int = 1
-
-    def take(self) -> int:
-        """Take the lowest number that is free. Raises NoSpace."""
-        if self._free:
-            return heapq.heappop(self._free)
-        if self._next > ID_LAST:
-            raise NoSpace("id", "of a new object", self._next, f"at most {ID_LAST:#x}")
-        self._next += 1
-        return self._next - 1
-
-    def give_back(self, number: int) -> None:
-        """Let a number that was taken be free."""
-        heapq.heappush(self._free, number)
-
-
 AnObject = TypeVar("AnObject", bound=Object)
 
 
@@ -79,7 +58,7 @@ class ObjectTable:
     """Ids of one open file, the lowest free one first, from 1."""
 
     _objects: dict[int, Object | None] = field(factory=dict)  # None: a tombstone
-    _ids: LowestFree = field(factory=LowestFree)
+    _ids: LowestFree = field(factory=lambda: LowestFree("id", range(1, ID_LAST + 1)))
 
     def __iter__(self) -> Iterator[Object]:
         """Give the published objects by id."""
@@ -99,7 +78,7 @@ class ObjectTable:
     def reserve(self, new: AnObject) -> AnObject:
         """Give an object its id; nobody finds it yet. Raises NoSpace."""
         allocation_point(f"id of {new.kind}")
-        new.id = self._ids.take()
+        new.id = self._ids.take(new.kind)
         self._objects[new.id] = new
         return new
 
