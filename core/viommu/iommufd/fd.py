@@ -13,7 +13,6 @@ is told each. A DriverBug does leave it: that is no answer of a kernel.
 
 from __future__ import annotations
 
-import errno
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from viommu.iommufd import vfio_compat
 from viommu.iommufd.dispatch import dispatch
 from viommu.iommufd.handlers import ROWS, ahead
 from viommu.iommufd.handlers.behind import table_of
+from viommu.iommufd.plain_file import PlainFile
 from viommu.kernel_errors import KernelError
 from viommu.objects.context import Accounting, Context
 from viommu.objects.mmap import RegisterMapping
@@ -37,11 +37,8 @@ if TYPE_CHECKING:
     from viommu.policies import Policy
     from viommu.uapi_profiles import Profile
 
-POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM = 0x1, 0x4, 0x40, 0x100
-ALWAYS_READY = POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM
 
-
-class IommuFd:
+class IommuFd(PlainFile):
     """One open file. ``vfio``: it was opened as /dev/vfio/vfio, and counts pinned pages against the process."""
 
     def __init__(
@@ -89,16 +86,6 @@ class IommuFd:
             if self.explain is not None:
                 self.explain(error)
             return -error.code
-
-    def read(self, process: UserProcess, address: int, count: int, position: int = 0) -> int:  # noqa: ARG002
-        """Answer read: this file has no such operation."""
-        return -errno.EINVAL
-
-    write = read
-
-    def poll(self, events: int = 0xFFFF) -> int:
-        """Answer poll: a file without a poll operation is always ready."""
-        return ALWAYS_READY & events
 
     def mmap(self, length: int, prot: int, flags: int, offset: int) -> RegisterMapping | int:
         """Answer mmap: a mapping of registers, or a negative errno."""

@@ -9,8 +9,9 @@ import struct
 from typing import TYPE_CHECKING
 
 from viommu.addresses import PAGE_SIZE
+from viommu.iommufd.argsz import copied_in, put
 from viommu.iommufd.uapi_struct import UapiStruct, u32, u64
-from viommu.kernel_errors import BadAddress, Invalid, KernelError, NoDevice, NotAnIoctl
+from viommu.kernel_errors import Invalid, KernelError, NoDevice, NotAnIoctl
 from viommu.objects.intervals import U64_MAX
 from viommu.objects.ioas import checked_last
 from viommu.ops import Prot
@@ -94,7 +95,7 @@ def _set_iommu(context: Context, _: UserProcess, kind: int) -> int:
 
 
 def _get_info(context: Context, process: UserProcess, address: int) -> int:
-    info = _copied_in(Info, process, address, LEAST_INFO)
+    info = copied_in(Info, process, address, LEAST_INFO)
     ioas = _ioas(context)
     room = info.argsz
     info.flags = INFO_PAGE_SIZES | INFO_CAPABILITIES
@@ -104,7 +105,7 @@ def _get_info(context: Context, process: UserProcess, address: int) -> int:
     if room >= needed:
         info.cap_offset = Info.total
     info.argsz = needed
-    _put(process, address, info.encode()[: min(room, Info.total)])
+    put(process, address, info.encode()[: min(room, Info.total)])
     return 0
 
 
@@ -115,7 +116,7 @@ def _put_capabilities(ioas: Ioas, process: UserProcess, address: int, room: int)
         head = struct.pack("<HHI", number, CAP_VERSION, 0) + body
         _put_capability(process, address + offset, room - offset, head, rows)
         if last and room >= offset:
-            _put(process, address + last + 4, struct.pack("<I", offset))
+            put(process, address + last + 4, struct.pack("<I", offset))
         last, offset = offset, offset + (-(-len(head + rows) // 8) * 8)
     return offset
 
@@ -123,9 +124,9 @@ def _put_capabilities(ioas: Ioas, process: UserProcess, address: int, room: int)
 def _put_capability(process: UserProcess, address: int, room: int, head: bytes, rows: bytes) -> None:
     """Write a capability; where it does not fit, those of its rows that do."""
     if room >= len(head + rows):
-        _put(process, address, head + rows)
+        put(process, address, head + rows)
     elif fitting := max(room - len(head), 0) // RANGE_BYTES * RANGE_BYTES:
-        _put(process, address + len(head), rows[:fitting])
+        put(process, address + len(head), rows[:fitting])
 
 
 def _capabilities(ioas: Ioas) -> Iterator[tuple[int, bytes, bytes]]:
@@ -147,7 +148,7 @@ def _page_sizes(ioas: Ioas) -> int:
 
 
 def _map_dma(context: Context, process: UserProcess, address: int) -> int:
-    cmd = _copied_in(Map, process, address)
+    cmd = copied_in(Map, process, address)
     _refuse_flags(cmd.kernel_name, cmd.flags, MAP_READ | MAP_WRITE)
     prot = Prot(0)
     if cmd.flags & MAP_READ:
@@ -159,11 +160,11 @@ def _map_dma(context: Context, process: UserProcess, address: int) -> int:
 
 
 def _unmap_dma(context: Context, process: UserProcess, address: int) -> int:
-    cmd = _copied_in(Unmap, process, address)
+    cmd = copied_in(Unmap, process, address)
     _refuse_flags(cmd.kernel_name, cmd.flags, UNMAP_FLAG_ALL)
     ioas = _ioas(context)
     cmd.size, error = _unmapped(ioas, cmd)
-    _put(process, address, cmd.encode())  # also where it failed on its way
+    put(process, address, cmd.encode())  # also where it failed on its way
     if error is not None:
         raise error
     return 0
@@ -192,26 +193,9 @@ def _ioas(context: Context) -> Ioas:
     return context.compat
 
 
-def _copied_in(kind: type[S], process: UserProcess, address: int, least: int = 0) -> S:
-    """Copy a structure in as far as ``least`` (0: whole), which argsz must reach. Raises BadAddress, Invalid."""
-    least = least or kind.total
-    raw = process.read(address, least)
-    if raw is None:
-        raise BadAddress(kind.kernel_name, "argument", address, "a readable structure")
-    argsz = int.from_bytes(raw[:4], "little")
-    if argsz < least:
-        raise Invalid(kind.kernel_name, "argsz", argsz, f"at least {least:#x}")
-    return kind.decode(raw.ljust(kind.total, b"\0"))
-
-
 def _refuse_flags(name: str, flags: int, known: int) -> None:
     if flags & ~known:
         raise Invalid(name, "flags", flags, f"within {known:#x}")
-
-
-def _put(process: UserProcess, address: int, raw: bytes) -> None:
-    if not process.write(address, raw):
-        raise BadAddress("VFIO structure", "argument", address, f"{len(raw):#x} writable bytes")
 
 
 _HANDLERS: Mapping[int, Callable[[Context, UserProcess, int], int]] = {

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 from typing import TYPE_CHECKING
 
 from attrs import define, field, frozen
 
+from viommu.iommufd.plain_file import PlainFile
 from viommu.objects.access import Access
 
 if TYPE_CHECKING:
-    from viommu.iommufd.user_memory import UserProcess
     from viommu.objects.context import Context
     from viommu.objects.ioas import Ioas
 
 PAGE_SIZE = 4096
-ALWAYS_READY = 0x145
 
 
 @frozen
@@ -27,7 +25,7 @@ class Item:
 
 
 @define(eq=False)
-class AccessFile:
+class AccessFile(PlainFile):
     """The open file. It keeps the open /dev/iommu, and what is pinned, alive."""
 
     context: Context
@@ -67,16 +65,6 @@ class AccessFile:
         for number in tuple(self.items):
             self.unpin(number)
         self.access.close()
-
-    def read(self, process: UserProcess, address: int, count: int, position: int = 0) -> int:  # noqa: ARG002
-        """Answer read: there is no such operation."""
-        return -errno.EINVAL
-
-    write = read
-
-    def poll(self, events: int = 0xFFFF) -> int:
-        """Answer poll: it is always ready."""
-        return ALWAYS_READY & events
 
     def release(self) -> None:
         """Take note that the last fd is closed."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 from itertools import count
 from typing import TYPE_CHECKING
 
 from attrs import define, field
 
+from viommu.iommufd.plain_file import PlainFile
 from viommu.kernel_errors import NoDevice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from viommu.iommufd.user_memory import UserProcess
 
 PAGE_SIZE = 4096
 _frames = count(1 << 44, 1 << 10)
@@ -42,7 +41,7 @@ class MockRun:
 
 
 @define(eq=False)
-class MockDmaBuf:
+class MockDmaBuf(PlainFile):
     """The buffer and its file (a `viommu.objects.pages.DmaBuf`)."""
 
     size: int
@@ -71,12 +70,6 @@ class MockDmaBuf:
             for tell in tuple(self._importers):
                 tell()
         self.revoked = revoked
-
-    def read(self, process: UserProcess, address: int, count: int, position: int = 0) -> int:  # noqa: ARG002
-        """Answer read: there is no such operation."""
-        return -errno.EINVAL
-
-    write = read
 
     def poll(self, events: int = 0xFFFF) -> int:
         """Answer poll: no fence is pending."""

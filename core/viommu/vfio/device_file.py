@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, ClassVar, Protocol, Self, TypeVar
 
-from viommu.iommufd.fd import ALWAYS_READY, IommuFd
+from viommu.iommufd.argsz import copied_in, put
+from viommu.iommufd.fd import IommuFd
+from viommu.iommufd.plain_file import PlainFile
 from viommu.iommufd.user_memory import UserProcess
 from viommu.kernel_errors import (
     BadAddress,
@@ -42,10 +44,9 @@ from viommu.vfio.uapi import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from viommu.iommufd.uapi_struct import UapiStruct
     from viommu.vfio.function import Function
 
-S = TypeVar("S", bound="UapiStruct")
+P = TypeVar("P", AttachPt, DetachPt)
 
 PAGE_SIZE = 4096
 MAP_SHARED = 1
@@ -60,7 +61,7 @@ class LendingProcess(UserProcess, Protocol):
         """Give a descriptor of our own for one of the process's; None where it is not open."""
 
 
-class DeviceFile:
+class DeviceFile(PlainFile):
     """One open file (a `viommu.iommufd.user_memory.UserFile`); nothing but BIND_IOMMUFD works before that."""
 
     kind: ClassVar[str] = "vfio device"
@@ -104,7 +105,7 @@ class DeviceFile:
     # --- what iommufd has to do with it
 
     def _bind(self, process: LendingProcess, address: int) -> int:
-        asked = _argument(process, address, BindIommufd)
+        asked = _to_be_bound(process, address)
         if asked.iommufd < 0 or asked.flags & ~BIND_WITH_TOKEN:
             raise Invalid(asked.kernel_name, "flags, iommufd", asked.flags, "no flags, and a descriptor")
         if self.device is not None or asked.flags:
@@ -118,7 +119,7 @@ class DeviceFile:
             device = Device.bind(file.context, self.function.endpoint.physical)
         asked.out_devid = device.id
         try:
-            self._respond(process, address, asked, BindIommufd.least)
+            put(process, address, asked.encode()[: BindIommufd.least])
         except BadAddress:
             with file.context.lock:
                 device.unbind()
@@ -132,19 +133,17 @@ class DeviceFile:
         self.function.reset()
 
     def _attach(self, process: LendingProcess, address: int) -> int:
-        asked = _argument(process, address, AttachPt, AttachPt.total)
-        pasid = asked.pasid if _checked_flags(asked) & WITH_PASID else RID
+        asked, pasid = _with_pasid(AttachPt, process, address)
         device = self._bound()
         with device.context.lock:
             attached = device.attached_to(pasid) is not None
             hwpt = (device.replace if attached else device.attach)(asked.pt_id, pasid)
             asked.pt_id = hwpt.id
-        self._respond(process, address, asked, AttachPt.least)
+        put(process, address, asked.encode()[: AttachPt.least])
         return 0
 
     def _detach(self, process: LendingProcess, address: int) -> int:
-        asked = _argument(process, address, DetachPt, DetachPt.total)
-        pasid = asked.pasid if _checked_flags(asked) & WITH_PASID else RID
+        _, pasid = _with_pasid(DetachPt, process, address)
         device = self._bound()
         with device.context.lock:
             device.detach(pasid)
@@ -158,14 +157,14 @@ class DeviceFile:
     # --- what it is
 
     def _info(self, process: LendingProcess, address: int) -> int:
-        asked = _argument(process, address, DeviceInfo)
+        asked = copied_in(DeviceInfo, process, address, DeviceInfo.least)
         asked.flags, asked.num_regions, asked.num_irqs = InfoFlags.PCI | InfoFlags.RESET, REGIONS, IRQS
         asked.cap_offset = 0
-        self._respond(process, address, asked, min(asked.argsz, DeviceInfo.total))
+        put(process, address, asked.encode()[: asked.argsz])
         return 0
 
     def _region_info(self, process: LendingProcess, address: int) -> int:
-        asked = _argument(process, address, RegionInfo)
+        asked = copied_in(RegionInfo, process, address)
         if asked.index >= REGIONS or asked.index == Region.VGA:
             raise Invalid(asked.kernel_name, "index", asked.index, f"below {int(Region.VGA)}")
         asked.size = self.function.region_size(asked.index)
@@ -174,22 +173,25 @@ class DeviceFile:
         if self.function.may_map(asked.index):
             asked.flags |= RegionFlags.MMAP
         asked.cap_offset = 0
-        self._respond(process, address, asked, RegionInfo.total)
+        put(process, address, asked.encode())
         return 0
 
     def _irq_info(self, process: LendingProcess, address: int) -> int:
-        asked = _argument(process, address, IrqInfo)
+        asked = copied_in(IrqInfo, process, address)
         asked.flags, asked.count = self.function.interrupts.info(asked.index)
-        self._respond(process, address, asked, IrqInfo.total)
+        put(process, address, asked.encode())
         return 0
 
     def _set_irqs(self, process: LendingProcess, address: int) -> int:
-        asked = _argument(process, address, SetIrqs)
+        asked = copied_in(SetIrqs, process, address)
 
         def data(size: int) -> bytes:
             if asked.argsz - SetIrqs.total < size:
                 raise Invalid(asked.kernel_name, "argsz", asked.argsz, f"{SetIrqs.total + size} at least")
-            return _read(process, address + SetIrqs.total, size)
+            raw = process.read(address + SetIrqs.total, size)
+            if raw is None:
+                raise BadAddress(asked.kernel_name, "data", address + SetIrqs.total, f"{size:#x} readable bytes")
+            return raw
 
         with self.function.lock:
             self.function.interrupts.set(asked, data, process.descriptor)
@@ -200,7 +202,7 @@ class DeviceFile:
         return 0
 
     def _feature(self, process: LendingProcess, address: int) -> int:
-        asked = _argument(process, address, Feature)
+        asked = copied_in(Feature, process, address)
         chosen = FeatureFlags(asked.flags & ~FEATURE_MASK & 0x7_0000)
         both = FeatureFlags.GET | FeatureFlags.SET
         if asked.flags & ~(FEATURE_MASK | int(both) | int(FeatureFlags.PROBE)) or not chosen:
@@ -208,11 +210,6 @@ class DeviceFile:
         if chosen == both:
             raise Invalid(asked.kernel_name, "flags", asked.flags, "GET or SET")
         raise NotAnIoctl(asked.kernel_name, "feature", asked.flags & FEATURE_MASK, "one that it has")
-
-    @staticmethod
-    def _respond(process: LendingProcess, address: int, answer: UapiStruct, size: int) -> None:
-        if not process.write(address, answer.encode()[:size]):
-            raise BadAddress(answer.kernel_name, "argument", address, "writable for the reply")
 
     # --- regions
 
@@ -247,10 +244,6 @@ class DeviceFile:
         if offset >= size:
             return 0 if region == Region.CONFIG else -errno.EINVAL
         return region, offset, min(count, size - offset, MOST_AT_ONCE)
-
-    def poll(self, events: int = 0xFFFF) -> int:
-        """Answer poll: a file without a poll operation is always ready."""
-        return ALWAYS_READY & events
 
     def mmap(self, length: int, prot: int, flags: int, offset: int) -> int:  # noqa: ARG002
         """Answer mmap of a BAR: 0, or a negative errno. Who has mapped it makes each access a read or a write."""
@@ -294,28 +287,23 @@ _ACTS_OF_GROUP = {
 }
 
 
-def _read(process: UserProcess, address: int, size: int) -> bytes:
-    raw = process.read(address, size)
-    if raw is None:
-        raise BadAddress("ioctl", "argument", address, f"{size:#x} readable bytes")
-    return raw
+def _to_be_bound(process: UserProcess, address: int) -> BindIommufd:
+    """Copy BIND_IOMMUFD's argument in, of which argsz is looked at before the rest. Raises BadAddress, Invalid."""
+    raw = process.read(address, 4)
+    given = BindIommufd.least if raw is None else int.from_bytes(raw, "little")
+    if given < BindIommufd.least:
+        raise Invalid(BindIommufd.kernel_name, "argsz", given, f"at least {BindIommufd.least:#x}")
+    return copied_in(BindIommufd, process, address, BindIommufd.least)
 
 
-def _argument(process: UserProcess, address: int, struct: type[S], most: int | None = None) -> S:
-    """Copy a structure in, as far as ``argsz`` says and at most ``most`` bytes (None: what it must have).
-
-    Raises BadAddress, Invalid.
-    """
-    given = int.from_bytes(_read(process, address, 4), "little")
-    if given < struct.least:
-        raise Invalid(struct.kernel_name, "argsz", given, f"at least {struct.least:#x}")
-    size = min(given, most or struct.least)
-    return struct.decode(_read(process, address, size).ljust(struct.total, b"\0"))
-
-
-def _checked_flags(asked: AttachPt | DetachPt) -> int:
+def _with_pasid(kind: type[P], process: UserProcess, address: int) -> tuple[P, int]:
+    """Copy an argument in, and say whom it is about: its PASID, or the RID. Raises BadAddress, Invalid."""
+    asked = copied_in(kind, process, address, kind.least)
     if asked.flags & ~WITH_PASID:
         raise Invalid(asked.kernel_name, "flags", asked.flags, f"of {WITH_PASID:#x}")
-    if asked.flags & WITH_PASID and asked.argsz < asked.total:
-        raise Invalid(asked.kernel_name, "argsz", asked.argsz, f"{asked.total:#x} with a PASID")
-    return asked.flags
+    if not asked.flags & WITH_PASID:
+        return asked, RID
+    if asked.argsz < kind.total:
+        raise Invalid(asked.kernel_name, "argsz", asked.argsz, f"{kind.total:#x} with a PASID")
+    asked = copied_in(kind, process, address)
+    return asked, asked.pasid

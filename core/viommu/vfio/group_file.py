@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 from typing import TYPE_CHECKING, ClassVar
 
 from attrs import define, field
 
 from viommu.addresses import PAGE_SIZE
-from viommu.iommufd.fd import ALWAYS_READY, IommuFd
+from viommu.iommufd.argsz import copied_in, put
+from viommu.iommufd.fd import IommuFd
+from viommu.iommufd.plain_file import PlainFile
 from viommu.kernel_errors import BadAddress, BadFile, Busy, Invalid, KernelError, NoDevice, NotAnIoctl, WrongFile
 from viommu.objects.ioas import Ioas
 from viommu.vfio.device_file import DeviceFile
@@ -36,7 +37,7 @@ class Group:
         return self.opened
 
 
-class GroupFile:
+class GroupFile(PlainFile):
     """The open file (a `viommu.iommufd.user_memory.UserFile`)."""
 
     kind: ClassVar[str] = "vfio group"
@@ -57,16 +58,13 @@ class GroupFile:
             return -error.code
 
     def _status(self, process: UserProcess, address: int) -> int:
-        asked = GroupStatus.decode(_read(process, address, GroupStatus.total))
-        if asked.argsz < GroupStatus.total:
-            raise Invalid(asked.kernel_name, "argsz", asked.argsz, f"at least {GroupStatus.total}")
+        asked = copied_in(GroupStatus, process, address)
         owned = self.group.function.endpoint.physical.owner is not None
         if self.file is not None:
             asked.flags = GroupFlags.VIABLE | GroupFlags.CONTAINER_SET
         else:
             asked.flags = GroupFlags(0) if owned else GroupFlags.VIABLE
-        if not process.write(address, asked.encode()):
-            raise BadAddress(asked.kernel_name, "argument", address, "writable for the reply")
+        put(process, address, asked.encode())
         return 0
 
     def _set_container(self, process: UserProcess, address: int) -> int:
@@ -105,16 +103,6 @@ class GroupFile:
         file, self.file = self.file, None
         if file is not None:
             file.context.release()
-
-    def read(self, process: UserProcess, address: int, count: int, position: int = 0) -> int:  # noqa: ARG002
-        """Answer read: this file has no such operation."""
-        return -errno.EINVAL
-
-    write = read
-
-    def poll(self, events: int = 0xFFFF) -> int:
-        """Answer poll: a file without a poll operation is always ready."""
-        return ALWAYS_READY & events
 
     def release(self) -> None:
         """Take note that the last fd is closed."""
