@@ -6,7 +6,6 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -17,20 +16,11 @@
 
 #include "channel.hpp"
 #include "mmio.hpp"
+#include "viommu/map_query.hpp"
 
 namespace viommu::shim {
 
 namespace {
-
-// What Linux 6.11 and later answer about one address; the layout is the kernel's.
-struct MapQuery {
-    u64 size = sizeof(MapQuery), query_flags = 0, query_address = 0;
-    u64 start = 0, end = 0, flags = 0, page_size = 0, offset = 0, inode = 0;
-    u32 device_major = 0, device_minor = 0, name_size = 0, build_id_size = 0;
-    u64 name_address = 0, build_id_address = 0;
-};
-static_assert(sizeof(MapQuery) == 104);
-constexpr u64 query_readable = 1, query_writable = 2, query_shared = 8;
 
 struct Kept {
     AreaFile file;
@@ -156,13 +146,14 @@ bool ask_kernel(u64 address, Area& found, bool& known) {
     if (file < 0) return false;
     MapQuery query;
     query.query_address = address;
-    const long failed = syscall(SYS_ioctl, file, _IOWR('f', 17, MapQuery), &query);
+    const long failed = syscall(SYS_ioctl, file, map_query_number, &query);
     const int why = errno;
     syscall(SYS_close, file);
     known = !failed;
     if (failed) return why == ENOENT;
-    const u64 rights = (query.flags & query_readable ? readable : 0) | (query.flags & query_writable ? writable : 0) |
-                       (query.flags & query_shared ? shared : 0);
+    const u64 rights = (query.flags & MapQuery::readable ? readable : 0) |
+                       (query.flags & MapQuery::writable ? writable : 0) |
+                       (query.flags & MapQuery::shared ? shared : 0);
     found = {
         query.start, query.end, rights, query.offset, {makedev(query.device_major, query.device_minor), query.inode}};
     return true;

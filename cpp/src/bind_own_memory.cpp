@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "common.hpp"
+#include "viommu/map_query.hpp"
 
 namespace viommu {
 namespace {
@@ -45,15 +46,6 @@ bool write_own(u64 address, const py::buffer& data) {
     return process_vm_writev(getpid(), &from, 1, &into, 1, 0) == static_cast<ssize_t>(length);
 }
 
-// What Linux 6.11 and later answer about one address; the layout is the kernel's.
-struct MapQuery {
-    u64 size = sizeof(MapQuery), query_flags = 0, query_address = 0;
-    u64 start = 0, end = 0, flags = 0, page_size = 0, offset = 0, inode = 0;
-    u32 device_major = 0, device_minor = 0, name_size = 0, build_id_size = 0;
-    u64 name_address = 0, build_id_address = 0;
-};
-static_assert(sizeof(MapQuery) == 104);
-
 class Maps {
 public:
     Maps() : file_(open("/proc/self/maps", O_RDONLY | O_CLOEXEC)), owner_(getpid()) {}
@@ -61,9 +53,7 @@ public:
         if (file_ >= 0) close(file_);
     }
     bool is_of(pid_t process) const { return owner_ == process; }
-    int ask(MapQuery& query) const {
-        return file_ < 0 ? ENOTTY : ioctl(file_, _IOWR('f', 17, MapQuery), &query) ? errno : 0;
-    }
+    int ask(MapQuery& query) const { return file_ < 0 ? ENOTTY : ioctl(file_, map_query_number, &query) ? errno : 0; }
 
 private:
     int file_;
