@@ -112,10 +112,8 @@ bool answer_packet(int fd, Packet& packet, Descriptor& received) {
 int greeted(bool helper) {
     const int fd = connect_to_service();
     if (fd < 0) return -1;
-    Message hello;
-    hello.op = Op::hello;
+    Message hello = question(Op::hello, helper);
     hello.length = token_bytes;
-    hello.words[0] = helper;
     if (send_packet(fd, hello, token.bytes, -1)) return fd;
     close_internal(fd);
     return -1;
@@ -265,9 +263,7 @@ i64 ask(Message& message, Descriptor* received) {
 }
 
 i64 ask(Op op, u64 a, u64 b, u64 c, u64 d) {
-    Message message;
-    message.op = op;
-    message.words[0] = a, message.words[1] = b, message.words[2] = c, message.words[3] = d;
+    Message message = question(op, a, b, c, d);
     return ask(message);
 }
 

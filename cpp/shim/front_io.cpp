@@ -30,10 +30,7 @@ u64 address_of(const void* buffer) { return reinterpret_cast<u64>(buffer); }
 bool transfer(Op op, int fd, u64 address, size_t count, off_t position, long& result) {
     const u64 number = marked_file(fd);
     if (!number) return false;
-    Message message;
-    message.op = op;
-    message.words[0] = number, message.words[1] = address, message.words[2] = count;
-    message.words[3] = static_cast<u64>(position);
+    Message message = question(op, number, address, count, static_cast<u64>(position));
     const i64 answer = ask(message);
     if (answer == not_ours) {
         unmark(fd);

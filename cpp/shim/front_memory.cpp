@@ -24,12 +24,8 @@ void* map_really(void* address, std::size_t length, int rights, int flags, int f
 
 // Registers of an open file: shared memory that the service lends.
 void* map_registers(u64 file, void* address, std::size_t length, int rights, int flags, off_t offset) {
-    Message message;
-    message.op = Op::map;
-    message.words[0] = file;
-    message.words[1] = length;
-    message.words[2] = static_cast<unsigned>(rights) | static_cast<u64>(static_cast<unsigned>(flags)) << 32;
-    message.words[3] = static_cast<u64>(offset);
+    const u64 how = static_cast<unsigned>(rights) | static_cast<u64>(static_cast<unsigned>(flags)) << 32;
+    Message message = question(Op::map, file, length, how, static_cast<u64>(offset));
     Descriptor lent;
     const i64 result = ask(message, &lent);
     if (result < 0) return errno = static_cast<int>(-result), MAP_FAILED;

@@ -23,10 +23,7 @@ namespace {
 int open_node(int node, int flags) {
     if (flags & O_DIRECTORY) return errno = ENOTDIR, -1;
     if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL)) return errno = EEXIST, -1;
-    Message message;
-    message.op = Op::open;
-    message.words[0] = static_cast<u64>(node);
-    message.words[1] = static_cast<u64>(flags);
+    Message message = question(Op::open, static_cast<u64>(node), static_cast<u64>(flags));
     Descriptor made;
     const i64 result = ask(message, &made);
     if (result < 0) return errno = static_cast<int>(-result), -1;
@@ -116,42 +113,38 @@ DECLARE_REAL(__openat64_2)
 EXPORT int open(const char* path, int flags, ...) {
     MODE_OF(flags)
     const int node = node_of(path);
-    return node < 0 ? REAL(open)(static_cast<const char*>(Shadowed(path)), flags, mode) : open_node(node, flags);
+    return node < 0 ? REAL(open)(Shadowed(path).path(), flags, mode) : open_node(node, flags);
 }
 EXPORT int open64(const char* path, int flags, ...) {
     MODE_OF(flags)
     const int node = node_of(path);
-    return node < 0 ? REAL(open64)(static_cast<const char*>(Shadowed(path)), flags, mode) : open_node(node, flags);
+    return node < 0 ? REAL(open64)(Shadowed(path).path(), flags, mode) : open_node(node, flags);
 }
 EXPORT int openat(int folder, const char* path, int flags, ...) {
     MODE_OF(flags)
     const int node = node_of(path);
-    return node < 0 ? REAL(openat)(folder, static_cast<const char*>(Shadowed(path)), flags, mode)
-                    : open_node(node, flags);
+    return node < 0 ? REAL(openat)(folder, Shadowed(path).path(), flags, mode) : open_node(node, flags);
 }
 EXPORT int openat64(int folder, const char* path, int flags, ...) {
     MODE_OF(flags)
     const int node = node_of(path);
-    return node < 0 ? REAL(openat64)(folder, static_cast<const char*>(Shadowed(path)), flags, mode)
-                    : open_node(node, flags);
+    return node < 0 ? REAL(openat64)(folder, Shadowed(path).path(), flags, mode) : open_node(node, flags);
 }
 EXPORT int __open_2(const char* path, int flags) {
     const int node = node_of(path);
-    return node < 0 ? REAL(__open_2)(static_cast<const char*>(Shadowed(path)), flags) : open_node(node, flags);
+    return node < 0 ? REAL(__open_2)(Shadowed(path).path(), flags) : open_node(node, flags);
 }
 EXPORT int __open64_2(const char* path, int flags) {
     const int node = node_of(path);
-    return node < 0 ? REAL(__open64_2)(static_cast<const char*>(Shadowed(path)), flags) : open_node(node, flags);
+    return node < 0 ? REAL(__open64_2)(Shadowed(path).path(), flags) : open_node(node, flags);
 }
 EXPORT int __openat_2(int folder, const char* path, int flags) {
     const int node = node_of(path);
-    return node < 0 ? REAL(__openat_2)(folder, static_cast<const char*>(Shadowed(path)), flags)
-                    : open_node(node, flags);
+    return node < 0 ? REAL(__openat_2)(folder, Shadowed(path).path(), flags) : open_node(node, flags);
 }
 EXPORT int __openat64_2(int folder, const char* path, int flags) {
     const int node = node_of(path);
-    return node < 0 ? REAL(__openat64_2)(folder, static_cast<const char*>(Shadowed(path)), flags)
-                    : open_node(node, flags);
+    return node < 0 ? REAL(__openat64_2)(folder, Shadowed(path).path(), flags) : open_node(node, flags);
 }
 
 EXPORT FILE* fopen(const char* path, const char* mode) {
@@ -160,51 +153,44 @@ EXPORT FILE* fopen(const char* path, const char* mode) {
         const int fd = open_node(node, strchr(mode, '+') ? O_RDWR : *mode == 'r' ? O_RDONLY : O_WRONLY);
         return fd < 0 ? nullptr : fdopen(fd, mode);
     }
-    return with_pins(path, REAL(fopen)(static_cast<const char*>(Shadowed(path)), mode));
+    return with_pins(path, REAL(fopen)(Shadowed(path).path(), mode));
 }
 EXPORT FILE* fopen64(const char* path, const char* mode) {
     const int node = node_of(path);
-    return node >= 0 ? fopen(path, mode)
-                     : with_pins(path, REAL(fopen64)(static_cast<const char*>(Shadowed(path)), mode));
+    return node >= 0 ? fopen(path, mode) : with_pins(path, REAL(fopen64)(Shadowed(path).path(), mode));
 }
 
 EXPORT int access(const char* path, int wanted) {
-    return node_of(path) < 0 ? REAL(access)(static_cast<const char*>(Shadowed(path)), wanted)
-           : wanted & X_OK   ? (errno = EACCES, -1)
-                             : 0;
+    return node_of(path) < 0 ? REAL(access)(Shadowed(path).path(), wanted) : wanted & X_OK ? (errno = EACCES, -1) : 0;
 }
 EXPORT int faccessat(int folder, const char* path, int wanted, int flags) {
-    return node_of(path) < 0 ? REAL(faccessat)(folder, static_cast<const char*>(Shadowed(path)), wanted, flags)
-                             : access(path, wanted);
+    return node_of(path) < 0 ? REAL(faccessat)(folder, Shadowed(path).path(), wanted, flags) : access(path, wanted);
 }
 EXPORT int stat(const char* path, struct stat* status) {
     const int node = node_of(path);
-    return node < 0 ? REAL(stat)(static_cast<const char*>(Shadowed(path)), status) : describe(node, status);
+    return node < 0 ? REAL(stat)(Shadowed(path).path(), status) : describe(node, status);
 }
 EXPORT int stat64(const char* path, struct stat64* status) {
     const int node = node_of(path);
-    return node < 0 ? REAL(stat64)(static_cast<const char*>(Shadowed(path)), status) : describe(node, status);
+    return node < 0 ? REAL(stat64)(Shadowed(path).path(), status) : describe(node, status);
 }
 EXPORT int lstat(const char* path, struct stat* status) {
     const int node = node_of(path);
-    return node < 0 ? REAL(lstat)(static_cast<const char*>(Shadowed(path)), status) : describe(node, status);
+    return node < 0 ? REAL(lstat)(Shadowed(path).path(), status) : describe(node, status);
 }
 EXPORT int lstat64(const char* path, struct stat64* status) {
     const int node = node_of(path);
-    return node < 0 ? REAL(lstat64)(static_cast<const char*>(Shadowed(path)), status) : describe(node, status);
+    return node < 0 ? REAL(lstat64)(Shadowed(path).path(), status) : describe(node, status);
 }
 EXPORT int fstatat(int folder, const char* path, struct stat* status, int flags) {
     const int node = node_of(path);
-    return node < 0 ? REAL(fstatat)(folder, static_cast<const char*>(Shadowed(path)), status, flags)
-                    : describe(node, status);
+    return node < 0 ? REAL(fstatat)(folder, Shadowed(path).path(), status, flags) : describe(node, status);
 }
 EXPORT int fstatat64(int folder, const char* path, struct stat64* status, int flags) {
     const int node = node_of(path);
-    return node < 0 ? REAL(fstatat64)(folder, static_cast<const char*>(Shadowed(path)), status, flags)
-                    : describe(node, status);
+    return node < 0 ? REAL(fstatat64)(folder, Shadowed(path).path(), status, flags) : describe(node, status);
 }
 EXPORT int statx(int folder, const char* path, int flags, unsigned mask, struct statx* status) {
     const int node = node_of(path);
-    return node < 0 ? REAL(statx)(folder, static_cast<const char*>(Shadowed(path)), flags, mask, status)
-                    : describe(node, status);
+    return node < 0 ? REAL(statx)(folder, Shadowed(path).path(), flags, mask, status) : describe(node, status);
 }

@@ -73,13 +73,10 @@ struct Step {
 __thread Step step;
 
 void transfer(Op op, const Region& region, u64 address, unsigned size) {
-    Message message;
-    message.op = op;
-    message.words[0] = region.file;
-    message.words[1] = reinterpret_cast<u64>(region.room + (address - region.start));
-    message.words[2] = size;
-    message.words[3] = region.position + (address - region.start);
-    if (ask(message) != size && op == Op::read) memset(region.room + (address - region.start), 0xff, size);
+    const u64 offset = address - region.start;
+    u8* const room = region.room + offset;
+    const i64 moved = ask(op, region.file, reinterpret_cast<u64>(room), size, region.position + offset);
+    if (moved != size && op == Op::read) memset(room, 0xff, size);
 }
 
 void on_fault(int signal, siginfo_t* info, void* context) {

@@ -12,7 +12,7 @@ int node_of(const char* path);
 class Shadowed {
 public:
     explicit Shadowed(const char* path);
-    operator const char*() const { return path_; }
+    const char* path() const { return path_; }
 
 private:
     const char* path_;

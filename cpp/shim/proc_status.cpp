@@ -36,9 +36,7 @@ void put_line(FILE* out, const char* line, const char* title, u64 pages) {
 FILE* with_pins(const char* path, FILE* opened) {
     const long pid = opened && serviced() ? process_of(path) : 0;
     if (!pid) return opened;
-    Message message;
-    message.op = Op::pinned;
-    message.words[0] = static_cast<u64>(pid);
+    Message message = question(Op::pinned, static_cast<u64>(pid));
     if (ask(message) < 0 || !(message.words[0] | message.words[1])) return opened;
     const int file = memfd_create("status", MFD_CLOEXEC);
     FILE* const shown = file < 0 ? nullptr : fdopen(file, "w+");

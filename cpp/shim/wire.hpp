@@ -48,6 +48,8 @@ struct Message {
 };
 static_assert(sizeof(Message) == 48);
 
+inline Message question(Op op, u64 a = 0, u64 b = 0, u64 c = 0, u64 d = 0) { return {op, 0, 0, {a, b, c, d}}; }
+
 // Rights of an area.
 inline constexpr u64 readable = 1, writable = 2, shared = 4;
 
