@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Mmio(Protocol):
-    """Registers: offsets and sizes in bytes."""
+    """Registers: offsets and sizes in bytes, sizes 4 or 8."""
 
     def read(self, offset: int, size: int) -> int:
         """Read a register."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from attrs import define, field
 
@@ -11,18 +11,9 @@ from viommu_amd_viommu.spec.registers import EFR, EFR2, Control, Status
 
 if TYPE_CHECKING:
     from viommu.layout import Descriptor
+    from viommu.objects.physical import Mmio
 
 LayoutT = TypeVar("LayoutT", bound="Descriptor")
-
-
-class Mmio(Protocol):
-    """MMIO of one IOMMU: offsets and sizes in bytes, sizes 4 or 8."""
-
-    def read(self, offset: int, size: int) -> int:
-        """Read a register."""
-
-    def write(self, offset: int, size: int, value: int) -> None:
-        """Write a register; what that sets off is done when this returns."""
 
 
 @define(eq=False, repr=False)

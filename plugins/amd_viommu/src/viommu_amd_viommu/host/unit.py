@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from viommu.memory import PhysicalMemory
+    from viommu.objects.physical import Mmio
     from viommu.policies import Policy
     from viommu.table_frames import TableFrames
     from viommu_amd_viommu.host.command_queue import Halt
     from viommu_amd_viommu.host.device import HostDevice
-    from viommu_amd_viommu.host.registers import Mmio
     from viommu_amd_viommu.spec.commands import AnyCommand
     from viommu_amd_viommu.spec.events import AnyEvent
 

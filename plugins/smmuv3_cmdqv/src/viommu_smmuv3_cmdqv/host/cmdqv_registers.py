@@ -19,7 +19,7 @@ from viommu_smmuv3_cmdqv.spec.queue_registers import CommandError
 
 if TYPE_CHECKING:
     from viommu.layout import Descriptor
-    from viommu_smmuv3_cmdqv.host.registers import RegisterPort
+    from viommu.objects.physical import Mmio
 
 D = TypeVar("D", bound="Descriptor")
 WORD = 4
@@ -29,7 +29,7 @@ WORD = 4
 class BlockRegisters:
     """Reads and writes registers of the block, by place and layout."""
 
-    port: RegisterPort
+    port: Mmio
 
     def read(self, place: int, layout: type[D]) -> D:
         """Read a register."""

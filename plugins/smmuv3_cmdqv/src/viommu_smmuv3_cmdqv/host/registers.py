@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from attrs import frozen
 
@@ -11,25 +11,16 @@ from viommu_smmuv3_cmdqv.spec.register_map import REGISTERS
 
 if TYPE_CHECKING:
     from viommu.layout import Descriptor
+    from viommu.objects.physical import Mmio
 
 D = TypeVar("D", bound="Descriptor")
-
-
-class RegisterPort(Protocol):
-    """The register pages of an SMMU: offsets and sizes in bytes, sizes 4 or 8."""
-
-    def read(self, offset: int, size: int) -> int:
-        """Read a register."""
-
-    def write(self, offset: int, size: int, value: int) -> None:
-        """Write a register; what that sets off is done when this returns."""
 
 
 @frozen(eq=False)
 class SmmuRegisters:
     """Reads and writes registers."""
 
-    port: RegisterPort
+    port: Mmio
 
     def read(self, layout: type[D]) -> D:
         """Read the register that a layout is named for."""

@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from viommu.memory import PhysicalMemory
+    from viommu.objects.physical import Mmio
     from viommu.table_frames import TableFrames
     from viommu_smmuv3_cmdqv.host.master import Master
-    from viommu_smmuv3_cmdqv.host.registers import RegisterPort
     from viommu_smmuv3_cmdqv.host.vintf import GuestVintf
     from viommu_smmuv3_cmdqv.spec.commands import Command
     from viommu_smmuv3_cmdqv.spec.events import EventRecord
@@ -109,7 +109,7 @@ class Smmu:
 
     @classmethod
     def bring_up(
-        cls, name: str, memory: PhysicalMemory, frames: TableFrames, port: RegisterPort, policy: Policy = MAINLINE
+        cls, name: str, memory: PhysicalMemory, frames: TableFrames, port: Mmio, policy: Policy = MAINLINE
     ) -> Smmu:
         """Make the structures, hand them to the SMMU, and switch it on: every stream aborts then.
 

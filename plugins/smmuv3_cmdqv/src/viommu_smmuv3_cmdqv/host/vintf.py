@@ -16,12 +16,12 @@ from viommu_smmuv3_cmdqv.spec.cmdqv_registers import PAGE_BYTES, SID_MATCH, VCMD
 if TYPE_CHECKING:
     from viommu.objects.hw_queue import HwQueue
     from viommu.objects.mmap import Region
+    from viommu.objects.physical import Mmio
     from viommu.objects.vdevice import Vdevice
     from viommu.objects.viommu import Viommu
     from viommu.ops import UserData
     from viommu_smmuv3_cmdqv.host.cmdqv import HostCmdqv
     from viommu_smmuv3_cmdqv.host.domain import PagingDomain
-    from viommu_smmuv3_cmdqv.host.registers import RegisterPort
     from viommu_smmuv3_cmdqv.host.smmu import Smmu
 
 VIOMMU_TYPE = 2
@@ -39,7 +39,7 @@ ACCESS_SIZES = (4, 8)
 class Page0:
     """What a guest maps: registers of the interface's queues, each access of which is one of hardware's."""
 
-    port: RegisterPort
+    port: Mmio
     place: int
 
     def read(self, offset: int, length: int) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from attrs import define, field
 
@@ -13,6 +13,7 @@ from viommu_vtd.spec.registers import CAP, ECAP, GCMD, GSTS
 
 if TYPE_CHECKING:
     from viommu.layout import Descriptor
+    from viommu.objects.physical import Mmio
 
 D = TypeVar("D", bound="Descriptor")
 
@@ -22,21 +23,11 @@ SWITCHES = (("TES", "TE"), ("QIES", "QIE"), ("IRES", "IRE"), ("CFIS", "CFI"))
 WORD = 8
 
 
-class RegisterPort(Protocol):
-    """The register page of a unit: offsets and sizes in bytes, sizes 4 or 8."""
-
-    def read(self, offset: int, size: int) -> int:
-        """Read a register."""
-
-    def write(self, offset: int, size: int, value: int) -> None:
-        """Write a register; what that sets off is done when this returns."""
-
-
 @define(eq=False)
 class UnitRegisters:
     """Reads and writes registers. ``cap`` and ``ecap`` are read once: they do not change."""
 
-    port: RegisterPort
+    port: Mmio
     cap: CAP = field(init=False)
     ecap: ECAP = field(init=False)
 

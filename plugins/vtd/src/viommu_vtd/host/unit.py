@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     from viommu.layout import Descriptor
     from viommu.memory import PhysicalMemory
+    from viommu.objects.physical import Mmio
     from viommu_vtd.host.device import HostDevice
     from viommu_vtd.host.extensions import Extensions
     from viommu_vtd.host.frames import Frames
     from viommu_vtd.host.queue import QueueFault
-    from viommu_vtd.host.registers import RegisterPort
     from viommu_vtd.host.table import TableMaker
     from viommu_vtd.spec.faults import FRCD
 
@@ -74,7 +74,7 @@ class Unit:
         name: str,
         memory: PhysicalMemory,
         frames: Frames,
-        port: RegisterPort,
+        port: Mmio,
         make_table: TableMaker,
         extensions: Extensions,
     ) -> Unit:

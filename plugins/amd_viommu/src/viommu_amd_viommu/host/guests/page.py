@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 if TYPE_CHECKING:
-    from viommu_amd_viommu.host.registers import Mmio
+    from viommu.objects.physical import Mmio
 
 SIZES = (8, 4)
 
