@@ -45,7 +45,7 @@ def _attachment_of(device: PhysicalDevice, pasid: int | None) -> Attachment | No
 
 
 def _guest_has_pasids(device: PhysicalDevice) -> bool:
-    if device.iommu.policy.fault_by_virtual_id and _vdevice_of(device) is not None:
+    if device.iommu.policy.fault_by_virtual_id and device.vdevice is not None:
         return True
     rid = device.group.attachments.get(0)
     return rid is not None and isinstance(rid.hwpt, NestedHwpt) and device.facts.user_pasid_table
@@ -53,7 +53,7 @@ def _guest_has_pasids(device: PhysicalDevice) -> bool:
 
 def _viommu_of(device: PhysicalDevice, attachment: Attachment | None) -> Listener | None:
     """Give the FAULT of the device's vIOMMU: found by what is attached, or by the vDEVICE where the policy says so."""
-    vdevice, policy = _vdevice_of(device), device.iommu.policy
+    vdevice, policy = device.vdevice, device.iommu.policy
     if vdevice is None or vdevice.viommu.fault is None:
         return None
     if not policy.fault_by_virtual_id and not _stands_on(attachment, vdevice):
@@ -66,7 +66,3 @@ def _stands_on(attachment: Attachment | None, vdevice: Vdevice) -> bool:
         return False
     hwpt = attachment.hwpt
     return isinstance(hwpt, NestedHwpt) and hwpt.viommu is vdevice.viommu
-
-
-def _vdevice_of(device: PhysicalDevice) -> Vdevice | None:
-    return None if device.owner is None else device.owner.vdevice

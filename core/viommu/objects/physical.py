@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from viommu.drivers import BoundDriver
     from viommu.objects.device import Attachment, Device
+    from viommu.objects.vdevice import Vdevice
     from viommu.ops import DeviceFacts, PageFault
 
 
@@ -121,6 +122,12 @@ class PhysicalDevice:
 
     def __repr__(self) -> str:
         return f"<PhysicalDevice {self.name}, {self.requester:#x} behind {self.iommu.name}>"
+
+    @property
+    def vdevice(self) -> Vdevice | None:
+        """What it is to a guest; None where no guest has it."""
+        owner = self.owner  # faults come from any thread, while it may be unbound
+        return None if owner is None else owner.vdevice
 
     @property
     def facts(self) -> DeviceFacts:

@@ -88,8 +88,7 @@ class Viommu(Object):
 
     def virt_id_of(self, device: PhysicalDevice) -> int | None:
         """Give a device's virtual id on this vIOMMU; None where it has none."""
-        owner = device.owner
-        vdevice = None if owner is None else owner.vdevice
+        vdevice = device.vdevice
         return None if vdevice is None or vdevice.viommu is not self else vdevice.virt_id
 
     def offer_registers(self, registers: Registers, length: int, owner: AnyObject | None = None) -> Region:

@@ -58,8 +58,7 @@ def tell(viommu: Viommu, status: FSTS, completion: ICS, record: bytes = b"") -> 
 
 def _viommu_of(unit: Unit, source: int) -> Viommu | None:
     device = unit.devices.get(source)
-    owner = None if device is None else device.physical.owner
-    vdevice = None if owner is None else owner.vdevice
+    vdevice = None if device is None else device.physical.vdevice
     if vdevice is None or not isinstance(vdevice.viommu.data, GuestUnit):
         return None
     return vdevice.viommu

@@ -50,8 +50,7 @@ def report(viommu: Viommu, event: AnyEvent) -> None:
 
 def _viommu_of(unit: Unit, device: int) -> Viommu | None:
     found = unit.devices.get(device)
-    owner = None if found is None else found.physical.owner
-    vdevice = None if owner is None else owner.vdevice
+    vdevice = None if found is None else found.physical.vdevice
     if vdevice is None or not isinstance(vdevice.viommu.data, GuestIommu):
         return None
     return vdevice.viommu
