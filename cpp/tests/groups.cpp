@@ -163,33 +163,6 @@ void all_recipes(const Layout& layout, u64 interesting, bool nested, Stages&& st
     }
 }
 
-fmt::Riscv riscv_at(u64 table) {
-    fmt::Riscv f;
-    f.table = table;
-    f.hardware_update = true;
-    return f;
-}
-fmt::AmdV1 amd_at(u64 table) {
-    fmt::AmdV1 f;
-    f.table = table;
-    f.sets_accessed = f.sets_dirty = true;
-    return f;
-}
-fmt::Described described_at(u64 table) {
-    fmt::Described f;
-    f.table = table;
-    f.level_count = 4;
-    for (u8 level = 0; level <= 4; ++level) f.span[level] = static_cast<u8>(12 + 9 * level);
-    f.input_bits = 48;
-    f.address_mask = bits(51, 12);
-    f.present_mask = f.present_value = 1;
-    f.leaf_levels = 0b111;
-    f.leaf_mask = f.leaf_value = bit(7);
-    f.write_mask = 2, f.user_mask = 4, f.execute_mask = f.inverted_rights = bit(63);
-    f.accessed_mask = bit(5), f.dirty_mask = bit(6);
-    return f;
-}
-
 constexpr u64 x86_bits = 0x67 | bit(63), arm_bits = 0x8C1 | bits(54, 51), vtd_bits = 3 | bit(8) | bit(9);
 
 void one_stage() {
@@ -199,15 +172,22 @@ void one_stage() {
         f.has_upper = f.hardware_access = f.hardware_dirty = true;
         return Pair{f, NoStage{}};
     });
-    all_recipes(layout::riscv, 0xFE, false, [](Twin& t) { return Pair{riscv_at(t.first->root()), NoStage{}}; });
+    all_recipes(layout::riscv, 0xFE, false, [](Twin& t) {
+        fmt::Riscv f = riscv_at(t.first->root());
+        f.hardware_update = true;
+        return Pair{f, NoStage{}};
+    });
     all_recipes(layout::x86, x86_bits, false, [](Twin& t) { return Pair{described_at(t.first->root()), NoStage{}}; });
     all_recipes(layout::vtd, vtd_bits, false, [](Twin& t) {
         fmt::VtdSecondStage f = vtd_at(t.first->root());
         f.accessed_dirty = true;
         return Pair{NoStage{}, f};
     });
-    all_recipes(layout::amd, 0x61 | bits(62, 61), false,
-                [](Twin& t) { return Pair{NoStage{}, amd_at(t.first->root())}; });
+    all_recipes(layout::amd, 0x61 | bits(62, 61), false, [](Twin& t) {
+        fmt::AmdV1 f = amd_at(t.first->root());
+        f.sets_accessed = f.sets_dirty = true;
+        return Pair{NoStage{}, f};
+    });
     all_recipes(layout::arm_stage2, 0x4C0 | bits(54, 51), false, [](Twin& t) {
         fmt::ArmStage2 f = arm_stage2_at(t.first->root());
         f.hardware_access = f.hardware_dirty = true;

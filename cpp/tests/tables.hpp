@@ -123,5 +123,30 @@ inline fmt::ArmStage2 arm_stage2_at(u64 table) {
     f.table = table;
     return f;
 }
+inline fmt::Riscv riscv_at(u64 table) {
+    fmt::Riscv f;
+    f.table = table;
+    return f;
+}
+inline fmt::AmdV1 amd_at(u64 table) {
+    fmt::AmdV1 f;
+    f.table = table;
+    return f;
+}
+// x86's tables, told at run time.
+inline fmt::Described described_at(u64 table) {
+    fmt::Described f;
+    f.table = table;
+    f.level_count = 4;
+    for (u8 level = 0; level <= 4; ++level) f.span[level] = static_cast<u8>(12 + 9 * level);
+    f.input_bits = 48;
+    f.address_mask = bits(51, 12);
+    f.present_mask = f.present_value = 1;
+    f.leaf_levels = 0b111;
+    f.leaf_mask = f.leaf_value = bit(7);
+    f.write_mask = 2, f.user_mask = 4, f.execute_mask = f.inverted_rights = bit(63);
+    f.accessed_mask = bit(5), f.dirty_mask = bit(6);
+    return f;
+}
 
 }  // namespace viommu::test
