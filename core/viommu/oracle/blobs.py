@@ -37,7 +37,7 @@ class Shape:
         """Give the blob; None where the struct does not reach as far as the pointer."""
         if len(struct) < self.pointer + 8:
             return None
-        return Blob(_word(struct, self.pointer, 8), min(self.length(struct), LIMIT), self.is_written)
+        return Blob(word(struct, self.pointer, 8), min(self.length(struct), LIMIT), self.is_written)
 
 
 def blob_of(record: Record, struct: bytes) -> Blob | None:
@@ -47,22 +47,23 @@ def blob_of(record: Record, struct: bytes) -> Blob | None:
     return None if shape is None else shape.blob(struct)
 
 
-def _word(struct: bytes, offset: int, size: int) -> int:
+def word(struct: bytes | bytearray, offset: int, size: int = 8) -> int:
+    """Give a field of a struct."""
     return int.from_bytes(struct[offset : offset + size], "little")
 
 
 def _field(offset: int, size: int = 4, times: int = 1) -> Callable[[bytes], int]:
-    return lambda struct: _word(struct, offset, size) * times
+    return lambda struct: word(struct, offset, size) * times
 
 
 def _invalidation(struct: bytes) -> int:
-    return _word(struct, 20, 4) * _word(struct, 24, 4)
+    return word(struct, 20, 4) * word(struct, 24, 4)
 
 
 def _bits(length: int, page_size: int) -> Callable[[bytes], int]:
     def size(struct: bytes) -> int:
-        pages = _word(struct, page_size, 8)
-        return 0 if not pages else -(-(_word(struct, length, 8) // pages) // 8)
+        pages = word(struct, page_size, 8)
+        return 0 if not pages else -(-(word(struct, length, 8) // pages) // 8)
 
     return size
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from viommu.oracle.blobs import word
 from viommu.oracle.recording import RecordingError
 
 if TYPE_CHECKING:
@@ -36,11 +37,6 @@ class Mapped:
     def source_of(self, iova: int) -> int:
         """Give the address, or the place in the file, behind an IOVA."""
         return self.source + iova - self.iova
-
-
-def word(struct: bytes, offset: int, size: int = 8) -> int:
-    """Give a field of a struct."""
-    return int.from_bytes(struct[offset : offset + size], "little")
 
 
 def mapped_before(records: Sequence[Record], index: int) -> Iterator[Mapped]:

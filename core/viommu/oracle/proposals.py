@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from viommu.addresses import PAGE_SIZE
 from viommu.oracle import facts
+from viommu.oracle.blobs import word
 from viommu.oracle.circumstances import ORDINARY, Assumption, Circumstances
-from viommu.oracle.mappings import behind, mapped_before, word
+from viommu.oracle.mappings import behind, mapped_before
 from viommu.oracle.processes import HUGE_PAGE
 
 if TYPE_CHECKING:

@@ -185,19 +185,24 @@ def recordings_in(paths: Iterable[Path]) -> Iterator[Path]:
 
 def read_records(path: Path) -> Iterator[Record]:
     """Give the records of one file, line by line. Raises RecordingError."""
+    for line, fields in read_objects(path):
+        yield _record(str(path), line, fields)
+
+
+def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Give the objects of one file, each with the number of its line. Raises RecordingError."""
     try:
-        with opened(path) as stream:
-            yield from _records(str(path), stream)
+        with _opened(path) as stream:
+            yield from _objects(str(path), stream)
     except (OSError, EOFError, zlib.error) as error:
         raise RecordingError(str(path), 0, "file", path.name, f"readable: {told(error)}") from error
 
 
-def opened(path: Path) -> BinaryIO:
-    """Open a recording, gzipped or not. Reading may raise OSError, EOFError, zlib.error."""
+def _opened(path: Path) -> BinaryIO:
     return cast("BinaryIO", gzip.open(path, "rb")) if path.name.endswith(".gz") else path.open("rb")
 
 
-def _records(file: str, stream: BinaryIO) -> Iterator[Record]:
+def _objects(file: str, stream: BinaryIO) -> Iterator[tuple[int, dict[str, Any]]]:
     size = 0
     line = 0
     while text := stream.readline(LINE_BYTES + 1):
@@ -208,16 +213,20 @@ def _records(file: str, stream: BinaryIO) -> Iterator[Record]:
         if size > FILE_BYTES:
             raise RecordingError(file, line, "size of the file", size, f"at most {FILE_BYTES:#x} bytes, unpacked")
         if text.strip():
-            yield _record(file, line, text)
+            yield line, _object(file, line, text)
 
 
-def _record(file: str, line: int, text: bytes) -> Record:
+def _object(file: str, line: int, text: bytes) -> dict[str, Any]:
     try:
         fields = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise RecordingError(file, line, "line", text[:40].decode(errors="replace"), told(error)) from error
     if not isinstance(fields, dict):
         raise RecordingError(file, line, "line", text[:40].decode(errors="replace"), "an object")
+    return fields
+
+
+def _record(file: str, line: int, fields: dict[str, Any]) -> Record:
     record = Record(file, line, fields, "", "", 0, "", "", None)
     record.test = record.text("test")
     record.probe = record.text("probe", "").strip()

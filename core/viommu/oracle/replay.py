@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from viommu.addresses import PAGE_SIZE
 from viommu.errors import ViommuError, told
 from viommu.oracle import memory_records
-from viommu.oracle.blobs import blob_of
+from viommu.oracle.blobs import blob_of, word
 from viommu.oracle.calls import Caller
 from viommu.oracle.circumstances import Circumstances
 from viommu.oracle.comparison import Case, Difference
@@ -265,7 +265,7 @@ def _hints(record: Record) -> Iterator[tuple[str, int]]:
         if len(given) // 2 < blob.length and end % PAGE_SIZE == 0:
             yield "unmapped", end // PAGE_SIZE
     if record.fields.get("name") == "IOMMU_IOAS_MAP" and len(struct) >= 24:
-        address = int.from_bytes(struct[16:24], "little")
+        address = word(struct, 16)
         if READ_ONLY_PAGE.search(record.probe):
             yield "read-only", address // PAGE_SIZE
         if address and address % HUGE_PAGE == 0:

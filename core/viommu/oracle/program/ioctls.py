@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 from viommu.iommufd.local import LocalFile
+from viommu.oracle.blobs import word
 from viommu.oracle.comparison import compare_answers, compare_bytes
 from viommu.oracle.recording import Answer
 
@@ -59,10 +60,10 @@ class Ioctls:
         if result == 0 and number in FILES and len(after) >= FILES[number][1] + 4 <= len(recorded):
             self.remember(number, after, recorded)
         if result == 0 and number == IOAS_MAP and len(after) >= IOAS_MAP_BYTES:
-            self.memory.mapped(_address(after, 32), _address(after, 16))
+            self.memory.mapped(word(after, 32), word(after, 16))
         found = compared(record, result, recorded, bytes(after))
         if found is None and pointer is not None:
-            at = _address(raw, pointer[0])
+            at = word(raw, pointer[0])
             found = compare_bytes(record, "data", pointer[2], self.process.read(at, len(pointer[2])) or b"")
         return found
 
@@ -73,13 +74,13 @@ class Ioctls:
             if address >= LOWEST_ADDRESS:
                 self.ensure(line, address, min(length, LONGEST))
         elif number == IOAS_MAP_FILE and len(raw) >= 32:
-            fd = _word(raw, 12)
+            fd = word(raw, 12, 4)
             if fd not in self.process.named and line.whole("ret") == 0:
                 if len(self.process.named) >= MOST_FILES:
                     raise line.wrong("in", f"one of at most {MOST_FILES} files")
                 self.process.named[fd] = _memfd(self.process, sum(struct.unpack_from("<QQ", raw, 16)))
         elif number == DESTROY and len(raw) >= 8 and line.whole("ret") == 0:
-            ours = self.files.pop(_word(raw, 4), None)
+            ours = self.files.pop(word(raw, 4, 4), None)
             if ours is not None:
                 self.process.close(ours)
 
@@ -89,8 +90,8 @@ class Ioctls:
         if offset < 0 or offset + 8 > len(raw):
             raise line.wrong("ptr", "within the structure")
         if before:
-            self.ensure(line, _address(raw, offset), len(before))
-            self.process.write(_address(raw, offset), before)
+            self.ensure(line, word(raw, offset), len(before))
+            self.process.write(word(raw, offset), before)
 
     def ensure(self, line: Line, address: int, length: int) -> None:
         """Let memory be there. Raises RecordingError."""
@@ -100,9 +101,9 @@ class Ioctls:
     def remember(self, number: int, after: bytearray, recorded: bytes) -> None:
         """Numbers of files are each process's own: take the recorded one into our answer."""
         object_at, file_at = FILES[number]
-        fd = self.files[_word(after, object_at)] = _word(after, file_at)
+        fd = self.files[word(after, object_at, 4)] = word(after, file_at, 4)
         if number == VEVENTQ_ALLOC:
-            self.events.opened(self.process.files[fd], _word(after, 12))
+            self.events.opened(self.process.files[fd], word(after, 12, 4))
         after[file_at : file_at + 4] = recorded[file_at : file_at + 4]
 
 
@@ -123,11 +124,3 @@ def _number(line: Line) -> int:
         return int(line.text("req"), 16) & 0xFFFF_FFFF
     except ValueError:
         raise line.wrong("req", "a number in hex") from None
-
-
-def _word(raw: bytes | bytearray, at: int) -> int:
-    return int.from_bytes(raw[at : at + 4], "little")
-
-
-def _address(raw: bytes | bytearray, at: int) -> int:
-    return int.from_bytes(raw[at : at + 8], "little")

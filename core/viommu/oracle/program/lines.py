@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import zlib
 from typing import TYPE_CHECKING, Any
 
 from attrs import define
 
-from viommu.errors import told
-from viommu.oracle.recording import FILE_BYTES, LINE_BYTES, NAMES, Record, RecordingError, opened
+from viommu.oracle.blobs import word
+from viommu.oracle.recording import NAMES, Record, RecordingError, read_objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -96,7 +94,7 @@ class Line:
         name = self.text("name")
         if name not in ATTACHES or self.fields.get("ret") != 0:
             return None
-        return int.from_bytes(self.data("in")[8:12], "little") if name == ATTACH else 0
+        return word(self.data("in"), 8, 4) if name == ATTACH else 0
 
     @property
     def changes_stage2(self) -> bool:
@@ -148,30 +146,11 @@ def _record(line: Line, call: str, fields: dict[str, Any], kind: str) -> Record:
 
 def read_lines(path: Path) -> Iterator[Line]:
     """Give the lines of a file that are not blank. Raises RecordingError."""
-    try:
-        with opened(path) as stream:
-            size = 0
-            for number, text in enumerate(iter(lambda: stream.readline(LINE_BYTES + 1), b""), 1):
-                size += len(text)
-                if len(text) > LINE_BYTES or size > FILE_BYTES:
-                    raise RecordingError(str(path), number, "size", size, "that of a recording")
-                if text.strip():
-                    yield Line(str(path), number, _object(path, number, text))
-    except (OSError, EOFError, zlib.error) as error:
-        raise RecordingError(str(path), 0, "file", path.name, f"readable: {told(error)}") from error
+    for number, fields in read_objects(path):
+        yield Line(str(path), number, fields)
 
 
 def is_program(path: Path) -> bool:
     """Whether a file is such a recording: each of its lines has a type. Raises RecordingError."""
     first = next(read_lines(path), None)
     return first is not None and first.has("type")
-
-
-def _object(path: Path, number: int, text: bytes) -> dict[str, Any]:
-    try:
-        fields = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise RecordingError(str(path), number, "line", text[:40].decode(errors="replace"), told(error)) from error
-    if not isinstance(fields, dict):
-        raise RecordingError(str(path), number, "line", text[:40].decode(errors="replace"), "an object")
-    return fields

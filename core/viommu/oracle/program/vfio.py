@@ -10,6 +10,7 @@ from attrs import define
 
 from viommu.kernel_errors import Invalid, KernelError
 from viommu.objects.device import Device
+from viommu.oracle.blobs import word
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +50,7 @@ class VfioDevice:
         if self.device is None:
             raise Invalid("VFIO device", "owner", bound="bound before it is attached")
         change = self.device.replace if 0 in self.device.group.attachments else self.device.attach
-        return _patched(raw, 8, change(int.from_bytes(raw[8:12], "little")).id)
+        return _patched(raw, 8, change(word(raw, 8, 4)).id)
 
     def detach(self, raw: bytes) -> bytes:
         """VFIO_DEVICE_DETACH_IOMMUFD_PT."""
