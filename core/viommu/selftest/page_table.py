@@ -162,19 +162,16 @@ class MockPageTable:
 
     def _size_at(self, run: Run, start: int) -> int:
         """Say how large the entry is that begins here."""
-        places = start | (run.pa + start - run.iova)
-        room = run.end - start
-        fits = (1 << room.bit_length() - 1) | ((1 << room.bit_length() - 1) - 1)
-        aligned = (places & -places) * 2 - 1 if places else U64_MAX
-        allowed = self.page_sizes & fits & aligned
-        if run.largest is not None:
-            allowed &= run.largest * 2 - 1
-        return max(1 << allowed.bit_length() - 1, SMALL_PAGE) if allowed else SMALL_PAGE
+        fits = (1 << (run.end - start).bit_length()) - 1
+        return self._largest(run, start | (run.pa + start - run.iova), fits)
 
     def _steady(self, run: Run) -> int:
         """The size that entries in the middle of a long run have: no alignment allows a larger one."""
-        apart = run.iova ^ run.pa
-        allowed = self.page_sizes & ((apart & -apart) * 2 - 1 if apart else U64_MAX)
+        return self._largest(run, run.iova ^ run.pa, U64_MAX)
+
+    def _largest(self, run: Run, places: int, fits: int) -> int:
+        """The largest size that ``places`` are multiples of, among those that fit."""
+        allowed = self.page_sizes & fits & ((places & -places) * 2 - 1 if places else U64_MAX)
         if run.largest is not None:
             allowed &= run.largest * 2 - 1
         return 1 << allowed.bit_length() - 1 if allowed else SMALL_PAGE
