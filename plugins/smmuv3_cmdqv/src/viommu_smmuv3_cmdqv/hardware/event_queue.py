@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from attrs import define, field
 
 from viommu_smmuv3_cmdqv.hardware.ring import OVERFLOW, POINTER, event_ring
-from viommu_smmuv3_cmdqv.hardware.signals import GlobalError, Source
+from viommu_smmuv3_cmdqv.hardware.signals import GlobalError, Source, tell_nobody
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from viommu_smmuv3_cmdqv.hardware.signals import Signals
     from viommu_smmuv3_cmdqv.hardware.silicon import Silicon
     from viommu_smmuv3_cmdqv.hardware.stalls import Stalls
-
-
-def _nobody() -> None:
-    """Tell nobody."""
 
 
 @define(eq=False)
@@ -49,10 +45,10 @@ class EventQueue:
 
     def _appended(self, record: bytes, *, may_merge: bool) -> Callable[[], None]:
         if not self._is_open():
-            return _nobody
+            return tell_nobody
         prod, cons = self._pointers()
         if may_merge and record == self._last and event_ring(self.chip).waiting(prod, cons):
-            return _nobody
+            return tell_nobody
         return self._overflowed() if event_ring(self.chip).is_full(prod, cons) else self._store(record)[1]
 
     def leave(self, tag: int, record: bytes) -> None:
@@ -82,21 +78,21 @@ class EventQueue:
             settled, tell = self._settled()
             if settled:
                 self._waiting.popleft()
-            elif tell is _nobody:
+            elif tell is tell_nobody:
                 self._flushing = False
         tell()
-        if not settled and tell is not _nobody:
+        if not settled and tell is not tell_nobody:
             self._flushing = False
         return settled
 
     def _settled(self) -> tuple[bool, Callable[[], None]]:
         if not (self._waiting and self._is_open()):
-            return False, _nobody
+            return False, tell_nobody
         tag, record = self._waiting[0]
-        return (True, _nobody) if tag not in self.stalls.held else self._store_if_room(record)
+        return (True, tell_nobody) if tag not in self.stalls.held else self._store_if_room(record)
 
     def _store_if_room(self, record: bytes) -> tuple[bool, Callable[[], None]]:
-        return (False, _nobody) if event_ring(self.chip).is_full(*self._pointers()) else self._store(record)
+        return (False, tell_nobody) if event_ring(self.chip).is_full(*self._pointers()) else self._store(record)
 
     def _is_open(self) -> bool:
         return bool(self.chip.features.cr0.EVTQEN) and not self.signals.is_active(GlobalError.EVENTQ_ABORT)
@@ -109,7 +105,7 @@ class EventQueue:
         """Say that records are lost, unless software has still to take note of the last time."""
         registers = self.chip.registers
         if (registers["EVENTQ_PROD"] ^ registers["EVENTQ_CONS"]) & OVERFLOW:
-            return _nobody
+            return tell_nobody
         registers["EVENTQ_PROD"] ^= OVERFLOW
         return partial(self.chip.platform.observe, "smmuv3.overflow", {"queue": "EVENTQ"})
 
@@ -121,4 +117,4 @@ class EventQueue:
             return False, partial(self.signals.raise_error, GlobalError.EVENTQ_ABORT)
         registers["EVENTQ_PROD"] = registers["EVENTQ_PROD"] & OVERFLOW | ring.after(prod)
         self._last = record
-        return True, _nobody if ring.waiting(prod, cons) else partial(self.signals.interrupt, Source.EVENTQ)
+        return True, tell_nobody if ring.waiting(prod, cons) else partial(self.signals.interrupt, Source.EVENTQ)

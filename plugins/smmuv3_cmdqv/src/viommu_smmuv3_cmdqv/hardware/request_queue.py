@@ -12,7 +12,7 @@ from viommu.faults import Access, Refusal
 from viommu.hardware import Silence
 from viommu.platform import PageResponse, ResponseCode
 from viommu_smmuv3_cmdqv.hardware.ring import OVERFLOW, POINTER, request_ring
-from viommu_smmuv3_cmdqv.hardware.signals import GlobalError, Source
+from viommu_smmuv3_cmdqv.hardware.signals import GlobalError, Source, tell_nobody
 from viommu_smmuv3_cmdqv.spec.page_requests import PageRequestRecord
 from viommu_smmuv3_cmdqv.spec.queue_registers import PRIQ_IRQ_CFG2
 
@@ -82,15 +82,11 @@ class RequestQueue:
         registers["PRIQ_PROD"] = registers["PRIQ_PROD"] & OVERFLOW | ring.after(prod)
         last_only = PRIQ_IRQ_CFG2.decode(registers["PRIQ_IRQ_CFG2"]).LO
         interrupts = request.last if last_only else not ring.waiting(prod, cons)
-        return partial(self.signals.interrupt, Source.PRIQ) if interrupts else _nobody
+        return partial(self.signals.interrupt, Source.PRIQ) if interrupts else tell_nobody
 
     def _abort(self, request: PageRequest) -> None:
         self.signals.raise_error(GlobalError.PRIQ_ABORT)
         self._answer(request, ResponseCode.FAILURE)
-
-
-def _nobody() -> None:
-    """Tell nobody."""
 
 
 def record_of(request: PageRequest) -> PageRequestRecord:

@@ -40,6 +40,10 @@ class Source(Enum):
     PRIQ = ("PRIQ", int(IRQ_CTRL(PRIQ_IRQEN=1)), GlobalError.MSI_PRIQ_ABORT)
 
 
+def tell_nobody() -> None:
+    """Do nothing, where a record sets off neither interrupt nor error."""
+
+
 @define(eq=False)
 class Signals:
     """Raises errors and interrupts of one SMMU."""
