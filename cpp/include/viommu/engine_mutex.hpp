@@ -7,16 +7,10 @@
 #include <stdexcept>
 #include <thread>
 
+#include "viommu/thread_sanitizer.hpp"
 #include "viommu/types.hpp"
 
-#if defined(__SANITIZE_THREAD__)
-#define VIOMMU_THREAD_SANITIZER 1  // which knows no such barrier
-#elif defined(__has_feature)
-#define VIOMMU_THREAD_SANITIZER __has_feature(thread_sanitizer)
-#else
-#define VIOMMU_THREAD_SANITIZER 0
-#endif
-
+// ThreadSanitizer knows no such barrier.
 #if defined(__linux__) && !VIOMMU_THREAD_SANITIZER
 #include <linux/membarrier.h>
 #include <sys/syscall.h>

@@ -7,17 +7,13 @@
 #include <atomic>
 #include <cstring>
 
+#include "viommu/thread_sanitizer.hpp"
 #include "viommu/types.hpp"
 
 // x86 moves an aligned pair of words with no word torn, and keeps loads and stores in order. What ThreadSanitizer is to
 // understand must be atomic to the compiler, too.
-#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+#if defined(__x86_64__) && !VIOMMU_THREAD_SANITIZER
 #define VIOMMU_WORDS_IN_PAIRS
-#endif
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#undef VIOMMU_WORDS_IN_PAIRS
-#endif
 #endif
 
 namespace viommu {
