@@ -265,7 +265,7 @@ private:
         if (const u8 missing = result.rights.missing(result.access))
             return refuse(result, FaultKind::permission, missing);
 
-        const AddressRange* blocked = settings.blocked_output ? &*settings.blocked_output : nullptr;
+        const AddressRange* const blocked = context.blocked();
         if (!has_stage1 && !has_stage2 && blocked && blocked->contains(result.iova))
             return refuse(result, FaultKind::blocked_output, 0);
         Direct direct(memory);
@@ -316,7 +316,7 @@ private:
         constexpr bool has_stage1 = !std::is_same_v<S1, NoStage>, has_stage2 = !std::is_same_v<S2, NoStage>;
         const ContextSettings& settings = context.settings_;
         const Rights granted = Rights::both(settings.rights);
-        const AddressRange* blocked = settings.blocked_output ? &*settings.blocked_output : nullptr;
+        const AddressRange* const blocked = context.blocked();
         GroupRows rows;
         for (unsigned k = 0; k < asked.count; ++k) {
             const unsigned row = asked.row[k];

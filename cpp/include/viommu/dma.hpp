@@ -108,12 +108,7 @@ private:
     class Hits {
     public:
         Hits(Translator::Session& session, BoundContext& bound) : bound_(bound) { open(session); }
-        ~Hits() {
-            StreamCounters& stream = *bound_.stream;
-            stream.translations += count_;
-            stream.lookups += count_;
-            stream.hits += count_;
-        }
+        ~Hits() { bound_.stream->count_hits(count_); }
         Hits(const Hits&) = delete;
 
         // After the cache has changed.
