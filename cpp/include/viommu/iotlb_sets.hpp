@@ -147,7 +147,7 @@ public:
             }
             bool keeps_ipas() const { return ipas_; }
 
-            // A page that missed; `set` is what `touch` gave. Gives its way. `spared` counts those that no live entry
+            // A page that missed; `set` is what `set_for` gave. Gives its way. `spared` counts those that no live entry
             // had to leave for.
             [[gnu::always_inline]] unsigned insert(u64 key, u64* set, u64 value, const Tags& tags, u64& spared) const {
                 if (all_in_lane(set, key)) [[likely]] {

@@ -26,10 +26,6 @@ struct LeafKind {
     u64 address(u64 other, u64 input) const {
         return fixed | (other & plain.address) << plain.shift | (input & below(lg2));
     }
-    // Whether frames of such leaves reach beyond bit `lg2` of an address.
-    bool reaches(unsigned lg2_of_address) const {
-        return (fixed | plain.address << plain.shift) & ~below(lg2_of_address);
-    }
 };
 
 struct PlainStage {
