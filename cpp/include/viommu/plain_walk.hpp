@@ -8,10 +8,9 @@
 #include "viommu/memory.hpp"
 #include "viommu/plain_stage.hpp"
 #include "viommu/walk_cache.hpp"
+#include "viommu/walk_group.hpp"
 
 namespace viommu {
-
-inline constexpr unsigned most_rows_of_group = 32;
 
 // Every bit that two of some words differ in.
 inline u64 differing(const u64* words, unsigned count) {
@@ -29,7 +28,7 @@ struct AtOnce {
 
 class PlainStageWalk {
 public:
-    static constexpr unsigned most = most_rows_of_group;
+    static constexpr unsigned most = GroupRows::most;
 
     u64 address[most];  // what the rows came to
     u32 loads = 0;      // of each row
@@ -233,7 +232,7 @@ struct PlainLeafOf {
 
 // Rows of one context and access that are walked together, and what came of the first of them.
 struct PlainRows {
-    static constexpr unsigned most = most_rows_of_group;
+    static constexpr unsigned most = GroupRows::most;
 
     // What is asked, and which rows of a group they are.
     unsigned count = 0;

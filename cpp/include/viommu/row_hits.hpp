@@ -13,7 +13,7 @@ namespace viommu {
 // which bits their addresses have, and what their leaves have in common.
 class RowHits {
 public:
-    static constexpr unsigned most = 32;
+    static constexpr unsigned most = GroupRows::most;
 
     // `first` is the row that is numbered 0 here.
     RowHits(const IotlbSets::Window& window, const Context& context, const Rows& rows, Columns& out, std::size_t first)
