@@ -12,6 +12,7 @@ from viommu_amd_viommu.hardware.command_buffer import Halt
 from viommu_amd_viommu.hardware.command_legality import is_illegal, span
 from viommu_amd_viommu.hardware.page_requests import response_code
 from viommu_amd_viommu.spec.commands import (
+    STORE_BYTES,
     CompletePprRequest,
     CompletionWait,
     InvalidateDevtabEntry,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from viommu_amd_viommu.spec.commands import AnyCommand
 
 LAST_ADDRESS = (1 << 64) - 1
-STORE_BYTES = 8
 
 
 @define(eq=False, repr=False)

@@ -23,6 +23,7 @@ from viommu.commands import (
     means,
 )
 from viommu_amd_viommu.spec.commands import (
+    STORE_BYTES,
     AnyCommand,
     CompletionWait,
     InvalidateInterruptTable,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
     SizedCommand = type[InvalidateIommuPages | InvalidateIotlbPages | PrefetchIommuPages]
 
-STORE_BYTES = 8
 ENDLESS = (1 << 64) - (1 << 12)
 """No bit of the address is zero: with S, no size has that encoding."""
 EVERYTHING = ENDLESS >> 1 & ENDLESS

@@ -50,6 +50,10 @@ class CompletionWait(AnyCommand):
     Data = Bits(127, 64)
 
 
+STORE_BYTES = 8
+"""What COMPLETION_WAIT stores: all of Data."""
+
+
 class InvalidateDevtabEntry(AnyCommand):
     """INVALIDATE_DEVTAB_ENTRY: forget a device table entry."""
 

@@ -16,6 +16,7 @@ from viommu_amd_viommu.hardware.command_legality import is_illegal, span
 from viommu_amd_viommu.hardware.page_requests import response_code
 from viommu_amd_viommu.spec import inferred
 from viommu_amd_viommu.spec.commands import (
+    STORE_BYTES,
     AnyCommand,
     CompletePprRequest,
     CompletionWait,
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
     from viommu_amd_viommu.hardware.events import Events
     from viommu_amd_viommu.hardware.guests.addresses import TranslatedMemory
     from viommu_amd_viommu.hardware.guests.maps import IdMaps
-
-STORE_BYTES = 8
 
 
 @define(eq=False, repr=False)

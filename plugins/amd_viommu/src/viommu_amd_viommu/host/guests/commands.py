@@ -11,6 +11,7 @@ from viommu.kernel_errors import IoError
 from viommu_amd_viommu.host import requests
 from viommu_amd_viommu.host.ranges import EVERYTHING
 from viommu_amd_viommu.spec.commands import (
+    STORE_BYTES,
     CompletePprRequest,
     CompletionWait,
     InvalidateDevtabEntry,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from viommu_amd_viommu.spec.commands import AnyCommand
 
 OfDevice: TypeAlias = InvalidateDevtabEntry | InvalidateInterruptTable | PrefetchIommuPages | CompletePprRequest
-STORE_BYTES = 8
 
 
 def rewrite(command: AnyCommand, guest: GuestIommu) -> list[AnyCommand]:
