@@ -6,8 +6,6 @@ captured. Where it and our model differ over a flip, one rule says why.
 
 from __future__ import annotations
 
-import csv
-import json
 import random
 from typing import TYPE_CHECKING
 
@@ -16,6 +14,7 @@ import pytest
 from attrs import define, field
 
 from tests.core.captured import RECORDINGS
+from tests.plugins.flipped import NotCapturedError, pages_of, rows, word_at, write
 from viommu.captures.capture import load
 from viommu.replay.run import replay
 
@@ -33,10 +32,6 @@ IV = 1
 FLIPS = 2500
 
 
-class NotCapturedError(Exception):
-    """A walk leads out of what was captured."""
-
-
 @define
 class Recorder:
     """Memory, and what an access comes to by the recording's rules: where it ends, None where it is refused."""
@@ -48,16 +43,12 @@ class Recorder:
 
     @classmethod
     def of(cls, capture: Path) -> Recorder:
-        with np.load(capture / "memory.npz") as memory:
-            return cls({int(at): page.tobytes() for at, page in zip(memory["gpa"], memory["page"], strict=True)})
+        return cls(pages_of(capture))
 
     def load(self, address: int) -> int:
-        page = self.pages.get(address & -0x1000)
-        if page is None:
-            raise NotCapturedError
+        word = word_at(self.pages, address, self.flip)
         self.read.append(address)
-        word = int.from_bytes(page[address & 0xFFF :][:8], "little")
-        return word ^ 1 << self.flip[1] if address == self.flip[0] else word
+        return word
 
     def ends(self, device: int, iova: int, access: str) -> int | None:
         right = 61 if access == "r" else 62
@@ -88,15 +79,10 @@ class Recorder:
         return (entry & ADDRESS & ~offset | iova & offset) if entry >> right & 1 else None
 
 
-def rows(name: str) -> list[dict[str, str]]:
-    with (CAPTURE / name).open() as file:
-        return list(csv.DictReader(file))
-
-
 def test_the_recorder_is_what_was_recorded() -> None:
     judged = 0
     recorder = Recorder.of(CAPTURE)
-    for row in rows("mutations.csv"):
+    for row in rows(CAPTURE / "mutations.csv"):
         recorder.flip = int(row["entry"], 0), int(row["bit"])
         try:
             end = recorder.ends(int(row["rid"], 0), int(row["iova"], 0), row["access"])
@@ -111,7 +97,7 @@ def test_the_recorder_is_what_was_recorded() -> None:
 def flips(recorder: Recorder, seed: int) -> list[dict[str, str]]:
     """Rows of flips in all words on the way of recorded accesses."""
     chance, made = random.Random(seed), list[dict[str, str]]()
-    asked = rows("translations.csv")
+    asked = rows(CAPTURE / "translations.csv")
     while len(made) < FLIPS:
         row, access = chance.choice(asked), chance.choice("rw")
         device, iova = int(row["rid"], 0), int(row["iova"], 0)
@@ -131,24 +117,6 @@ def flips(recorder: Recorder, seed: int) -> list[dict[str, str]]:
     return made
 
 
-def write(folder: Path, pages: dict[int, bytes], mutations: list[dict[str, str]]) -> None:
-    """Write a capture that has mutations alone."""
-    folder.mkdir()
-    addresses = sorted(pages)
-    contents = np.array([np.frombuffer(pages[at], np.uint8) for at in addresses])
-    np.savez(folder / "memory.npz", gpa=np.array(addresses, np.uint64), page=contents)
-    manifest = json.loads((CAPTURE / "manifest.json").read_text())
-    manifest["counts"] |= {"translations": 0, "commands": 0, "mutations": len(mutations)}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    for name in ("translations.csv", "commands.csv"):
-        (folder / name).write_text((CAPTURE / name).read_text().partition("\n")[0] + "\n")
-    columns = list(rows("mutations.csv")[0])
-    with (folder / "mutations.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        writer.writerows(mutations)
-
-
 def without_interrupt_tables(pages: dict[int, bytes]) -> dict[int, bytes]:
     """Device table entries with IV=0, as a kernel writes them that remaps no interrupts."""
     changed = dict(pages)
@@ -165,7 +133,7 @@ def test_one_rule_excuses_each_difference_over_flips_that_nobody_recorded(tmp_pa
     recorder = Recorder.of(CAPTURE)
     if not remapped:
         recorder.pages = without_interrupt_tables(recorder.pages)
-    write(tmp_path / "flipped", recorder.pages, flips(recorder, seed=int(remapped)))
+    write(tmp_path / "flipped", CAPTURE, recorder.pages, flips(recorder, seed=int(remapped)))
     capture = load(tmp_path / "flipped")
 
     section = replay(capture, capture.machine(), ["mutations"]).sections["mutations"]

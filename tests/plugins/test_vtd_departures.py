@@ -5,16 +5,14 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import random
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
 from tests.core.captured import RECORDINGS
-from tests.plugins.vtd_recorder import NotCapturedError, Recorder
+from tests.plugins.flipped import NotCapturedError, rows, write
+from tests.plugins.vtd_recorder import Recorder
 from viommu.captures.capture import load
 from viommu.replay.run import replay
 
@@ -26,15 +24,10 @@ FLIPS = 1500
 INTERRUPTS = range(0xFEE0_0000, 0xFEF0_0000)
 
 
-def rows(capture: str, name: str) -> list[dict[str, str]]:
-    with (RECORDINGS / capture / name).open() as file:
-        return list(csv.DictReader(file))
-
-
 @pytest.mark.parametrize("name", CAPTURES)
 def test_the_recorder_is_what_was_recorded(name: str) -> None:
     judged, recorder = 0, Recorder.of(RECORDINGS / name)
-    for row in rows(name, "mutations.csv"):
+    for row in rows(RECORDINGS / name / "mutations.csv"):
         recorder.flip = int(row["entry"], 0), int(row["bit"])
         try:
             found = recorder.outcome(int(row["rid"], 0), int(row["iova"], 0), row["access"])
@@ -49,7 +42,9 @@ def flips(recorder: Recorder, name: str, seed: int) -> list[dict[str, str]]:
     """Rows of flips in all words on the way of recorded accesses."""
     chance, made = random.Random(seed), list[dict[str, str]]()
     asked = [
-        row for row in rows(name, "translations.csv") if not row["pasid"] and int(row["iova"], 0) not in INTERRUPTS
+        row
+        for row in rows(RECORDINGS / name / "translations.csv")
+        if not row["pasid"] and int(row["iova"], 0) not in INTERRUPTS
     ]
     while len(made) < FLIPS:
         row, access = chance.choice(asked), chance.choice("rw")
@@ -70,25 +65,6 @@ def flips(recorder: Recorder, name: str, seed: int) -> list[dict[str, str]]:
     return made
 
 
-def write(folder: Path, name: str, recorder: Recorder, mutations: list[dict[str, str]]) -> None:
-    """Write a capture that has mutations alone."""
-    folder.mkdir()
-    addresses = sorted(recorder.pages)
-    contents = np.array([np.frombuffer(recorder.pages[at], np.uint8) for at in addresses])
-    np.savez(folder / "memory.npz", gpa=np.array(addresses, np.uint64), page=contents)
-    manifest = json.loads((RECORDINGS / name / "manifest.json").read_text())
-    manifest["counts"] |= {"translations": 0, "commands": 0, "faults": 0, "mutations": len(mutations)}
-    for register, value in recorder.registers.items():
-        manifest["registers"][register]["value"] = hex(value)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    for empty in ("translations.csv", "commands.csv", "faults.csv"):
-        (folder / empty).write_text((RECORDINGS / name / empty).read_text().partition("\n")[0] + "\n")
-    with (folder / "mutations.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows(name, "mutations.csv")[0]), restval="")
-        writer.writeheader()
-        writer.writerows(mutations)
-
-
 SNOOP_CONTROL = 1 << 7
 """ECAP.SC"""
 
@@ -100,7 +76,8 @@ def test_one_rule_excuses_each_difference_over_flips_that_nobody_recorded(
 ) -> None:
     recorder = Recorder.of(RECORDINGS / name)
     recorder.registers["ECAP"] ^= changed
-    write(tmp_path / "flipped", name, recorder, flips(recorder, name, seed=changed))
+    mutations = flips(recorder, name, seed=changed)
+    write(tmp_path / "flipped", RECORDINGS / name, recorder.pages, mutations, recorder.registers)
     capture = load(tmp_path / "flipped")
 
     replayed = replay(capture, capture.machine(), ["mutations"])

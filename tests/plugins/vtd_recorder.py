@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import numpy as np
 from attrs import define, field
+
+from tests.plugins.flipped import pages_of, word_at
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,10 +22,6 @@ PRESENT, SILENT = 1, 2
 SCALABLE = 1
 FIRST, SECOND, PASS = 1, 2, 4
 """PGTT."""
-
-
-class NotCapturedError(Exception):
-    """A walk leads out of what was captured."""
 
 
 class RefusedError(Exception):
@@ -49,9 +46,7 @@ class Recorder:
     def of(cls, capture: Path) -> Recorder:
         manifest = json.loads((capture / "manifest.json").read_text())
         registers = {name: int(told["value"], 0) for name, told in manifest["registers"].items()}
-        with np.load(capture / "memory.npz") as memory:
-            pages = {int(at): page.tobytes() for at, page in zip(memory["gpa"], memory["page"], strict=True)}
-        return cls(pages, registers)
+        return cls(pages_of(capture), registers)
 
     def outcome(self, source: int, iova: int, access: str) -> tuple[str, int | None]:
         """How an access without PASID ends, and where."""
@@ -139,12 +134,9 @@ class Recorder:
 
     def _load(self, structure: str, at: int, index: int) -> int:
         _must(not at >> 52)
-        page = self.pages.get(at & PAGE)
-        if page is None:
-            raise NotCapturedError
+        word = word_at(self.pages, at, self.flip)
         self.read.append((structure, index, at))
-        word = int.from_bytes(page[at & 0xFFF :][:8], "little")
-        return word ^ 1 << self.flip[1] if at == self.flip[0] else word
+        return word
 
     def _passed(self, iova: int) -> int:
         _must(not iova >> self._bits)
