@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from threading import Barrier, Thread
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +21,30 @@ def _no_logging_is_left_behind() -> Iterator[None]:
     """Undo what a command sets up for its process: its standard error is closed once the command was tested."""
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture
+def at_once() -> Callable[[int, Callable[[int], object]], None]:
+    """Give what lets so many threads begin at the same time, and often take turns in the middle of what they do."""
+    return _at_once
+
+
+def _at_once(threads: int, act: Callable[[int], object]) -> None:
+    started, interval = Barrier(threads), sys.getswitchinterval()
+
+    def run(number: int) -> None:
+        started.wait()
+        act(number)
+
+    sys.setswitchinterval(1e-5)
+    try:
+        running = [Thread(target=run, args=(number,)) for number in range(threads)]
+        for thread in running:
+            thread.start()
+        for thread in running:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def _use_engine(path: str) -> None:

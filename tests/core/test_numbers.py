@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from threading import Barrier, Thread
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -11,6 +10,12 @@ from hypothesis import strategies as st
 
 from viommu.kernel_errors import Busy, Invalid, NoSpace
 from viommu.numbers import Numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    AtOnce: TypeAlias = Callable[[int, Callable[[int], object]], None]
 
 STEPS = st.lists(st.tuples(st.sampled_from(["take", "reserve", "give back"]), st.integers(0, 9)), max_size=60)
 
@@ -39,21 +44,7 @@ def test_the_lowest_free_one_is_given_and_none_twice(steps: list[tuple[str, int]
         assert numbers.taken == set(range(2, 9)) - free
 
 
-def test_those_who_take_at_the_same_time_have_numbers_of_their_own() -> None:
-    numbers, started, found = Numbers("tag", range(1, 1 << 16)), Barrier(4), list[int]()
-
-    def run() -> None:
-        started.wait()
-        found.extend([numbers.take("somebody") for _ in range(2000)])
-
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        threads = [Thread(target=run) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
+def test_those_who_take_at_the_same_time_have_numbers_of_their_own(at_once: AtOnce) -> None:
+    numbers, found = Numbers("tag", range(1, 1 << 16)), list[int]()
+    at_once(4, lambda _: found.extend([numbers.take("somebody") for _ in range(2000)]))
     assert sorted(found) == list(range(1, 8001))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from threading import Barrier, Thread
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +17,9 @@ from viommu_smmuv3_cmdqv.spec.stream_table import StreamConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
+
+    AtOnce: TypeAlias = Callable[[int, Callable[[int], object]], None]
 
 
 def do(smmu: Programmed, opcode: CommandOpcode, **fields: int) -> None:
@@ -330,26 +331,7 @@ def test_a_stage_2_fault_stalls_where_the_ste_says_so() -> None:
     assert smmu.machine.stalled
 
 
-def at_once(threads: int, act: Callable[[int], object]) -> None:
-    """Let threads begin at the same time, and often take turns in the middle of what they do."""
-    started, interval = Barrier(threads), sys.getswitchinterval()
-
-    def run(number: int) -> None:
-        started.wait()
-        act(number)
-
-    sys.setswitchinterval(1e-5)
-    try:
-        running = [Thread(target=run, args=(number,)) for number in range(threads)]
-        for thread in running:
-            thread.start()
-        for thread in running:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
-
-
-def test_devices_that_fault_at_the_same_time_lose_no_record() -> None:
+def test_devices_that_fault_at_the_same_time_lose_no_record(at_once: AtOnce) -> None:
     smmu = Programmed(event_lg2=11)
     smmu.address_space()
 
@@ -358,7 +340,7 @@ def test_devices_that_fault_at_the_same_time_lose_no_record() -> None:
     assert sorted(addresses(smmu)) == sorted((number << 16 | n) * PAGE for number in range(4) for n in range(400))
 
 
-def test_accesses_that_stall_at_the_same_time_have_tags_of_their_own() -> None:
+def test_accesses_that_stall_at_the_same_time_have_tags_of_their_own(at_once: AtOnce) -> None:
     smmu = Programmed(event_lg2=11)
     smmu.address_space(S=1)
 
