@@ -1,6 +1,6 @@
 #include "ask.hpp"
 #include "batch.hpp"
-#include "py_numbers.hpp"
+#include "fast_call.hpp"
 #include "result.hpp"
 
 namespace viommu {
@@ -87,12 +87,11 @@ py::object translate_one(PyTranslator& t, u32 requester, u64 iova, u8 access, u3
 }
 
 // `translate` as Python calls it. What hits answers here: without pybind11's argument handling, and with the GIL kept,
-// since nobody is waited for. All else, wrong arguments too, is for the full one, which this one was put before.
-PyObject* translate_at_length = nullptr;
+// since nobody is waited for. All else, wrong arguments too, is for the full one, which this one is put before.
+PyObject* translate_behind = nullptr;
 
-PyObject* translate(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) {
-    const auto* const instance = reinterpret_cast<py::detail::instance*>(self);
-    auto* const t = instance->simple_layout ? static_cast<PyTranslator*>(instance->simple_value_holder[0]) : nullptr;
+PyObject* fast_translate(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) {
+    auto* const t = held_by<PyTranslator>(self);
     u64 requester, iova, access, pasid = no_pasid;
     Result result;
     if (t && !names && (count == 3 || count == 4) && read_number(args[0], ~u32{0}, requester) &&
@@ -100,27 +99,8 @@ PyObject* translate(PyObject* self, PyObject* const* args, Py_ssize_t count, PyO
         (count == 3 || read_number(args[3], ~u32{0}, pasid)) &&
         t->engine.try_hit({static_cast<u32>(requester), static_cast<u32>(pasid)}, iova, static_cast<u8>(access),
                           result))
-        try {
-            return new_result(result);
-        } catch (py::error_already_set& error) {
-            error.restore();
-            return nullptr;
-        }
-    constexpr Py_ssize_t most = 7;  // more than it has, so that too many are told as such
-    const Py_ssize_t given = std::min(count + (names ? PyTuple_GET_SIZE(names) : 0), most);
-    PyObject* all[1 + most] = {self};
-    std::copy_n(args, given, all + 1);
-    if (names && given < count + PyTuple_GET_SIZE(names)) names = nullptr;
-    return PyObject_Vectorcall(translate_at_length, all, static_cast<std::size_t>(1 + (names ? count : given)), names);
-}
-void put_before_translate(py::handle type) {
-    translate_at_length = py::object(type.attr("translate")).release().ptr();
-    static const std::string documentation = py::str(type.attr("translate").attr("__doc__"));
-    static PyMethodDef method = {"translate", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(translate)),
-                                 METH_FASTCALL | METH_KEYWORDS, documentation.c_str()};
-    PyObject* const put = PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(type.ptr()), &method);
-    if (!put) throw py::error_already_set();
-    type.attr("translate") = py::reinterpret_steal<py::object>(put);
+        return raising([&] { return py::reinterpret_steal<py::object>(new_result(result)); });
+    return call_behind(translate_behind, self, args, count, names);
 }
 
 // Runs an engine call that takes the lock: never with the GIL held.
@@ -329,7 +309,7 @@ void bind_translator(py::module_& m) {
                  return count;
              })
         .def_property_readonly("iotlb", [](T& t) { return t.engine.iotlb(); });
-    put_before_translate(type);
+    translate_behind = put_before<fast_translate>(type, "translate");
 }
 
 }  // namespace viommu

@@ -6,6 +6,9 @@
 
 #include "py_numbers.hpp"
 
+#include <algorithm>
+#include <vector>
+
 namespace viommu {
 
 using FastMethod = PyObject* (*)(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names);
@@ -23,9 +26,14 @@ template <FastMethod method> PyObject* put_before(py::handle type, const char* n
 }
 inline PyObject* call_behind(PyObject* function, PyObject* self, PyObject* const* args, Py_ssize_t count,
                              PyObject* names) {
-    std::vector<PyObject*> all{self};
-    all.insert(all.end(), args, args + count + (names ? PyTuple_GET_SIZE(names) : 0));
-    return PyObject_Vectorcall(function, all.data(), static_cast<std::size_t>(1 + count), names);
+    const Py_ssize_t given = count + (names ? PyTuple_GET_SIZE(names) : 0);
+    constexpr Py_ssize_t few = 7;  // of which nothing need be allocated
+    PyObject* at_hand[1 + few];
+    std::vector<PyObject*> many(given > few ? static_cast<std::size_t>(1 + given) : 0);
+    PyObject** const all = many.empty() ? at_hand : many.data();
+    all[0] = self;
+    std::copy_n(args, given, all + 1);
+    return PyObject_Vectorcall(function, all, static_cast<std::size_t>(1 + count), names);
 }
 
 // What an object of a bound class holds; null where it was never constructed.
