@@ -404,7 +404,7 @@ class Translation:
     def __new__(
         cls, iova: int, pa: int, page_size: int, rights: Access, ipa: int, attrs1: int = 0, attrs2: int = 0
     ) -> Self:
-        """ValueError for a number that its field cannot hold, or a ``page_size`` that is no power of two."""
+        """ValueError for a number that its field cannot hold, or a ``page_size`` that is no power of two; TypeError."""
     @property
     def iova(self) -> Iova: ...
     @property

@@ -41,13 +41,8 @@ u8* bytes_of(const PyBatch& batch, Column column) {
 }
 
 template <typename Make> PyObject* kept(PyObject*& place, Make&& make) {
-    if (!place) try {
-            place = make().release().ptr();
-        } catch (py::error_already_set& error) {
-            error.restore();
-            return nullptr;
-        }
-    return Py_NewRef(place);
+    if (!place) place = raising(make);
+    return Py_XNewRef(place);
 }
 
 template <Column column> PyObject* array(PyObject* self, void*) {
@@ -108,20 +103,16 @@ PyTypeObject* make_type() {
     };
     static PyType_Spec spec = {"viommu._engine.Batch", sizeof(PyBatch), 0,
                                Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
-    PyObject* const type = PyType_FromSpec(&spec);
-    if (!type) throw py::error_already_set();
-    return reinterpret_cast<PyTypeObject*>(type);
+    return reinterpret_cast<PyTypeObject*>(owned(PyType_FromSpec(&spec)).release().ptr());
 }
 
 }  // namespace
 
 NewBatch::NewBatch(PyTypeObject* heir, std::size_t rows) : columns_{} {
     PyTypeObject* const type = heir ? heir : batch_type;
-    PyObject* const made = type->tp_alloc(type, 0);  // zeroed
-    if (!made) throw py::error_already_set();
-    PyBatch& batch = of(made);
+    made_ = owned(type->tp_alloc(type, 0));  // zeroed
+    PyBatch& batch = of(made_.ptr());
     batch.faults = new std::vector<FaultRow>;
-    made_ = py::reinterpret_steal<py::object>(made);
     constexpr std::size_t line = 64, row = sizeof(u64) + 3;
     batch.block = std::aligned_alloc(line, (rows * row + line) / line * line);
     if (!batch.block) throw std::bad_alloc();

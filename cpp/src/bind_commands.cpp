@@ -1,7 +1,6 @@
 #include <set>
 
 #include "fast_call.hpp"
-#include "py_translator.hpp"
 #include "viommu/commands.hpp"
 
 namespace viommu {
@@ -130,8 +129,8 @@ py::dict kinds_of(const PyCommandSet& commands, std::span<const u64> counts) {
         const py::str& name = commands.names[i];
         u64 count = counts[i];
         if (!commands.names_differ && kinds.contains(name)) count += kinds[name].cast<u64>();
-        const auto number = py::reinterpret_steal<py::object>(PyLong_FromUnsignedLongLong(count));
-        if (!number || PyDict_SetItem(kinds.ptr(), name.ptr(), number.ptr())) throw py::error_already_set();
+        const py::object number = owned(PyLong_FromUnsignedLongLong(count));
+        if (PyDict_SetItem(kinds.ptr(), name.ptr(), number.ptr())) throw py::error_already_set();
     }
     return kinds;
 }
@@ -189,23 +188,22 @@ py::tuple run_ring(const PyCommandSet& commands, PyTranslator& translator, u64 b
 }
 
 // What is put before these two.
-PyTypeObject* translator_type = nullptr;
 PyObject *run_behind = nullptr, *run_ring_behind = nullptr;
 
 PyObject* fast_run(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) {
     const auto* const commands = held_by<PyCommandSet>(self);
-    if (commands && !names && count == 2 && Py_TYPE(args[0]) == translator_type && PyObject_CheckBuffer(args[1]))
-        if (auto* const translator = held_by<PyTranslator>(args[0]))
+    if (commands && !names && count == 2 && PyObject_CheckBuffer(args[1]))
+        if (auto* const translator = translator_of(args[0]))
             return raising([&] { return run(*commands, *translator, py::reinterpret_borrow<py::buffer>(args[1])); });
     return call_behind(run_behind, self, args, count, names);
 }
 PyObject* fast_run_ring(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names) {
     const auto* const commands = held_by<PyCommandSet>(self);
     u64 base, lg2, head, entries;
-    if (commands && !names && count == 5 && Py_TYPE(args[0]) == translator_type &&
-        read_number(args[1], ~u64{0}, base) && read_number(args[2], most_ring_lg2, lg2) &&
-        read_number(args[3], ~u64{0}, head) && read_number(args[4], ~u64{0}, entries)) {
-        if (auto* const translator = held_by<PyTranslator>(args[0]))
+    if (commands && !names && count == 5 && read_number(args[1], ~u64{0}, base) &&
+        read_number(args[2], most_ring_lg2, lg2) && read_number(args[3], ~u64{0}, head) &&
+        read_number(args[4], ~u64{0}, entries)) {
+        if (auto* const translator = translator_of(args[0]))
             return raising(
                 [&] { return run_ring(*commands, *translator, base, static_cast<unsigned>(lg2), head, entries); });
     }
@@ -231,7 +229,6 @@ void bind_commands(py::module_& m) {
             "value"_a)
         .def("clear", [](Table& t) { without_gil([&] { t.clear(); }); })
         .def("values", [](Table& t, u64 key) { return without_gil([&] { return t.values(key); }); }, "key"_a);
-    translator_type = reinterpret_cast<PyTypeObject*>(py::type::of<PyTranslator>().ptr());
     py::class_<PyCommandSet> set(m, "CommandSet", py::is_final(), "Commands of one queue, as they were described.");
     set.def(py::init(&make), "entry_bytes"_a, "opcode"_a, "rules"_a, "tables"_a = std::vector<std::shared_ptr<Table>>())
         .def_property_readonly("entry_bytes", [](const PyCommandSet& c) { return c.set.entry_bytes(); })

@@ -1,7 +1,6 @@
 #include "viommu/dma.hpp"
 
-#include "py_numbers.hpp"
-#include "py_translator.hpp"
+#include "fast_call.hpp"
 #include "result.hpp"
 
 namespace viommu {
@@ -9,8 +8,6 @@ namespace {
 
 // Functions as C has them: pybind11's handling of arguments and buffers would cost more than a small DMA does, and more
 // than that after a large one, which leaves little else in the host's caches.
-
-PyTypeObject* translator_type = nullptr;
 
 // A buffer of Python's, as one run of bytes; none where it is not.
 class Bytes {
@@ -40,11 +37,10 @@ struct Asked {
     // False where nothing that is cached can be meant.
     bool read(PyObject* const* args, bool writes) {
         u64 requester, pasid = no_pasid;
-        if (Py_TYPE(args[0]) != translator_type || !read_number(args[1], ~u32{0}, requester) ||
-            !read_number(args[2], ~u64{0}, request.iova) ||
+        translator = translator_of(args[0]);
+        if (!translator || !read_number(args[1], ~u32{0}, requester) || !read_number(args[2], ~u64{0}, request.iova) ||
             (!Py_IsNone(args[3]) && !read_number(args[3], no_pasid - 1, pasid)))
             return false;
-        translator = py::cast<PyTranslator*>(py::handle(args[0]));
         request.key = {static_cast<u32>(requester), static_cast<u32>(pasid)};
         request.writes = writes;
         return true;
@@ -81,16 +77,14 @@ py::object dma_read(PyObject* const* args) {
         !read_number(args[5], ~u64{0}, most))
         return py::make_tuple(py::bytes(), py::none());
     const u64 room = std::min(length, most);
-    PyObject* out = PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(room));
-    if (!out) throw py::error_already_set();
-    py::bytes held = py::reinterpret_steal<py::bytes>(out);
-    const DmaProgress progress = read(asked, reinterpret_cast<std::byte*>(PyBytes_AS_STRING(out)), room);
+    py::object held = owned(PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(room)));
+    const DmaProgress progress = read(asked, reinterpret_cast<std::byte*>(PyBytes_AS_STRING(held.ptr())), room);
     if (progress.moved == length) return held;
     if (progress.moved < room) {
         // The object may move: it must have no other owner meanwhile.
-        out = held.release().ptr();
+        PyObject* out = held.release().ptr();
         if (_PyBytes_Resize(&out, static_cast<Py_ssize_t>(progress.moved)) < 0) throw py::error_already_set();
-        held = py::reinterpret_steal<py::bytes>(out);
+        held = owned(out);
     }
     return py::make_tuple(std::move(held), stop_of(progress));
 }
@@ -113,28 +107,17 @@ py::object dma_write(PyObject* const* args) {
 
 template <py::object (*function)(PyObject* const*), Py_ssize_t takes>
 PyObject* call(PyObject*, PyObject* const* args, Py_ssize_t count) {
-    try {
-        if (count == takes) return function(args).release().ptr();
-        PyErr_Format(PyExc_TypeError, "takes %zd arguments, %zd were given", takes, count);
-    } catch (py::error_already_set& error) {
-        error.restore();
-    } catch (const std::bad_alloc&) {
-        PyErr_NoMemory();
-    } catch (const std::exception& error) {
-        PyErr_SetString(PyExc_RuntimeError, error.what());
-    }
-    return nullptr;
+    if (count != takes) return PyErr_Format(PyExc_TypeError, "takes %zd arguments, %zd were given", takes, count);
+    return raising([&] { return function(args); });
 }
 template <py::object (*function)(PyObject* const*), Py_ssize_t takes>
 PyMethodDef method(const char* name, const char* documentation) {
-    const auto plain = reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(call<function, takes>));
-    return {name, plain, METH_FASTCALL, documentation};
+    return fast_method(name, call<function, takes>, METH_FASTCALL, documentation);
 }
 
 }  // namespace
 
 void bind_dma(py::module_& m) {
-    translator_type = reinterpret_cast<PyTypeObject*>(py::type::of<PyTranslator>().release().ptr());
     static PyMethodDef methods[] = {
         method<dma_read, 6>("dma_read", "dma_read(translator, requester, iova, pasid, length, most, /)\n\n"
                                         "What a device reads, as far as nothing is out of the ordinary."),

@@ -3,7 +3,7 @@
 // before it.
 #include "ask.hpp"
 #include "batch.hpp"
-#include "py_numbers.hpp"
+#include "fast_call.hpp"
 #include "translation.hpp"
 // Once Python.h is there.
 #include <structmember.h>
@@ -150,20 +150,13 @@ py::object translate_columns(PyFront& front, PyTypeObject* heir, PyObject* const
     const auto given = [&](Argument which) { return py::reinterpret_borrow<py::object>(asked[which]); };
     return batch.told({given(requester), given(iova), given(access_), given(pasid)});
 }
-PyObject* translate_columns(PyObject* self, PyObject* const* args, Py_ssize_t count) {
+PyObject* call_translate_columns(PyObject* self, PyObject* const* args, Py_ssize_t count) {
     if (count != 5 || !PyType_Check(args[0]) || !is_heir_of_batch(reinterpret_cast<PyTypeObject*>(args[0])))
         return PyErr_Format(PyExc_TypeError, "translate_columns: a class of Batch's and four columns are needed");
-    try {
-        PyObject* const asked[arguments] = {args[1], args[2], args[3], args[4]};
-        return translate_columns(*reinterpret_cast<PyFront*>(self), reinterpret_cast<PyTypeObject*>(args[0]), asked)
-            .release()
-            .ptr();
-    } catch (py::error_already_set& error) {
-        error.restore();
-    } catch (const std::exception& error) {
-        PyErr_SetString(PyExc_RuntimeError, error.what());
-    }
-    return nullptr;
+    PyObject* const asked[arguments] = {args[1], args[2], args[3], args[4]};
+    return raising([&] {
+        return translate_columns(*reinterpret_cast<PyFront*>(self), reinterpret_cast<PyTypeObject*>(args[0]), asked);
+    });
 }
 
 // --- hits_first
@@ -226,18 +219,14 @@ PyObject* make_hits_first(PyTypeObject* type, PyObject* args, PyObject* names) {
     PyObject* method;
     if (names && PyDict_GET_SIZE(names)) return PyErr_Format(PyExc_TypeError, "hits_first: a method is all it takes");
     if (!PyArg_ParseTuple(args, "O:hits_first", &method)) return nullptr;
-    PyObject* const made = type->tp_alloc(type, 0);
-    if (!made) return nullptr;
-    hits_first_of(made).call = call;
-    hits_first_of(made).method = Py_NewRef(method);
-    try {  // name, documentation and signature are the method's
-        py::module_::import("functools").attr("update_wrapper")(py::handle(made), py::handle(method));
-    } catch (py::error_already_set& error) {
-        error.restore();
-        Py_DECREF(made);
-        return nullptr;
-    }
-    return made;
+    return raising([&] {
+        py::object made = owned(type->tp_alloc(type, 0));
+        hits_first_of(made.ptr()).call = call;
+        hits_first_of(made.ptr()).method = Py_NewRef(method);
+        // Name, documentation and signature are the method's.
+        py::module_::import("functools").attr("update_wrapper")(made, py::handle(method));
+        return made;
+    });
 }
 PyObject* bind(PyObject* self, PyObject* object, PyObject*) {
     return object && object != Py_None ? PyMethod_New(self, object) : Py_NewRef(self);
@@ -261,19 +250,10 @@ void free_hits_first(PyObject* self) {
     Py_DECREF(type);
 }
 
-py::object new_type(PyType_Spec& spec) {
-    PyObject* const type = PyType_FromSpec(&spec);
-    if (!type) throw py::error_already_set();
-    return py::reinterpret_steal<py::object>(type);
-}
-
 py::object make_front_type() {
-    static PyMethodDef methods[] = {
-        {"translate_columns",
-         reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(
-             static_cast<PyObject* (*)(PyObject*, PyObject* const*, Py_ssize_t)>(translate_columns))),
-         METH_FASTCALL, "translate_columns(heir, requester, iova, access, pasid)"},
-        {}};
+    static PyMethodDef methods[] = {fast_method("translate_columns", call_translate_columns, METH_FASTCALL,
+                                                "translate_columns(heir, requester, iova, access, pasid)"),
+                                    {}};
     static PyType_Slot slots[] = {
         {Py_tp_doc, const_cast<char*>("Who has translations sent through a Translator (`hits_first`).")},
         {Py_tp_new, reinterpret_cast<void*>(PyType_GenericNew)},
@@ -285,7 +265,7 @@ py::object make_front_type() {
     };
     static PyType_Spec spec = {"viommu._engine.Front", sizeof(PyFront), 0,
                                Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, slots};
-    return new_type(spec);
+    return owned(PyType_FromSpec(&spec));
 }
 py::object make_hits_first_type() {
     static PyMemberDef members[] = {
@@ -312,7 +292,7 @@ py::object make_hits_first_type() {
     static PyType_Spec spec = {
         "viommu._engine.hits_first", sizeof(HitsFirst), 0,
         Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR, slots};
-    return new_type(spec);
+    return owned(PyType_FromSpec(&spec));
 }
 
 void answer_through(const py::object& object, py::object translator, u64 requester_last, std::int64_t pasid_last,

@@ -86,9 +86,7 @@ PyTypeObject* make_type() {
     };
     static PyType_Spec spec = {"viommu._engine.Result", sizeof(PyResult), 0,
                                Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
-    PyObject* const type = PyType_FromSpec(&spec);
-    if (!type) throw py::error_already_set();
-    return reinterpret_cast<PyTypeObject*>(type);
+    return reinterpret_cast<PyTypeObject*>(owned(PyType_FromSpec(&spec)).release().ptr());
 }
 
 }  // namespace

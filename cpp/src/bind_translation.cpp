@@ -1,4 +1,6 @@
 #include "translation.hpp"
+
+#include "py_numbers.hpp"
 // Once Python.h is there.
 #include <structmember.h>
 
@@ -16,22 +18,6 @@ PyTypeObject* translation_type = nullptr;
 PyObject* rights_names[8] = {};  // what `rights` are, by number; null: plain numbers
 
 PyTranslation& of(PyObject* self) { return *reinterpret_cast<PyTranslation*>(self); }
-py::object owned(PyObject* object) {
-    if (!object) throw py::error_already_set();
-    return py::reinterpret_steal<py::object>(object);
-}
-
-// Runs what may throw where C calls: null, with the error set, if it does.
-template <typename Run> PyObject* guarded(Run&& run) {
-    try {
-        return run().release().ptr();
-    } catch (py::error_already_set& error) {
-        error.restore();
-    } catch (const std::exception& error) {
-        PyErr_SetString(PyExc_ValueError, error.what());
-    }
-    return nullptr;
-}
 
 py::object named_rights(u8 rights) {
     if (PyObject* const name = rights_names[rights & 7]) return py::reinterpret_borrow<py::object>(name);
@@ -49,12 +35,10 @@ constexpr const char* field_names[] = {"iova", "pa", "page_size", "rights", "ipa
 
 u64 number(py::handle value, const char* field, u64 most) {
     if (!PyLong_Check(value.ptr())) throw py::type_error(std::string("Translation: ") + field + " is a whole number");
-    const u64 read = PyLong_AsUnsignedLongLong(value.ptr());
-    if (PyErr_Occurred() || read > most) {
-        PyErr_Clear();
+    u64 read;
+    if (!read_number(value.ptr(), most, read))
         throw py::value_error(std::string("Translation: ") + field + " " + std::string(py::repr(value)) +
                               " is not within 0.." + std::to_string(most));
-    }
     return read;
 }
 u8 page_lg2_of(py::handle value) {
@@ -70,7 +54,7 @@ PyObject* make(PyTypeObject*, PyObject* arguments, PyObject* names) {
     if (!PyArg_ParseTupleAndKeywords(arguments, names, "OOOOO|OO:Translation", keywords, &iova, &pa, &page_size,
                                      &rights, &ipa, &attrs1, &attrs2))
         return nullptr;
-    return guarded([&] {
+    return raising([&] {
         const u8 small1 = attrs1 ? static_cast<u8>(number(attrs1, "attrs1", 0xFF)) : 0;
         const u8 small2 = attrs2 ? static_cast<u8>(number(attrs2, "attrs2", 0xFF)) : 0;
         const u32 rest = TranslatorHit::packed(
@@ -99,7 +83,7 @@ void free_translation(PyObject* self) {
 }
 
 PyObject* describe(PyObject* self) {
-    return guarded([&] {
+    return raising([&] {
         const py::tuple all = fields(self);
         std::string text = "Translation(";
         for (unsigned i = 0; i < 7; ++i) {
@@ -125,12 +109,12 @@ Py_hash_t hash(PyObject* self) {
     }
 }
 PyObject* reduce(PyObject* self, PyObject*) {
-    return guarded(
+    return raising(
         [&] { return py::make_tuple(py::handle(reinterpret_cast<PyObject*>(Py_TYPE(self))), fields(self)); });
 }
 
 template <typename Value> PyObject* value(const Value& made) {
-    return guarded([&] { return py::object(made); });
+    return raising([&] { return py::object(made); });
 }
 PyObject* page_size(PyObject* self, void*) { return value(page_size_of(of(self).hit.page_lg2())); }
 PyObject* rights(PyObject* self, void*) { return value(named_rights(of(self).hit.rights())); }
@@ -179,12 +163,11 @@ PyTypeObject* make_type() {
     };
     // Named for where users import it from: so it is pickled, too.
     static PyType_Spec spec = {"viommu.translation.Translation", sizeof(PyTranslation), 0, Py_TPFLAGS_DEFAULT, slots};
-    PyObject* const type = PyType_FromSpec(&spec);
-    if (!type) throw py::error_already_set();
+    py::object type = owned(PyType_FromSpec(&spec));
     py::list matched;
     for (const char* name : field_names) matched.append(name);
     py::setattr(type, "__match_args__", py::tuple(matched));
-    return reinterpret_cast<PyTypeObject*>(type);
+    return reinterpret_cast<PyTypeObject*>(type.release().ptr());
 }
 
 void name_rights(const py::sequence& names) {

@@ -30,6 +30,21 @@ inline std::string hex(u64 value) {
     return text.str();
 }
 
+// A new reference; throws the error that Python has set where it is null.
+inline py::object owned(PyObject* object) {
+    if (!object) throw py::error_already_set();
+    return py::reinterpret_steal<py::object>(object);
+}
+// Exceptions of C++ as pybind11's own functions raise them.
+template <typename Call> PyObject* raising(Call&& call) {
+    try {
+        return py::object(call()).release().ptr();
+    } catch (...) {
+        py::detail::try_translate_exceptions();
+        return nullptr;
+    }
+}
+
 // A constructor's argument within its bounds, or a ValueError that names all four.
 inline u8 bounded(const char* object, const char* field, u64 value, u64 low, u64 high) {
     if (value < low || value > high)

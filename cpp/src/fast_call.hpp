@@ -5,6 +5,7 @@
 #pragma once
 
 #include "py_numbers.hpp"
+#include "py_translator.hpp"
 
 #include <algorithm>
 #include <vector>
@@ -13,15 +14,18 @@ namespace viommu {
 
 using FastMethod = PyObject* (*)(PyObject* self, PyObject* const* args, Py_ssize_t count, PyObject* names);
 
+// One that Python calls as its flags say, whatever its parameters are.
+template <typename Function>
+PyMethodDef fast_method(const char* name, Function* function, int flags, const char* documentation) {
+    return {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function)), flags, documentation};
+}
+
 // Gives what was there, which lives as long as the process.
 template <FastMethod method> PyObject* put_before(py::handle type, const char* name) {
     const py::object behind = type.attr(name);
     static const std::string documentation = py::str(behind.attr("__doc__"));
-    static PyMethodDef definition = {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(method)),
-                                     METH_FASTCALL | METH_KEYWORDS, documentation.c_str()};
-    PyObject* const put = PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(type.ptr()), &definition);
-    if (!put) throw py::error_already_set();
-    type.attr(name) = py::reinterpret_steal<py::object>(put);
+    static PyMethodDef definition = fast_method(name, method, METH_FASTCALL | METH_KEYWORDS, documentation.c_str());
+    type.attr(name) = owned(PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(type.ptr()), &definition));
     return behind.inc_ref().ptr();
 }
 inline PyObject* call_behind(PyObject* function, PyObject* self, PyObject* const* args, Py_ssize_t count,
@@ -41,14 +45,11 @@ template <typename Held> Held* held_by(PyObject* object) {
     const auto* const instance = reinterpret_cast<py::detail::instance*>(object);
     return instance->simple_layout ? static_cast<Held*>(instance->simple_value_holder[0]) : nullptr;
 }
-// Exceptions of C++ as pybind11's own functions raise them.
-template <typename Call> PyObject* raising(Call&& call) {
-    try {
-        return py::object(call()).release().ptr();
-    } catch (...) {
-        py::detail::try_translate_exceptions();
-        return nullptr;
-    }
+// Null where an object is no Translator.
+inline PyTranslator* translator_of(PyObject* object) {
+    static const PyTypeObject* const type =
+        reinterpret_cast<PyTypeObject*>(py::type::of<PyTranslator>().release().ptr());
+    return Py_TYPE(object) == type ? held_by<PyTranslator>(object) : nullptr;
 }
 
 }  // namespace viommu

@@ -193,3 +193,5 @@ def test_a_translation_is_told_matched_and_left_as_it_is() -> None:
     for wrong in ((-1, 0, PAGE), (0, 1 << 64, PAGE), (0, 0, 3), (0, 0, 1 << 64)):
         with pytest.raises(ValueError, match=r"Translation: (iova|pa|page_size)"):
             Translation(*wrong, R, 0)
+    with pytest.raises(TypeError, match="Translation: pa is a whole number"):
+        Translation(0, "0x1000", PAGE, R, 0)  # type: ignore[arg-type]
