@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from tools.bench.guest_memory import PAGE, PAGES, GuestMemory
 from tools.bench.paths import Path
 from viommu import Iotlb, Machine
 from viommu.iommufd.experimental import ViommuAmd
@@ -21,11 +22,9 @@ if TYPE_CHECKING:
 
     from viommu.layout import Descriptor
 
-PAGE, RING = 0x1000, 1 << 19
-ENTRY = 16
+RING, ENTRY = 1 << 19, 16
 BASE, IOVA, PASID, DOMAIN = 0x10_0000, 0x40_0000, 5, 7
 """Where the guest has memory, as it sees it; where its device's pages lie."""
-PAGES = 256
 PRESENT = 0x67
 TAIL, HEAD, CONTROL = 0x08, 0x00, 0x18
 SUSTAINED = RING // ENTRY // 2
@@ -41,8 +40,9 @@ class AmdGuest:
         self.iommu = self.machine.open_iommufd()
         self.endpoint = self.machine.add_device(0x0108, pasid_bits=8)
         device = self.iommu.bind(self.endpoint)
-        self.memory, ioas = self.machine.buffer("2M"), self.iommu.ioas_alloc()
-        ioas.map(self.memory, BASE)
+        memory, ioas = self.machine.buffer("2M"), self.iommu.ioas_alloc()
+        ioas.map(memory, BASE)
+        self.memory = GuestMemory(memory, BASE, RING)
         viommu = ioas.hwpt_alloc(device, nest_parent=True).viommu_alloc(device, HARDWARE_VIOMMU, ViommuAmd.of())
         viommu.vdevice_alloc(device, 0x10)
         offsets = ViommuAmd.decode(viommu.data)
@@ -56,22 +56,13 @@ class AmdGuest:
     def _tables(self) -> int:
         """Write a GCR3 table, and tables of one PASID: where they are."""
         gcr3 = BASE + RING
-        top, middle, low, leaves, data = (gcr3 + PAGE * number for number in range(1, 6))
-        self._store(gcr3 + 8 * PASID, top | 1)
-        for table, below, level in ((top, middle, 3), (middle, low, 2), (low, leaves, 1)):
-            self._store(table + (IOVA >> 12 + 9 * level & 0x1FF) * 8, below | PRESENT)
-        for number in range(PAGES):
-            self._store(leaves + 8 * number, data + PAGE * number | PRESENT)
+        self.memory.store_word(gcr3 + 8 * PASID, gcr3 + PAGE | 1)
+        self.memory.map(gcr3 + PAGE, IOVA, PRESENT, PRESENT)
         return gcr3
-
-    def _store(self, address: int, word: int) -> None:
-        self.memory[address - BASE : address - BASE + 8] = list(word.to_bytes(8, "little"))
 
     def fill(self, command: Callable[[int], Descriptor]) -> None:
         """Write the whole ring, and let the IOTLB know every page."""
-        cycle = b"".join(command(number).encode() for number in range(PAGES))
-        for at in range(0, RING, len(cycle)):
-            self.memory[at : at + len(cycle)] = list(cycle)
+        self.memory.fill(command)
         for number in range(PAGES):
             self.endpoint.translate(IOVA + PAGE * number, pasid=PASID)
 

@@ -7,6 +7,7 @@ from statistics import median
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
+from tools.bench.guest_memory import PAGE, PAGES, GuestMemory
 from tools.bench.paths import Path
 from viommu import Iotlb, Machine
 from viommu.iommufd.uapi import HwptArmSmmuv3, ViommuTegra241Cmdqv
@@ -20,15 +21,14 @@ if TYPE_CHECKING:
 
     from viommu.layout import Descriptor
 
-PAGE, RING_LG2, ENTRY = 0x1000, 16, 16
+RING_LG2, ENTRY = 16, 16
 RING = ENTRY << RING_LG2
 BASE, IOVA, ASID, STREAM = 0x4000_0000, 0x7000_0000, 1, 0x100
 """Where the guest has memory, as it sees it; where its device's pages lie."""
-PAGES = 256
 TABLE, LEAF = 0b11, 0x743 | 1 << 11
 SUSTAINED = 1 << RING_LG2 - 1
 """Commands of a doorbell: half a ring, as a guest keeps writing while hardware executes."""
-CMDQV, INDEX_MASK = 2, (1 << 20) - 1
+CMDQV = 2
 DOORBELLS = 500
 
 
@@ -40,8 +40,9 @@ class Guest:
         self.iommu = self.machine.open_iommufd()
         self.endpoint = self.machine.add_device(STREAM)
         device = self.iommu.bind(self.endpoint)
-        self.memory, ioas = self.machine.buffer("4M"), self.iommu.ioas_alloc()
-        ioas.map(self.memory, BASE)
+        memory, ioas = self.machine.buffer("4M"), self.iommu.ioas_alloc()
+        ioas.map(memory, BASE)
+        self.memory = GuestMemory(memory, BASE, RING)
         viommu = ioas.hwpt_alloc(device, nest_parent=True).viommu_alloc(device, CMDQV, ViommuTegra241Cmdqv.of())
         viommu.vdevice_alloc(device, STREAM)
         viommu.hw_queue_alloc(1, 0, BASE, RING)
@@ -55,23 +56,14 @@ class Guest:
     def _tables(self) -> int:
         """Write a CD, and tables of its address space: where the CD is."""
         cd = BASE + RING
-        top, middle, low, leaves, data = (cd + PAGE * number for number in range(1, 6))
-        made = CD(T0SZ=16, EPD1=1, V=1, IPS=5, AA64=1, R=1, A=1, ASET=1, ASID=ASID, TTB0=top, MAIR=0xFF)
-        self._store(cd, made.encode())
-        for table, below, level in ((top, middle, 3), (middle, low, 2), (low, leaves, 1)):
-            self._store(table + (IOVA >> 12 + 9 * level & 0x1FF) * 8, (below | TABLE).to_bytes(8, "little"))
-        for number in range(PAGES):
-            self._store(leaves + 8 * number, (data + PAGE * number | LEAF).to_bytes(8, "little"))
+        made = CD(T0SZ=16, EPD1=1, V=1, IPS=5, AA64=1, R=1, A=1, ASET=1, ASID=ASID, TTB0=cd + PAGE, MAIR=0xFF)
+        self.memory.store(cd, made.encode())
+        self.memory.map(cd + PAGE, IOVA, TABLE, LEAF)
         return cd
-
-    def _store(self, address: int, data: bytes) -> None:
-        self.memory[address - BASE : address - BASE + len(data)] = list(data)
 
     def fill(self, command: Callable[[int], Descriptor]) -> None:
         """Write the whole ring, and let the IOTLB know every page."""
-        cycle = b"".join(command(number).encode() for number in range(PAGES))
-        for at in range(0, RING, len(cycle)):
-            self.memory[at : at + len(cycle)] = list(cycle)
+        self.memory.fill(command)
         for number in range(PAGES):
             self.endpoint.translate(IOVA + PAGE * number)
 
