@@ -5,17 +5,17 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "areas.hpp"
 #include "files.hpp"
+#include "kernel.hpp"
 
 namespace viommu::shim {
 
 Answer::~Answer() {
-    if (owned_) syscall(SYS_close, descriptor_);
+    if (owned_) kernel(SYS_close, descriptor_);
 }
 
 void Answer::make() {
@@ -45,7 +45,7 @@ i64 Answer::peek() {
     const u64 count = message_.words[1];
     if (count > most_bytes) return -EINVAL;
     const iovec into{payload_, count}, from{reinterpret_cast<void*>(message_.words[0]), count};
-    const long copied = count ? syscall(SYS_process_vm_readv, getpid(), &into, 1, &from, 1, 0) : 0;
+    const long copied = count ? kernel(SYS_process_vm_readv, getpid(), &into, 1, &from, 1, 0) : 0;
     if (copied != static_cast<long>(count)) return -EFAULT;
     message_.length = static_cast<u32>(count);
     return 0;
@@ -54,18 +54,18 @@ i64 Answer::peek() {
 i64 Answer::poke() {
     const u64 count = message_.length;
     const iovec from{payload_, count}, into{reinterpret_cast<void*>(message_.words[0]), count};
-    const long copied = count ? syscall(SYS_process_vm_writev, getpid(), &from, 1, &into, 1, 0) : 0;
+    const long copied = count ? kernel(SYS_process_vm_writev, getpid(), &from, 1, &into, 1, 0) : 0;
     return copied == static_cast<long>(count) ? 0 : -EFAULT;
 }
 
 i64 Answer::file() {
     const int fd = static_cast<int>(message_.words[0]);
     struct stat status;
-    if (is_internal(fd) || syscall(SYS_fstat, fd, &status)) return -EBADF;
+    if (is_internal(fd) || kernel(SYS_fstat, fd, &status)) return -EBADF;
     const bool any = message_.words[1];
     message_.words[0] = status.st_ino;
     message_.words[1] = status.st_mode;
-    message_.words[2] = static_cast<u64>(syscall(SYS_fcntl, fd, F_GETFL));
+    message_.words[2] = static_cast<u64>(kernel(SYS_fcntl, fd, F_GETFL));
     if (any || S_ISREG(status.st_mode)) lend(fd, false);
     return 0;
 }
@@ -87,14 +87,14 @@ i64 Answer::area() {
 
 i64 Answer::populate() {
     const int advice = message_.words[2] ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
-    const long done = syscall(SYS_madvise, message_.words[0], message_.words[1], advice);
+    const long done = kernel(SYS_madvise, message_.words[0], message_.words[1], advice);
     return done ? -errno : 0;
 }
 
 i64 Answer::install() {
     const int fd = received_.take();
     if (fd < 0) return -EBADF;
-    if (!(message_.words[0] & O_CLOEXEC)) syscall(SYS_fcntl, fd, F_SETFD, 0);
+    if (!(message_.words[0] & O_CLOEXEC)) kernel(SYS_fcntl, fd, F_SETFD, 0);
     mark(fd);
     return fd;
 }
@@ -102,7 +102,7 @@ i64 Answer::install() {
 i64 Answer::uninstall() {
     const int fd = static_cast<int>(message_.words[0]);
     unmark(fd);
-    return syscall(SYS_close, fd) ? -EBADF : 0;
+    return kernel(SYS_close, fd) ? -EBADF : 0;
 }
 
 i64 Answer::share() { return share_memory(message_.words[0], message_.words[0] + message_.words[1]) ? 0 : -EINVAL; }

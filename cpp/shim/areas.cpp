@@ -8,13 +8,13 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <atomic>
 
 #include "channel.hpp"
+#include "kernel.hpp"
 #include "mmio.hpp"
 #include "viommu/map_query.hpp"
 
@@ -62,7 +62,7 @@ bool is_own_stack(const Area& area) {
 
 void* map_file(u64 start, u64 length, int fd, u64 offset, int flags) {
     return reinterpret_cast<void*>(
-        syscall(SYS_mmap, start, length, PROT_READ | PROT_WRITE, flags, fd, static_cast<off_t>(offset)));
+        kernel(SYS_mmap, start, length, PROT_READ | PROT_WRITE, flags, fd, static_cast<off_t>(offset)));
 }
 
 // A child's memory is a copy of its parent's: what was private before gets one.
@@ -72,10 +72,10 @@ void unshare_in_child() {
         const u64 length = one.end - one.start;
         const int fd = kept_descriptor(one.file);
         const u64 copy = static_cast<u64>(
-            syscall(SYS_mmap, nullptr, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+            kernel(SYS_mmap, nullptr, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
         if (fd < 0 || copy == ~u64{0}) continue;
         memcpy(reinterpret_cast<void*>(copy), reinterpret_cast<void*>(one.start), length);
-        syscall(SYS_mremap, copy, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, one.start);
+        kernel(SYS_mremap, copy, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, one.start);
     }
     own_count = 0;
 }
@@ -100,17 +100,17 @@ int kept_descriptor(const AreaFile& file) {
 // The lock is held.
 void keep(int fd) {
     struct stat status;
-    if (syscall(SYS_fstat, fd, &status) || !S_ISREG(status.st_mode)) return;
+    if (kernel(SYS_fstat, fd, &status) || !S_ISREG(status.st_mode)) return;
     const AreaFile file{status.st_dev, status.st_ino};
     if (kept_count == most_kept || kept_descriptor(file) >= 0) return;
-    const int copy = static_cast<int>(syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 0));
+    const int copy = static_cast<int>(kernel(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 0));
     if (copy < 0) return;
     const int own = make_internal(copy);
     keep_internal_over_fork(own);
     kept[kept_count++] = {file, own};
 }
 
-int open_really(const char* path, int flags) { return static_cast<int>(syscall(SYS_openat, AT_FDCWD, path, flags, 0)); }
+int open_really(const char* path, int flags) { return static_cast<int>(kernel(SYS_openat, AT_FDCWD, path, flags, 0)); }
 
 // Lines of /proc/self/maps, read without the C library's files, which the program may be in the middle of.
 template <typename Each> void each_area(Each&& each) {
@@ -119,7 +119,7 @@ template <typename Each> void each_area(Each&& each) {
     char text[8192];
     size_t held = 0;
     bool goes_on = true;
-    for (long got; goes_on && (got = syscall(SYS_read, file, text + held, sizeof text - 1 - held)) > 0;) {
+    for (long got; goes_on && (got = kernel(SYS_read, file, text + held, sizeof text - 1 - held)) > 0;) {
         held += static_cast<size_t>(got);
         text[held] = 0;
         char* line = text;
@@ -138,7 +138,7 @@ template <typename Each> void each_area(Each&& each) {
         held = strlen(line);
         memmove(text, line, held);
     }
-    syscall(SYS_close, file);
+    kernel(SYS_close, file);
 }
 
 bool ask_kernel(u64 address, Area& found, bool& known) {
@@ -146,9 +146,9 @@ bool ask_kernel(u64 address, Area& found, bool& known) {
     if (file < 0) return false;
     MapQuery query;
     query.query_address = address;
-    const long failed = syscall(SYS_ioctl, file, map_query_number, &query);
+    const long failed = kernel(SYS_ioctl, file, map_query_number, &query);
     const int why = errno;
-    syscall(SYS_close, file);
+    kernel(SYS_close, file);
     known = !failed;
     if (failed) return why == ENOENT;
     const u64 rights = (query.flags & MapQuery::readable ? readable : 0) |
@@ -192,8 +192,8 @@ int descriptor_of(const Area& area, bool& ours) {
 int make_shared_memory(std::size_t length) {
     const int fd = memfd_create("viommu shared memory", MFD_CLOEXEC);
     if (fd < 0) return -1;
-    if (syscall(SYS_ftruncate, fd, length)) {
-        syscall(SYS_close, fd);
+    if (kernel(SYS_ftruncate, fd, length)) {
+        kernel(SYS_close, fd);
         errno = ENOMEM;
         return -1;
     }
@@ -214,20 +214,20 @@ bool share_memory(u64 start, u64 end) {
     listen_for_faults();
     void* const copy = map_file(0, length, fd, 0, MAP_SHARED);
     sharing_end = end, sharing_start = start;
-    bool done = copy != MAP_FAILED && !syscall(SYS_mprotect, start, length, PROT_READ);
+    bool done = copy != MAP_FAILED && !kernel(SYS_mprotect, start, length, PROT_READ);
     if (done) {
         memcpy(copy, reinterpret_cast<const void*>(start), length);
         done = map_file(start, length, fd, 0, MAP_SHARED | MAP_FIXED) != MAP_FAILED;
-        if (!done) syscall(SYS_mprotect, start, length, PROT_READ | PROT_WRITE);
+        if (!done) kernel(SYS_mprotect, start, length, PROT_READ | PROT_WRITE);
     }
     sharing_start = 0;
-    if (copy != MAP_FAILED) syscall(SYS_munmap, copy, length);
+    if (copy != MAP_FAILED) kernel(SYS_munmap, copy, length);
     if (done) {
         keep(fd);
         struct stat status;
-        if (!syscall(SYS_fstat, fd, &status)) own[own_count++] = {start, end, {status.st_dev, status.st_ino}};
+        if (!kernel(SYS_fstat, fd, &status)) own[own_count++] = {start, end, {status.st_dev, status.st_ino}};
     }
-    syscall(SYS_close, fd);
+    kernel(SYS_close, fd);
     return done;
 }
 

@@ -9,7 +9,6 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -17,6 +16,7 @@
 #include <new>
 
 #include "answers.hpp"
+#include "kernel.hpp"
 
 namespace viommu::shim {
 namespace {
@@ -36,7 +36,7 @@ struct Token {
     u8 bytes[token_bytes];
 } token;
 
-int close_really(int fd) { return static_cast<int>(syscall(SYS_close, fd)); }
+int close_really(int fd) { return static_cast<int>(kernel(SYS_close, fd)); }
 
 int connect_to_service() {
     sockaddr_un address{};
@@ -75,7 +75,7 @@ bool send_packet(int fd, const Message& message, const void* payload, int descri
         memcpy(CMSG_DATA(first), &descriptor, sizeof descriptor);
     }
     for (;;) {
-        const long sent = syscall(SYS_sendmsg, fd, &header, MSG_NOSIGNAL);
+        const long sent = kernel(SYS_sendmsg, fd, &header, MSG_NOSIGNAL);
         if (sent >= 0) return sent == static_cast<long>(sizeof message + message.length);
         if (errno != EINTR) return false;
     }
@@ -90,7 +90,7 @@ bool receive_packet(int fd, Packet& packet, Descriptor& received) {
     header.msg_control = control;
     header.msg_controllen = sizeof control;
     long size;
-    do size = syscall(SYS_recvmsg, fd, &header, MSG_CMSG_CLOEXEC);
+    do size = kernel(SYS_recvmsg, fd, &header, MSG_CMSG_CLOEXEC);
     while (size < 0 && errno == EINTR);
     for (cmsghdr* each = CMSG_FIRSTHDR(&header); size > 0 && each; each = CMSG_NXTHDR(&header, each)) {
         if (each->cmsg_level != SOL_SOCKET || each->cmsg_type != SCM_RIGHTS) continue;
@@ -270,7 +270,7 @@ i64 ask(Op op, u64 a, u64 b, u64 c, u64 d) {
 bool is_internal(int fd) { return fd >= 0 && fd < most_internal && internal[fd]; }
 
 int make_internal(int fd) {
-    int moved = static_cast<int>(syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, lowest_internal));
+    int moved = static_cast<int>(kernel(SYS_fcntl, fd, F_DUPFD_CLOEXEC, lowest_internal));
     if (moved >= 0)
         close_really(fd);
     else

@@ -4,12 +4,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
 
 #include "channel.hpp"
+#include "kernel.hpp"
 
 namespace viommu::shim {
 namespace {
@@ -46,7 +46,7 @@ bool is_marked(int fd) { return fd >= 0 && (fd >= most_marks || marks[fd].load(s
 u64 file_number(int fd) {
     const int kept = errno;
     struct stat status;
-    const long failed = syscall(SYS_fstat, fd, &status);
+    const long failed = kernel(SYS_fstat, fd, &status);
     errno = kept;
     return !failed && (S_ISSOCK(status.st_mode) || S_ISFIFO(status.st_mode)) ? status.st_ino : 0;
 }

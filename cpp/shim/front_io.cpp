@@ -5,12 +5,12 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "channel.hpp"
 #include "files.hpp"
+#include "kernel.hpp"
 #include "real.hpp"
 
 namespace viommu::shim {
@@ -39,7 +39,7 @@ bool transfer(Op op, int fd, u64 address, size_t count, off_t position, long& re
     // What lay in it so that it polled readable.
     for (u64 left = answer == -ENODEV ? 0 : message.words[0]; left; --left) {
         char byte;
-        if (syscall(SYS_read, fd, &byte, 1) != 1) break;
+        if (kernel(SYS_read, fd, &byte, 1) != 1) break;
     }
     result = answered(answer);
     return true;

@@ -3,12 +3,12 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "areas.hpp"
 #include "channel.hpp"
 #include "files.hpp"
+#include "kernel.hpp"
 #include "mmio.hpp"
 #include "real.hpp"
 
@@ -19,7 +19,7 @@ constexpr std::size_t page_size = 4096;
 constexpr std::size_t huge_page = std::size_t{2} << 20;
 
 void* map_really(void* address, std::size_t length, int rights, int flags, int fd, off_t offset) {
-    return reinterpret_cast<void*>(syscall(SYS_mmap, address, length, rights, flags, fd, offset));
+    return reinterpret_cast<void*>(kernel(SYS_mmap, address, length, rights, flags, fd, offset));
 }
 
 // Registers of an open file: shared memory that the service lends.
@@ -35,7 +35,7 @@ void* map_registers(u64 file, void* address, std::size_t length, int rights, int
     const std::size_t whole = (length + page_size - 1) & -page_size;
     if (trap_registers(reinterpret_cast<u64>(made), whole, file, static_cast<u64>(offset), lent.get())) return made;
     const int why = errno;
-    syscall(SYS_munmap, made, length);
+    kernel(SYS_munmap, made, length);
     return errno = why, MAP_FAILED;
 }
 
@@ -45,7 +45,7 @@ void* map_shared_memory(void* address, std::size_t length, int rights, int flags
     if (fd < 0) return MAP_FAILED;
     void* const made = map_really(address, length, rights, flags & ~(MAP_ANONYMOUS | MAP_HUGETLB), fd, 0);
     if (made != MAP_FAILED) keep_file(fd);
-    syscall(SYS_close, fd);
+    kernel(SYS_close, fd);
     return made;
 }
 
@@ -57,14 +57,14 @@ void* map_as_huge(void* address, std::size_t length, int rights, int flags) {
         void* const room = map_really(nullptr, length + huge_page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (room == MAP_FAILED) return room;
         const u64 start = reinterpret_cast<u64>(room), first = (start + huge_page - 1) & -huge_page;
-        if (first > start) syscall(SYS_munmap, start, first - start);
-        syscall(SYS_munmap, first + length, start + huge_page - first);
+        if (first > start) kernel(SYS_munmap, start, first - start);
+        kernel(SYS_munmap, first + length, start + huge_page - first);
         address = reinterpret_cast<void*>(first);
     }
     const int fixed = others | MAP_FIXED;
     void* const made = flags & MAP_SHARED ? map_shared_memory(address, length, rights, fixed)
                                           : map_really(address, length, rights, fixed, -1, 0);
-    if (made != MAP_FAILED) syscall(SYS_madvise, made, length, MADV_HUGEPAGE);
+    if (made != MAP_FAILED) kernel(SYS_madvise, made, length, MADV_HUGEPAGE);
     return made;
 }
 
@@ -99,7 +99,7 @@ EXPORT void* mmap64(void* address, size_t length, int rights, int flags, int fd,
     return map(address, length, rights, flags, fd, offset);
 }
 EXPORT int munmap(void* address, size_t length) noexcept {
-    const int result = static_cast<int>(syscall(SYS_munmap, address, length));
+    const int result = static_cast<int>(kernel(SYS_munmap, address, length));
     if (!result && serviced()) {
         forget_registers(reinterpret_cast<u64>(address), length);
         tidy_files();

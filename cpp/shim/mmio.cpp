@@ -7,7 +7,6 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -15,6 +14,7 @@
 
 #include "areas.hpp"
 #include "channel.hpp"
+#include "kernel.hpp"
 #include "operand.hpp"
 #include "real.hpp"
 
@@ -91,7 +91,7 @@ void on_fault(int signal, siginfo_t* info, void* context) {
     step = {region, address, static_cast<unsigned>(operand.size < to_page_end ? operand.size : to_page_end),
             (registers[REG_ERR] & wrote) != 0, (registers[REG_EFL] & trap_flag) != 0};
     if (!step.stores || operand.loads) transfer(Op::read, *region, address, step.size);
-    syscall(SYS_mprotect, address & -page_size, page_size, PROT_READ | PROT_WRITE);
+    kernel(SYS_mprotect, address & -page_size, page_size, PROT_READ | PROT_WRITE);
     registers[REG_EFL] |= trap_flag;
     errno = kept;
 }
@@ -99,7 +99,7 @@ void on_fault(int signal, siginfo_t* info, void* context) {
 void on_step(int signal, siginfo_t* info, void* context) {
     if (!step.region) return pass_on(signal, info, context);
     const int kept = errno;
-    syscall(SYS_mprotect, step.address & -page_size, page_size, PROT_NONE);
+    kernel(SYS_mprotect, step.address & -page_size, page_size, PROT_NONE);
     const Step done = step;
     step.region = nullptr;
     if (done.stores) transfer(Op::write, *done.region, done.address, done.size);
@@ -144,7 +144,7 @@ void listen_for_faults() {
 bool trap_registers(u64 start, std::size_t length, u64 file, u64 position, int memory) {
     if (!can_step) return errno = ENODEV, false;
     void* const room =
-        reinterpret_cast<void*>(syscall(SYS_mmap, nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0));
+        reinterpret_cast<void*>(kernel(SYS_mmap, nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0));
     if (room == MAP_FAILED) return false;
     pthread_mutex_lock(&lock);
     install();
@@ -158,7 +158,7 @@ bool trap_registers(u64 start, std::size_t length, u64 file, u64 position, int m
     }
     pthread_mutex_unlock(&lock);
     if (free_one) return true;
-    syscall(SYS_munmap, room, length);
+    kernel(SYS_munmap, room, length);
     return errno = ENOMEM, false;
 }
 
@@ -168,7 +168,7 @@ void forget_registers(u64 start, std::size_t length) {
         const u64 first = region.start.load(std::memory_order_relaxed);
         if (!first || first >= start + length || region.end <= start) continue;
         region.start.store(0, std::memory_order_release);
-        syscall(SYS_munmap, region.room, region.end - first);
+        kernel(SYS_munmap, region.room, region.end - first);
     }
     pthread_mutex_unlock(&lock);
 }

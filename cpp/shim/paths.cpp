@@ -5,10 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "channel.hpp"
+#include "kernel.hpp"
 
 namespace viommu::shim {
 namespace {
@@ -33,7 +33,7 @@ const char* shadow() {
 
 bool exists(const char* path) {
     const int kept = errno;
-    const bool found = !syscall(SYS_faccessat, AT_FDCWD, path, F_OK);
+    const bool found = !kernel(SYS_faccessat, AT_FDCWD, path, F_OK);
     errno = kept;
     return found;
 }
