@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 SOCKET_VARIABLE = "VIOMMU_SOCKET"
 SHADOW_VARIABLE = "VIOMMU_SHADOW"
 PRELOAD_VARIABLE = "LD_PRELOAD"
+SHIM_VARIABLE = "VIOMMU_SHIM"
 SIGNALLED = 128
 """As the shell says of a program that a signal ended: this and the signal's number."""
 
 
 def shim_path() -> Path:
-    """Where the library is that programs are started with. Raises BadValue."""
-    path = Path(_engine.__file__).with_name("libviommu_shim.so")
+    """Where the library is that programs are started with: beside the engine, or another build's. Raises BadValue."""
+    path = Path(os.environ.get(SHIM_VARIABLE) or Path(_engine.__file__).with_name("libviommu_shim.so"))
     if not path.is_file():
         raise BadValue("shim", str(path), "there: this installation of viommu has none, install it anew")
     return path
