@@ -153,6 +153,11 @@ def bind_plugin(plugin: object, wrappers: Iterable[object] = ()) -> BoundDriver:
     return _bind_checked(Origin(str(name)), plugin, wrappers, named=False)
 
 
+def installed_origins(name: str) -> tuple[Origin, ...]:
+    """Say which distributions offer a driver of a name, without loading any."""
+    return tuple(origin_of(entry) for entry in _installed().get(name, ()))
+
+
 def _installed() -> dict[str, list[EntryPoint]]:
     """Every entry point of our group, by name; each name should have one."""
     found: dict[str, list[EntryPoint]] = {}

@@ -11,6 +11,7 @@ import structlog
 from viommu.cli.decode import decode
 from viommu.cli.doctor import doctor
 from viommu.cli.drivers import drivers
+from viommu.cli.new_driver import new_driver
 from viommu.cli.oracle import oracle
 from viommu.cli.replay import replay
 from viommu.cli.run import run, serve
@@ -30,5 +31,5 @@ def app(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (decode, doctor, drivers, oracle, replay, run, serve, walk):
+for command in (decode, doctor, drivers, new_driver, oracle, replay, run, serve, walk):
     app.add_command(command)
