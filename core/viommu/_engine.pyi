@@ -782,6 +782,12 @@ class Front:
         self, heir: type[_Heir], requester: object, iova: object, access: object, pasid: object
     ) -> _Heir | None:
         """Do as `Translator.translate_many` if columns are arrays of its types or single values, and within bounds.
+def read_process(process: int, address: int, length: int) -> bytes | None:
+    """Copy at most 1 MiB from memory of another process as a system call does: None where any of it cannot be read.
+
+    Raises OSError where this process may not (EPERM), or the other is gone (ESRCH).
+    """
+
 
         None, with nothing done, where they are not, and under the sanitizer.
         """
@@ -792,3 +798,41 @@ def hits_first(method: _Method) -> _Method:
     Its parameters are ``(requester, iova, access=READ, pasid=None)``, without the first where the Front is for one
     requester. Whatever else it is given is for the method: wrong arguments, and all else under the sanitizer.
     """
+
+class RegisterPage:
+    """Registers that are shared memory; a buffer, and a descriptor for whoever maps it elsewhere.
+
+    ``words``: offset and size (4 or 8 bytes) of those that mean something. One shows what hardware put there last; any
+    other value is a store of software's. Raises ValueError (length, words), OSError.
+    """
+
+    def __init__(self, length: int, words: Sequence[tuple[int, int]]) -> None: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    @property
+    def fd(self) -> int:
+        """Of its memory; the page's own."""
+    def take(self) -> list[tuple[int, int]]:
+        """Index and value of each word that software has stored to, which show these values from now on."""
+    def shown(self, index: int) -> int:
+        """What a word shows. Raises IndexError."""
+    def show(self, index: int, before: int, value: int) -> bool:
+        """Let a word show a value, unless software has stored to it; False, and nothing done, if it shows not ``before``.
+
+        ``before`` is looked at first, then hardware: so that of two who show, the one who looked later counts.
+        Raises IndexError.
+        """
+
+class RegisterWatch:
+    """Waits for stores to pages: awake while there are any, 1 ms late when there were none, 4 ms after a second."""
+
+    def __init__(self) -> None: ...
+    def add(self, page: RegisterPage) -> None:
+        """Look at a page from now on."""
+    def remove(self, page: RegisterPage) -> None:
+        """Look at it no more, and let go of it."""
+    def touch(self) -> None:
+        """Let `wait` return."""
+    def end(self) -> None:
+        """Let `wait` return False, now and ever after."""
+    def wait(self) -> bool:
+        """Wait until a word was stored to, or `touch` was called; one thread waits. Without a page it sleeps."""

@@ -1,4 +1,4 @@
-// The memory of this process as a kernel reaches it: copies that end where memory does, and what is mapped where.
+// Memory of processes as a kernel reaches it: copies that end where memory does, and what is mapped where in this one.
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
@@ -46,6 +46,16 @@ bool write_own(u64 address, const py::buffer& data) {
     return process_vm_writev(getpid(), &from, 1, &into, 1, 0) == static_cast<ssize_t>(length);
 }
 
+std::optional<py::bytes> read_process(pid_t process, u64 address, u64 length) {
+    if (!plausible(address, length) || length > taken_at_once) return std::nullopt;
+    py::bytes out(nullptr, length);
+    const iovec into{PyBytes_AS_STRING(out.ptr()), length}, from = at(address, length);
+    const ssize_t copied = process_vm_readv(process, &into, 1, &from, 1, 0);
+    if (copied < 0 && errno != EFAULT) raise_os_error(errno);
+    if (copied != static_cast<ssize_t>(length)) return std::nullopt;
+    return out;
+}
+
 class Maps {
 public:
     Maps() : file_(open("/proc/self/maps", O_RDONLY | O_CLOEXEC)), owner_(getpid()) {}
@@ -74,11 +84,7 @@ std::optional<Found> own_mapping(u64 address) {
     query.query_address = address;
     const int error = maps().ask(query);
     if (error == ENOENT) return std::nullopt;
-    if (error) {
-        errno = error;
-        PyErr_SetFromErrno(PyExc_OSError);
-        throw py::error_already_set();
-    }
+    if (error) raise_os_error(error);
     const u64 device = u64{query.device_major} << 32 | query.device_minor;
     return Found(query.start, query.end, query.flags, query.offset, device, query.inode);
 }
@@ -88,6 +94,7 @@ std::optional<Found> own_mapping(u64 address) {
 void bind_own_memory(py::module_& m) {
     m.def("read_own", &read_own, "address"_a, "length"_a);
     m.def("write_own", &write_own, "address"_a, "data"_a);
+    m.def("read_process", &read_process, "process"_a, "address"_a, "length"_a);
     m.def("own_mapping", &own_mapping, "address"_a);
 }
 

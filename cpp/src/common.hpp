@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <cerrno>
 #include <memory>
 #include <sstream>
 #include <string>
@@ -34,6 +35,11 @@ inline std::string hex(u64 value) {
 inline py::object owned(PyObject* object) {
     if (!object) throw py::error_already_set();
     return py::reinterpret_steal<py::object>(object);
+}
+[[noreturn]] inline void raise_os_error(int error) {
+    errno = error;
+    PyErr_SetFromErrno(PyExc_OSError);
+    throw py::error_already_set();
 }
 // Exceptions of C++ as pybind11's own functions raise them.
 template <typename Call> PyObject* raising(Call&& call) {
@@ -66,4 +72,5 @@ void bind_dma(py::module_& m);
 void bind_table_writer(py::module_& m);
 void bind_own_memory(py::module_& m);
 
+void bind_register_page(py::module_& m);
 }  // namespace viommu

@@ -16,3 +16,4 @@ PYBIND11_MODULE(_engine, m) {
     viommu::bind_table_writer(m);
     viommu::bind_own_memory(m);
 }
+    viommu::bind_register_page(m);
