@@ -14,6 +14,8 @@ from viommu.platform import Completion, PageRequest
 from viommu.translation import Translation
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from viommu.platform import DeviceInvalidation, PageResponse
     from viommu.translation import Outcome
 
@@ -113,7 +115,8 @@ def _covers(invalidation: DeviceInvalidation, pasid: int | None, size_lg2: int, 
 class Device:
     """One PCIe function behind the IOMMU, with ATS and PRI. Made by `Machine.device`.
 
-    ``answers`` False: it ignores invalidations, as a device that hangs does.
+    ``answers`` False: it ignores invalidations, as a device that hangs does. ``on_response`` is told of each answer to
+    page requests, by the thread that answers.
     """
 
     upstream: Upstream
@@ -121,6 +124,7 @@ class Device:
     tlb: DeviceTlb = field(factory=DeviceTlb)
     answers: bool = True
     responses: deque[PageResponse] = field(factory=lambda: deque(maxlen=MOST_RESPONSES))
+    on_response: Callable[[PageResponse], None] | None = None
 
     def translate(
         self, iova: int, access: Access = Access.READ, pasid: int | None = None
@@ -168,3 +172,5 @@ class Device:
     def responded(self, response: PageResponse) -> None:
         """Take the answer to a group of page requests."""
         self.responses.append(response)
+        if self.on_response is not None:
+            self.on_response(response)

@@ -102,6 +102,10 @@ class Iommu(Front):
         """Accesses that waited, and how they ended; the oldest go first."""
         return self._stalls.resumed
 
+    def when_resumed(self, fault: Fault, done: Callable[[Outcome], None]) -> bool:
+        """Have ``done`` told, once and by any thread, how a stalled access ends; False where it does not stall."""
+        return self._stalls.follow(fault, done)
+
     def handle_interrupts(self, handler: Callable[[Interrupt], None] | None) -> None:
         """Let the host's driver handle interrupts, after ``on_interrupt`` was told; None: nobody of the host does."""
         self._board.handler = handler

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
+from viommu.faults import Fault
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from viommu.faults import Fault, Report
+    from viommu.faults import Report
     from viommu.platform import StallResolution
     from viommu.translation import Outcome
 
@@ -28,6 +30,10 @@ class Stalls:
     resumed: deque[tuple[Fault, Outcome]] = field(factory=lambda: deque(maxlen=MOST_STALLED))
     _answers: dict[int, list[StallResolution]] = field(factory=dict, init=False)
     """What software has answered while a fault was written down: an interrupt's handler may be that quick."""
+    _resuming: set[int] = field(factory=set, init=False)
+    """Faults (by identity) that wait no more, and are not in ``resumed`` yet."""
+    _followers: dict[int, Callable[[Outcome], None]] = field(factory=dict, init=False)
+    """Who is to be told how a fault's wait ended (by identity)."""
 
     def record(self, fault: Fault, write: Callable[[Fault], Report]) -> None:
         """Have the hardware write a fault down, and let the access wait, if it stalls, until software answers."""
@@ -50,9 +56,36 @@ class Stalls:
         self._resolve(resolution)
 
     def _resolve(self, resolution: StallResolution) -> None:
-        for key in [key for key in self.waiting if _is_meant(resolution, *key)]:
-            fault = self.waiting.pop(key)
-            self.resumed.append((fault, self.retry(fault) if resolution.retry else fault))
+        for key in [key for key in tuple(self.waiting) if _is_meant(resolution, *key)]:
+            fault = self.waiting[key]
+            self._resuming.add(id(fault))
+            del self.waiting[key]
+            outcome = self.retry(fault) if resolution.retry else fault
+            self.resumed.append((fault, outcome))
+            self._resuming.discard(id(fault))
+            follower = self._followers.pop(id(fault), None)
+            if follower is not None:
+                self._tell(follower, fault, outcome)
+
+    def follow(self, fault: Fault, done: Callable[[Outcome], None]) -> bool:
+        """Have ``done`` told, once and by any thread, how the access behind a fault ends, however often it stalls.
+
+        False where it does not wait and never has.
+        """
+        self._followers[id(fault)] = done  # first: whoever takes it out of its wait meanwhile finds this
+        if any(waiting is fault for waiting in tuple(self.waiting.values())) or id(fault) in self._resuming:
+            return True
+        if self._followers.pop(id(fault), None) is None:
+            return True
+        for stalled, outcome in reversed(tuple(self.resumed)):
+            if stalled is fault:
+                self._tell(done, fault, outcome)
+                return True
+        return False
+
+    def _tell(self, done: Callable[[Outcome], None], fault: Fault, outcome: Outcome) -> None:
+        if outcome is fault or not isinstance(outcome, Fault) or not self.follow(outcome, done):
+            done(outcome)
 
 
 def _is_meant(resolution: StallResolution, requester: int, tag: int) -> bool:
