@@ -816,7 +816,7 @@ class RegisterPage:
     def shown(self, index: int) -> int:
         """What a word shows. Raises IndexError."""
     def show(self, index: int, before: int, value: int) -> bool:
-        """Let a word show a value, unless software has stored to it; False, and nothing done, if it shows not ``before``.
+        """Let a word show a value, unless software has stored to it; False where it does not show ``before`` any more.
 
         ``before`` is looked at first, then hardware: so that of two who show, the one who looked later counts.
         Raises IndexError.
