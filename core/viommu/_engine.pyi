@@ -79,6 +79,8 @@ class Memory:
     def write(self, pa: int, data: Buffer) -> bool:
         """Store the bytes; False, and nothing stored, where any lies in a hole or is read-only."""
     def load(self, pa: int) -> int | None: ...
+    def compare_exchange(self, pa: int, expected: int, desired: int) -> bool | None:
+        """Store a 64-bit word if it is as expected, in one step; whether it was. None in a hole or read-only memory."""
     def regions(self) -> list[tuple[int, int, bool]]:
         """(start, last, writable) of each region, ascending."""
 
@@ -758,11 +760,33 @@ def dma_write(
 ) -> tuple[int, Result | None] | None:
     """The same for what a device writes; gives how many bytes were written, None where all."""
 
+def dma_copy(
+    translator: Translator,
+    requester: int,
+    source: int,
+    source_pasid: int | None,
+    target: int,
+    target_pasid: int | None,
+    length: int,
+    /,
+) -> tuple[int, bool, Result | None] | None:
+    """What a device copies from one IOVA to another, in ascending order; None where all of it was copied.
+
+    Else how many bytes were, whether it was the target that stopped it (and not the source), and the result of that
+    side, as of `dma_read`. The other side may have been asked for its part of the same bytes.
+    """
+
 def read_own(address: int, length: int) -> bytes | None:
     """Copy from memory of this process as a system call does: None where any of it cannot be read."""
 
 def write_own(address: int, data: Buffer) -> bool:
     """Copy to memory of this process as a system call does; False where any of it cannot be written."""
+
+def read_process(process: int, address: int, length: int) -> bytes | None:
+    """Copy at most 1 MiB from memory of another process as a system call does: None where any of it cannot be read.
+
+    Raises OSError where this process may not (EPERM), or the other is gone (ESRCH).
+    """
 
 def own_mapping(address: int) -> tuple[int, int, int, int, int, int] | None:
     """What is mapped at an address of this process: start, end, flags, offset, device, inode.
@@ -782,12 +806,6 @@ class Front:
         self, heir: type[_Heir], requester: object, iova: object, access: object, pasid: object
     ) -> _Heir | None:
         """Do as `Translator.translate_many` if columns are arrays of its types or single values, and within bounds.
-def read_process(process: int, address: int, length: int) -> bytes | None:
-    """Copy at most 1 MiB from memory of another process as a system call does: None where any of it cannot be read.
-
-    Raises OSError where this process may not (EPERM), or the other is gone (ESRCH).
-    """
-
 
         None, with nothing done, where they are not, and under the sanitizer.
         """

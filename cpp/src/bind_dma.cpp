@@ -1,4 +1,4 @@
-#include "viommu/dma.hpp"
+#include "viommu/dma_copy.hpp"
 
 #include "fast_call.hpp"
 #include "result.hpp"
@@ -105,6 +105,26 @@ py::object dma_write(PyObject* const* args) {
     return data && asked.read_length(data.size()) ? so_far(write(asked, data.start()), data.size()) : nothing();
 }
 
+py::object dma_copy(PyObject* const* args) {
+    Asked source, target;
+    PyObject* const of_target[] = {args[0], args[1], args[4], args[5]};
+    u64 length;
+    const bool meant = source.read(args, false) && target.read(of_target, true) &&
+                       read_number(args[6], ~u64{0}, length) && source.read_length(length) &&
+                       target.read_length(length);
+    if (!meant) return py::make_tuple(0, false, py::none());
+    CopyProgress progress;
+    {
+        py::gil_scoped_release unlocked;
+        const CopyRequest asked{source.request.key, source.request.iova, target.request.key, target.request.iova,
+                                length};
+        progress = DmaCopy(source.translator->engine, asked).run();
+    }
+    if (progress.moved == length) return py::none();
+    return py::make_tuple(progress.moved, progress.writes,
+                          progress.translated ? py::cast(progress.result) : py::object(py::none()));
+}
+
 template <py::object (*function)(PyObject* const*), Py_ssize_t takes>
 PyObject* call(PyObject*, PyObject* const* args, Py_ssize_t count) {
     if (count != takes) return PyErr_Format(PyExc_TypeError, "takes %zd arguments, %zd were given", takes, count);
@@ -126,6 +146,9 @@ void bind_dma(py::module_& m) {
                                  "The same into a buffer."),
         method<dma_write, 5>("dma_write", "dma_write(translator, requester, iova, pasid, data, /)\n\n"
                                           "The same for what a device writes."),
+        method<dma_copy, 7>("dma_copy",
+                            "dma_copy(translator, requester, source, source_pasid, target, target_pasid, length, /)\n\n"
+                            "The same for what a device copies."),
         {},
     };
     if (PyModule_AddFunctions(m.ptr(), methods) < 0) throw py::error_already_set();

@@ -87,6 +87,13 @@ std::optional<py::bytes> read(const Memory& memory, u64 pa, std::size_t length) 
     return out;
 }
 
+std::optional<bool> compare_exchange(const Memory& memory, u64 pa, u64 expected, u64 desired) {
+    if (pa & 7) throw py::value_error("compare-and-exchange address " + hex(pa) + " is not a multiple of 8");
+    py::gil_scoped_release unlocked;
+    const Exchange outcome = memory.view().compare_exchange(pa, expected, desired);
+    return outcome == Exchange::refused ? std::nullopt : std::optional(outcome == Exchange::stored);
+}
+
 bool write(Memory& memory, u64 pa, const py::buffer& data) {
     const py::buffer_info info = data.request();
     if (info.ndim > 1 || (info.ndim == 1 && info.size > 1 && info.strides[0] != info.itemsize))
@@ -124,6 +131,7 @@ void bind_memory(py::module_& m) {
                 return memory.view().load(pa, value) ? std::optional(value) : std::nullopt;
             },
             "pa"_a)
+        .def("compare_exchange", &compare_exchange, "pa"_a, "expected"_a, "desired"_a)
         .def("regions", [](const Memory& memory) {
             py::gil_scoped_release unlocked;
             std::vector<std::tuple<u64, u64, bool>> regions;

@@ -41,6 +41,8 @@ public:
     std::byte* in_one_piece(u64 pa, u64 size) const {
         return recent_ && recent_->contains(pa) && recent_->last - pa >= size - 1 ? recent_->at(pa) : nullptr;
     }
+    // How many bytes of the region that was used last, in which `pa` lies, follow it.
+    u64 to_end(u64 pa) const { return recent_->last - pa; }
     // Calls each(host, bytes) for the parts of what is reached.
     template <typename Each> void each(u64 pa, u64 size, Each&& each) const {
         map_->each_part(pa, size, [&](const Region& region, u64 at, std::size_t count) {
@@ -53,6 +55,32 @@ private:
     std::shared_ptr<const RegionMap> map_;
     bool writes_;
     const Region* recent_ = nullptr;  // one that can be copied
+};
+
+// Pages that hit in the usual way, for as long as nothing else is translated.
+class DmaHits {
+public:
+    DmaHits(Translator::Session& session, BoundContext& bound) : bound_(bound) { open(session); }
+    ~DmaHits() { bound_.stream->count_hits(count_); }
+    DmaHits(const DmaHits&) = delete;
+
+    // After the cache has changed.
+    void open(Translator::Session& session) {
+        if (session.in_parts() && session.caches() && bound_.context->plain()) window_ = session.window(bound_);
+    }
+    // One that is found is not counted yet.
+    [[gnu::always_inline]] bool find(u64 iova, u8 access, u64& pa, unsigned& lg2) const {
+        if (!window_ || iova & bound_.context->uncached_bits()) return false;
+        if (!window_.find(iova, window_.set_for(iova), access, bound_.context->allowed(), pa, lg2)) return false;
+        pa |= iova & below(lg2);
+        return true;
+    }
+    void count(unsigned found) { count_ += found; }
+
+private:
+    BoundContext& bound_;
+    IotlbSets::Window window_;
+    u64 count_ = 0;
 };
 
 // Moves whole pages, the last one as far as it is asked for, page by page in order, while there is room for them.
@@ -82,7 +110,7 @@ private:
         if (!bound) return false;
         memory.emplace(translator_.memory().picture(), asked_.writes);
         resume(session, *memory);
-        Hits hits(session, *bound);
+        DmaHits hits(session, *bound);
         u64 bytes = bytes_per_lock;
         while (bytes && progress_.moved < room_) {
             if (!left_) {
@@ -104,32 +132,6 @@ private:
             left_ = 0;
     }
 
-    // Pages that hit in the usual way, for as long as nothing else is translated.
-    class Hits {
-    public:
-        Hits(Translator::Session& session, BoundContext& bound) : bound_(bound) { open(session); }
-        ~Hits() { bound_.stream->count_hits(count_); }
-        Hits(const Hits&) = delete;
-
-        // After the cache has changed.
-        void open(Translator::Session& session) {
-            if (session.in_parts() && session.caches() && bound_.context->plain()) window_ = session.window(bound_);
-        }
-        // One that is found is not counted yet.
-        [[gnu::always_inline]] bool find(u64 iova, u8 access, u64& pa, unsigned& lg2) const {
-            if (!window_ || iova & bound_.context->uncached_bits()) return false;
-            if (!window_.find(iova, window_.set_for(iova), access, bound_.context->allowed(), pa, lg2)) return false;
-            pa |= iova & below(lg2);
-            return true;
-        }
-        void count(unsigned found) { count_ += found; }
-
-    private:
-        BoundContext& bound_;
-        IotlbSets::Window window_;
-        u64 count_ = 0;
-    };
-
     struct Part {
         std::byte* host;
         u64 size;
@@ -139,7 +141,7 @@ private:
     // Moves the pages that come next, as long as they hit, and gives how many bytes. All are looked up first, since
     // what a hit says does not depend on what is moved: the host's processor copies further ahead when nothing lies
     // between.
-    template <typename Move> u64 move_hits(Hits& hits, const CopyView& memory, u64 bytes, Move&& move) {
+    template <typename Move> u64 move_hits(DmaHits& hits, const CopyView& memory, u64 bytes, Move&& move) {
         Part parts[most_parts];
         unsigned count = 0;
         u64 found = 0, pa;

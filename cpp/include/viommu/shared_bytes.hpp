@@ -41,6 +41,28 @@ public:
             in += count;
         });
     }
+    // From such memory to such memory; what lies on both sides is copied in ascending order, a page at a time at most.
+    static void move(std::byte* to, const std::byte* from, std::size_t size) {
+        std::byte held[4096];
+        const auto by_way_of_held = [&](std::size_t end, std::size_t& done) {
+            while (done < end) {
+                const std::size_t count = std::min(end - done, sizeof held);
+                read(from + done, held, count);
+                write(to + done, held, count);
+                done += count;
+            }
+        };
+        std::size_t done = 0;
+#ifdef VIOMMU_WORDS_IN_PAIRS
+        const auto place = reinterpret_cast<std::uintptr_t>(to);
+        const bool in_step = (place - reinterpret_cast<std::uintptr_t>(from)) % word_size == 0;
+        if (in_step && size >= page_size) {
+            by_way_of_held(-place % line_size, done);
+            done += write_lines(to + done, from + done, (size - done - 1) / line_size * line_size);
+        }
+#endif
+        by_way_of_held(size, done);
+    }
 
 private:
     static constexpr std::size_t word_size = sizeof(u64);

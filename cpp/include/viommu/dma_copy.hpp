@@ -1,0 +1,147 @@
+// A device that copies memory to memory: both sides translated, as far as nothing is out of the ordinary.
+#pragma once
+
+#include "viommu/dma.hpp"
+#include "viommu/shared_bytes.hpp"
+
+namespace viommu {
+
+// What a device is to copy, in ascending order: `length` bytes, which wrap on neither side.
+struct CopyRequest {
+    ContextKey source_key;
+    u64 source;
+    ContextKey target_key;
+    u64 target;
+    u64 length;
+};
+
+// How far a copy came. If `writes`, its target stopped it, else its source; `translated` and `result` are as of a
+// DmaProgress, about that side alone. The other may have been asked for its part of the same bytes already.
+struct CopyProgress {
+    u64 moved = 0;
+    bool writes = false, translated = false;
+    Result result;
+};
+
+// Copies under the engine lock, as Dma does.
+class DmaCopy {
+public:
+    DmaCopy(Translator& translator, const CopyRequest& asked)
+        : translator_(translator),
+          length_(asked.length),
+          source_{asked.source_key, asked.source, access::read},
+          target_{asked.target_key, asked.target, access::write} {}
+
+    CopyProgress run() {
+        while (progress_.moved < length_ && run_locked()) {
+        }
+        return progress_;
+    }
+
+private:
+    // So much is done under one holding of the lock: others get their turn in between.
+    static constexpr u64 bytes_per_lock = 256 * 1024;
+
+    // One side: where it is, and what is left there of memory in one piece that its page leads to.
+    struct Side {
+        ContextKey key;
+        u64 iova;
+        u8 access;
+        u64 pa = 0, left = 0;
+    };
+
+    // A side while the lock is held. Its page is looked for in the cache first, as batches do.
+    class Reach {
+    public:
+        Reach(Side& side, CopyView& memory, Translator::Session& session, BoundContext& bound, bool invalidated)
+            : side_(side), memory_(memory), bound_(bound), hits_(session, bound) {
+            if (invalidated || (side.left && !memory.reaches(side.pa, side.left))) side.left = 0;
+        }
+
+        enum class Found { here, cached, walked, nowhere };
+
+        // Finds where the next bytes lie. `walked`: whatever was cached may be gone. `nowhere`: `result` says why.
+        Found find(Translator::Session& session, Result& result) {
+            if (side_.left) return Found::here;
+            u64 pa;
+            unsigned lg2;
+            if (hits_.find(side_.iova, side_.access, pa, lg2) && take(pa, lg2)) {
+                hits_.count(1);
+                return Found::cached;
+            }
+            session.translate(side_.key, bound_, side_.iova, side_.access, result);
+            return result.ok() && take(result.pa, result.page_lg2) ? Found::walked : Found::nowhere;
+        }
+        void cache_changed(Translator::Session& session) { hits_.open(session); }
+        u64 left() const { return side_.left; }
+        std::byte* host() const { return memory_.in_one_piece(side_.pa, side_.left); }
+        void advance(u64 count) {
+            side_.iova += count;
+            side_.pa += count;
+            side_.left -= count;
+        }
+
+    private:
+        bool take(u64 pa, unsigned lg2) {
+            if (!memory_.reaches(pa, 1)) return false;
+            const u64 to_page_end = below(lg2) - (side_.iova & below(lg2));  // less one: it may be all
+            side_.pa = pa;
+            side_.left = std::min({to_page_end, memory_.to_end(pa), ~u64{0} - 1}) + 1;
+            return true;
+        }
+
+        Side& side_;
+        CopyView& memory_;
+        BoundContext& bound_;
+        DmaHits hits_;
+    };
+
+    // False where it stops for good.
+    bool run_locked() {
+        std::optional<CopyView> readable, writable;  // as a session's: taken under the lock, and let go after it
+        Translator::Session session(translator_);
+        BoundContext* const from = context(session, source_, false);
+        BoundContext* const to = from ? context(session, target_, true) : nullptr;
+        if (!to) return false;
+        const auto picture = translator_.memory().picture();
+        readable.emplace(picture, false);
+        writable.emplace(picture, true);
+        const bool invalidated = std::exchange(invalidations_, session.invalidations()) != session.invalidations();
+        Reach source(source_, *readable, session, *from, invalidated);
+        Reach target(target_, *writable, session, *to, invalidated);
+        for (u64 bytes = bytes_per_lock; bytes && progress_.moved < length_;) {
+            if (!find(session, source, target, false) || !find(session, target, source, true)) return false;
+            const u64 count = std::min({source.left(), target.left(), bytes, length_ - progress_.moved});
+            SharedBytes::move(target.host(), source.host(), count);
+            source.advance(count);
+            target.advance(count);
+            progress_.moved += count;
+            bytes -= count;
+        }
+        return true;
+    }
+    BoundContext* context(Translator::Session& session, const Side& side, bool writes) {
+        BoundContext* const bound = session.context(side.key);
+        if (!bound) progress_.writes = writes;
+        return bound;
+    }
+    bool find(Translator::Session& session, Reach& side, Reach& other, bool writes) {
+        const Reach::Found found = side.find(session, progress_.result);
+        if (found == Reach::Found::walked || found == Reach::Found::nowhere) {
+            side.cache_changed(session);
+            other.cache_changed(session);
+        }
+        if (found != Reach::Found::nowhere) return true;
+        progress_.writes = writes;
+        progress_.translated = true;
+        return false;
+    }
+
+    Translator& translator_;
+    const u64 length_;
+    Side source_, target_;
+    CopyProgress progress_;
+    u64 invalidations_ = 0;  // when the lock was held last
+};
+
+}  // namespace viommu

@@ -1,0 +1,163 @@
+// A device that copies: what comes to lie where, how far it comes, and what it counts.
+#include <random>
+#include <thread>
+
+#include "check.hpp"
+#include "engine.hpp"
+#include "viommu/dma_copy.hpp"
+
+namespace viommu::test {
+namespace {
+
+constexpr u64 page = 0x1000, iova = 0x40'0000'0000, memory_at = 0x1'0000'0000;
+constexpr u64 pages = 64, bytes = pages * page;
+
+// A device whose pages lie in a buffer of their own, in another order.
+struct Device {
+    explicit Device(IotlbGeometry geometry = {}, std::size_t walk_cache_entries = 0)
+        : engine(geometry, walk_cache_entries), tables(engine.ram, layout::x86), words(bytes / 8) {
+        engine.ram.memory->add({memory_at, memory_at + bytes - 1, host(), true, nullptr, nullptr});
+        rid = engine.add(tables);
+        for (u64 n = 0; n < pages; ++n) tables.map(iova + n * page, memory_at + place(n) * page);
+        std::mt19937_64 random(7);
+        for (u64& word : words) word = random();
+        engine(rid, iova);
+    }
+    static u64 place(u64 n) { return n * 27 % pages; }
+    std::byte* host() { return reinterpret_cast<std::byte*>(words.data()); }
+    CopyProgress copy(u64 source, u64 target, u64 length, u32 from, u32 to) {
+        return DmaCopy(engine.translator, {{from, no_pasid}, iova + source, {to, no_pasid}, iova + target, length})
+            .run();
+    }
+    CopyProgress copy(u64 source, u64 target, u64 length) { return copy(source, target, length, rid, rid); }
+    std::vector<std::byte> seen() {
+        std::vector<std::byte> all(bytes);
+        for (u64 n = 0; n < pages; ++n) std::copy_n(host() + place(n) * page, page, all.data() + n * page);
+        return all;
+    }
+
+    Engine engine;
+    Tables tables;
+    std::vector<u64> words;
+    u32 rid = 0;
+};
+
+void copies_bytes() {
+    std::mt19937_64 random(1);
+    for (const std::size_t walk_cache : {0, 16})
+        for (const unsigned entries : {4u, 1024u}) {
+            Device device({entries}, walk_cache);
+            for (int round = 0; round < 400; ++round) {
+                const bool in_step = random() % 2;
+                const u64 most = random() % 2 ? 200 : bytes / 2, length = random() % most;
+                u64 source = random() % (bytes / 2 - length), target = bytes / 2 + random() % (bytes / 2 - length);
+                if (in_step) source = source & ~u64{7}, target = target & ~u64{7};
+                if (random() % 2) std::swap(source, target);
+                auto expected = device.seen();
+                std::copy_n(expected.data() + source, length, expected.data() + target);
+                equals(device.copy(source, target, length).moved, length);
+                check(device.seen() == expected, "these bytes are copied, and no others");
+            }
+        }
+}
+
+void counts_each_page_of_either_side() {
+    Device device;
+    device.copy(0, 32 * page, 8 * page);
+    equals(device.engine.counted().translations, 1u + 8 + 8);
+    device.copy(0, 32 * page, 8 * page);
+    equals(device.engine.counted().translations, 1u + 16 + 16);
+    equals(device.engine.hits(), 1u + 16);
+}
+
+void stops_without_configuration() {
+    Device device;
+    const u32 other = device.engine.add(device.tables);
+    const CopyProgress source = device.copy(0, page, page, other, device.rid);
+    check(!source.moved && !source.writes && !source.translated, "the source's is missing");
+    const CopyProgress target = device.copy(0, page, page, device.rid, other);
+    check(!target.moved && target.writes && !target.translated, "the target's is missing");
+    equals(device.engine.counted().translations, 1u);
+}
+
+void says_which_side_stopped_it() {
+    Device device;
+    device.engine.ram[device.tables.entry(iova + 5 * page)] = 0;
+    const CopyProgress source = device.copy(3 * page + 8, 32 * page, 4 * page);
+    equals(source.moved, 2 * page - 8);
+    check(!source.writes && source.translated && source.result.kind == FaultKind::translation, "the source faults");
+    equals(source.result.iova, iova + 5 * page);
+    const CopyProgress target = device.copy(32 * page, 3 * page + 8, 4 * page);
+    equals(target.moved, 2 * page - 8);
+    check(target.writes && target.translated && target.result.kind == FaultKind::translation, "the target faults");
+    equals(target.result.iova, iova + 5 * page);
+    equals(device.engine.counted().all_faults(), 2u);
+}
+
+void hands_over_where_there_is_no_memory() {
+    Device device;
+    std::vector<u64> fixed(page / 8, 9);
+    device.engine.ram.memory->add(
+        {0x2'0000'0000, 0x2'0000'0000 + page - 1, reinterpret_cast<std::byte*>(fixed.data()), false, nullptr, nullptr});
+    device.tables.map(iova + page, 0x2'0000'0000);
+    device.tables.map(iova + 3 * page, 0x3'0000'0000);
+    const CopyProgress written = device.copy(8 * page, 0, 2 * page);
+    equals(written.moved, page);
+    check(written.writes && written.translated && written.result.ok(), "read-only memory was translated");
+    equals(fixed[0], 9u);
+    equals(device.copy(page, 8 * page, page).moved, page);
+    const CopyProgress hole = device.copy(2 * page, 8 * page, 2 * page);
+    equals(hole.moved, page);
+    check(!hole.writes && hole.translated && hole.result.ok(), "so was a hole");
+}
+
+void large_pages_are_asked_for_once() {
+    Device device;
+    std::vector<u64> large((2 << 20) / 8, 5);
+    device.engine.ram.memory->add({0x40'0000'0000, 0x40'0000'0000 + (2 << 20) - 1,
+                                   reinterpret_cast<std::byte*>(large.data()), true, nullptr, nullptr});
+    device.tables.map(iova + (2 << 20), 0x40'0000'0000, 1);
+    equals(device.copy(2 << 20, (2 << 20) + (1 << 20), 1 << 20).moved, u64{1} << 20);
+    equals(device.engine.counted().translations, 1u + 2);
+}
+
+// Both halves of each word are always alike; a torn word would show.
+void words_are_never_torn() {
+    Device device;
+    const auto first = reinterpret_cast<u64*>(device.host() + Device::place(0) * page);
+    const auto second = reinterpret_cast<u64*>(device.host() + Device::place(1) * page);
+    std::fill_n(first, page / 8, 0), std::fill_n(second, page / 8, 0);
+    std::atomic<bool> stop = false;
+    unsigned torn = 0;
+    std::thread reader([&] {
+        while (!stop)
+            for (u64 n = 0; n < page / 8; ++n) {
+                const u64 word = std::atomic_ref(second[n]).load();
+                torn += word >> 32 != (word & 0xFFFF'FFFF);
+            }
+    });
+    std::thread writer([&] {
+        for (u64 round = 1; !stop; ++round)
+            for (u64 n = 0; n < page / 8; ++n) std::atomic_ref(first[n]).store(round << 32 | (round & 0xFFFF'FFFF));
+    });
+    for (int round = 0; round < 20000; ++round) device.copy(0, page, round % 2 ? page : 1000);
+    stop = true;
+    reader.join(), writer.join();
+    equals(torn, 0u);
+}
+
+}  // namespace
+}  // namespace viommu::test
+
+int main() {
+    using namespace viommu::test;
+    return run({
+        {"a copy copies its bytes", copies_bytes},
+        {"each page of either side is counted", counts_each_page_of_either_side},
+        {"it stops where nothing is configured", stops_without_configuration},
+        {"it says which side stopped it", says_which_side_stopped_it},
+        {"what cannot be reached is handed over", hands_over_where_there_is_no_memory},
+        {"a large page is translated once", large_pages_are_asked_for_once},
+        {"no word is ever seen in part", words_are_never_torn},
+    });
+}
