@@ -10,6 +10,10 @@ from attrs import define, field
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+__all__ = [
+    "Activity",
+]
+
 
 @define
 class Activity:

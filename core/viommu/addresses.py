@@ -4,6 +4,18 @@ from __future__ import annotations
 
 from typing import NewType
 
+__all__ = [
+    "PAGE_SIZE",
+    "PASID_BITS",
+    "Iova",
+    "Ipa",
+    "Pa",
+    "Pasid",
+    "RequesterId",
+    "Tag",
+    "align_down",
+]
+
 Iova = NewType("Iova", int)
 """Stage 1's input: what a device puts on the bus (bytes)."""
 

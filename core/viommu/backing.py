@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 
     from viommu.own_memory import Mapping
 
+__all__ = [
+    "AddressSpace",
+    "BufferLike",
+    "PageId",
+    "Segment",
+    "View",
+]
+
 BufferLike: TypeAlias = "Buffer | NDArray[Any]"
 """Anything contiguous that lends its bytes."""
 

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from viommu.memory import PhysicalMemory
     from viommu.platform import Caches, DeviceInvalidation, Interrupt, PageResponse, StallResolution
 
+__all__ = [
+    "Observer",
+]
+
 Observer: TypeAlias = Callable[[str, Mapping[str, object]], None]
 """Is told a dotted name and its facts."""
 

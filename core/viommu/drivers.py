@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from viommu.memory import PhysicalMemory
     from viommu.platform import Platform
 
+__all__ = [
+    "BoundDriver",
+    "Drivers",
+    "Origin",
+    "bind",
+    "bind_plugin",
+    "discover",
+]
+
 REQUESTER_BITS = 32
 """The widest requester id there is (an SMMU's StreamID)."""
 

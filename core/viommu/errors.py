@@ -8,6 +8,25 @@ from __future__ import annotations
 
 from attrs import define
 
+__all__ = [
+    "BadField",
+    "BadPaste",
+    "BadRegister",
+    "BadValue",
+    "BrokenDriver",
+    "CaptureError",
+    "DriverBug",
+    "MemoryOverlap",
+    "Misaligned",
+    "NotBacked",
+    "NotPinned",
+    "OutOfFrames",
+    "OutOfRange",
+    "UnknownDriver",
+    "UnknownKind",
+    "ViommuError",
+]
+
 TOLD_LENGTH = 240
 
 

@@ -23,6 +23,16 @@ if TYPE_CHECKING:
     from viommu.memory import PhysicalMemory
     from viommu.translation import Outcome
 
+__all__ = [
+    "ConfigurationStep",
+    "Entry",
+    "Explanation",
+    "Fetch",
+    "FieldValue",
+    "Note",
+    "WalkStep",
+]
+
 RESERVED = "reserved"
 """The name under which reserved bits that are set are shown."""
 

@@ -14,6 +14,12 @@ from viommu.kernel_errors import BadAddress, Invalid, KernelError, NoMemory, Not
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+__all__ = [
+    "Injection",
+    "allocation_point",
+    "fail_nth",
+]
+
 _ERRORS: dict[int, type[KernelError]] = {
     errno.ENOMEM: NoMemory,
     errno.ENOENT: NotThere,

@@ -12,6 +12,17 @@ from viommu import _engine
 if TYPE_CHECKING:
     from viommu.addresses import Iova, Ipa, Pasid, RequesterId
 
+__all__ = [
+    "Access",
+    "ConfigurationLog",
+    "Fault",
+    "FaultClass",
+    "FaultKind",
+    "Refusal",
+    "Report",
+    "Stage",
+]
+
 
 class Access(IntFlag):
     """What one access asks for. A granted right uses the first three bits."""

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from viommu.platform import PageRequest, Platform, RequestKind, TlbBroadcast
     from viommu.stale import StaleUse
 
+__all__ = [
+    "Silence",
+]
+
 OUTCOMES = ("fault", "abort", "stall")
 
 P = ParamSpec("P")

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from viommu.ops import Prot
     from viommu.table_frames import TableFrames
 
+__all__ = [
+    "Gone",
+    "IoPageTable",
+    "Leaf",
+    "TableShape",
+]
+
 
 @frozen
 class TableShape:

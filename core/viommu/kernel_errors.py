@@ -10,6 +10,34 @@ from typing import ClassVar
 
 from viommu.errors import ViommuError, shown
 
+__all__ = [
+    "AddressInUse",
+    "BadAddress",
+    "BadFile",
+    "Busy",
+    "DifferentData",
+    "Exists",
+    "IllegalSeek",
+    "Invalid",
+    "IoError",
+    "KernelError",
+    "MessageTooLong",
+    "NoAddress",
+    "NoDevice",
+    "NoMemory",
+    "NoSpace",
+    "NotAnIoctl",
+    "NotPermitted",
+    "NotThere",
+    "OutOfRangeSize",
+    "Overflow",
+    "TooBig",
+    "TooManyFiles",
+    "Unsupported",
+    "WouldDeadlock",
+    "WrongFile",
+]
+
 NAMES = {errno.EOPNOTSUPP: "EOPNOTSUPP", errno.EDEADLK: "EDEADLK", errno.EAGAIN: "EAGAIN"}
 """Names of errnos that have two, as the kernel's sources write them."""
 

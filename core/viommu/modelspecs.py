@@ -16,6 +16,18 @@ if TYPE_CHECKING:
 
     from viommu.ops import DeviceFeatures
 
+__all__ = [
+    "Bar",
+    "Bus",
+    "DeviceModel",
+    "ModelInfo",
+    "PciIdentity",
+    "PciShape",
+    "modelimpl",
+    "viommu_model",
+    "viommu_model_info",
+]
+
 ENTRY_POINT_GROUP = "viommu.devices"
 
 modelspec = pluggy.HookspecMarker("viommu.devices")

@@ -9,6 +9,11 @@ from attrs import define, field
 
 from viommu.kernel_errors import Busy, Invalid, NoSpace
 
+__all__ = [
+    "LowestFree",
+    "Numbers",
+]
+
 
 @define(eq=False)
 class LowestFree:

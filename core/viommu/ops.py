@@ -13,6 +13,24 @@ if TYPE_CHECKING:
     from viommu.iommufd.user_memory import UserProcess
     from viommu.objects.physical import PhysicalDevice
 
+__all__ = [
+    "DeviceFacts",
+    "DeviceFeatures",
+    "DeviceTlbRequest",
+    "DirtyBitmap",
+    "DomainFlags",
+    "HwInfo",
+    "NestedDomain",
+    "PageFault",
+    "PagingDomain",
+    "Prot",
+    "RegionKind",
+    "ReservedRegion",
+    "UserArray",
+    "UserData",
+    "may_write",
+]
+
 FIRST_SHIFT = 4
 PAGE_BITS = 12
 ALLOCATION_LAST = 4 << 20

@@ -14,6 +14,20 @@ if TYPE_CHECKING:
     from viommu.faults import Access
     from viommu.memory import PhysicalMemory
 
+__all__ = [
+    "Caches",
+    "Completion",
+    "DeviceInvalidation",
+    "Interrupt",
+    "PageRequest",
+    "PageResponse",
+    "Platform",
+    "RequestKind",
+    "ResponseCode",
+    "StallResolution",
+    "TlbBroadcast",
+]
+
 
 class RequestKind(Enum):
     """What kind of transaction a device sent (PCIe AT field)."""

@@ -10,6 +10,12 @@ from enum import Enum
 
 from attrs import frozen
 
+__all__ = [
+    "MAINLINE",
+    "Policy",
+    "VmidOwner",
+]
+
 
 class VmidOwner(Enum):
     """Whose is the tag of stage 2 (VMID, DomainID) that a vIOMMU's translations have."""

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from viommu.hookspecs import Registers
     from viommu.layout import Descriptor
 
+__all__ = [
+    "Register",
+    "RegisterFile",
+    "Store",
+]
+
 LayoutT = TypeVar("LayoutT", bound="Descriptor")
 
 BYTE = 8

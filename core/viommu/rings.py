@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 
     from viommu.memory import PhysicalMemory
 
+__all__ = [
+    "read_entries",
+]
+
 RUN_BYTES = 1 << 16
 """The most that one run reads: a guest that announces a long queue is served piece by piece."""
 

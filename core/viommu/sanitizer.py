@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from viommu._engine import Context, Translator
     from viommu.faults import Refusal
 
+__all__ = [
+    "Sanitizer",
+]
+
 MOST_REPORTS = 1024
 """Stale uses that are kept until somebody looks at them; later ones are counted only."""
 

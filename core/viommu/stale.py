@@ -9,6 +9,12 @@ from attrs import field, frozen
 if TYPE_CHECKING:
     from viommu.faults import Access, Stage
 
+__all__ = [
+    "Cause",
+    "StaleUse",
+    "Store",
+]
+
 
 @frozen
 class Store:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from viommu.activity import Activity
     from viommu.instance.iommu import Iommu
 
+__all__ = [
+    "Summary",
+]
+
 SHOWN_KINDS = 6
 """Of ioctls, or of commands; the rest is added up."""
 

@@ -14,6 +14,10 @@ from viommu.kernel_errors import NoMemory
 if TYPE_CHECKING:
     from viommu.memory import PhysicalMemory
 
+__all__ = [
+    "TableFrames",
+]
+
 CHUNK = 2 << 20
 """How much RAM is added at a time (bytes); the system gives pages of it when they are first used."""
 

@@ -29,6 +29,15 @@ from viommu.spec.x86_64 import X86Page2M, X86Page4K, X86Table
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+__all__ = [
+    "amd_v1",
+    "arm_stage1",
+    "arm_stage2",
+    "riscv",
+    "vtd_second_stage",
+    "x86",
+]
+
 ARM_INDEX_WRITE_BACK = 1
 """Which attribute of MAIR a host's stage-1 leaves name."""
 ARM_MEM_ATTR_WRITE_BACK = 0xF

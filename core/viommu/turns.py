@@ -11,6 +11,10 @@ from attrs import define, field
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+__all__ = [
+    "Turns",
+]
+
 T = TypeVar("T")
 
 

@@ -12,6 +12,11 @@ from attrs import field, frozen
 
 from viommu.errors import BadValue
 
+__all__ = [
+    "Feature",
+    "Profile",
+]
+
 NEWEST = "7.2"
 PROFILES = ("6.13", "6.15", "6.17", NEWEST)
 """Releases that a machine can be asked to be like."""

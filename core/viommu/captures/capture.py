@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from viommu.captures.rows import DescribedRow, DisputedRow, FaultRow, MutatedRow, RecordedRow
     from viommu.drivers import BoundDriver
 
+__all__ = [
+    "Capture",
+    "find",
+    "load",
+]
+
 FORMAT = "viommu-capture/1"
 MANIFEST = "manifest.json"
 MEMORY = "memory.npz"

@@ -11,6 +11,28 @@ from enum import IntEnum, IntFlag
 
 from viommu.iommufd.uapi_struct import UapiStruct, bytes16, bytes32, s32, u32, u64
 
+__all__ = [
+    "FIRST_IOCTL",
+    "STRUCTS",
+    "AmdCommand",
+    "DeviceTlbFlags",
+    "DeviceTlbInvalidate",
+    "DeviceTlbRange",
+    "ExperimentalIoctl",
+    "ExperimentalType",
+    "HwQueueFlags",
+    "HwptVtdGuest",
+    "SetFault",
+    "SetStage2",
+    "VeventAmd",
+    "VeventVtd",
+    "ViommuAllocVm",
+    "ViommuAmd",
+    "ViommuFlags",
+    "ViommuVtd",
+    "VtdDescriptor",
+]
+
 FIRST_IOCTL = 0x8000_3BC0
 """_IOC(_IOC_READ, ';', 0xC0, 0): no number of iommufd has a direction."""
 

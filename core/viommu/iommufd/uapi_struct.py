@@ -7,6 +7,10 @@ import struct
 from operator import itemgetter
 from typing import Any, ClassVar, Self, TypeAlias
 
+__all__ = [
+    "UapiStruct",
+]
+
 u8: TypeAlias = int
 u16: TypeAlias = int
 u32: TypeAlias = int

@@ -12,6 +12,15 @@ from viommu.iommufd.uapi_struct import UapiStruct
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+__all__ = [
+    "HwInfoType",
+    "HwQueueType",
+    "HwptDataType",
+    "InvalidateDataType",
+    "VeventqType",
+    "ViommuType",
+]
+
 
 class HwptDataType(IntEnum):
     """Driver data of HWPT_ALLOC."""

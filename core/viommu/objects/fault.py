@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from viommu.objects.vdevice import Vdevice
     from viommu.ops import PageFault
 
+__all__ = [
+    "report_fault",
+]
+
 RECORD = HwptPgfault.total
 RESPONSE = HwptPageResponse.total
 CODES = frozenset(ResponseCode)

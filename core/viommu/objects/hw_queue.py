@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from viommu.objects.context import Context
     from viommu.objects.viommu import Viommu
 
+__all__ = [
+    "HwQueue",
+]
+
 PINNED_LAST = ((1 << 31) - 1) // 8 * PAGE_SIZE
 """The kernel lists the pages in one allocation, which is no longer than an int can say (bytes)."""
 

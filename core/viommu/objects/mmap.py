@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from viommu.objects.context import Context
     from viommu.objects.table import Object
 
+__all__ = [
+    "Region",
+    "Registers",
+]
+
 MAP_SHARED, PROT_EXEC = 1, 4
 
 

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from viommu.objects.vdevice import Vdevice
     from viommu.ops import DeviceFacts, PageFault
 
+__all__ = [
+    "Mmio",
+    "NoHardware",
+    "PhysicalDevice",
+    "PhysicalIommu",
+    "Port",
+]
+
 
 class Mmio(Protocol):
     """Registers: offsets and sizes in bytes, sizes 4 or 8."""

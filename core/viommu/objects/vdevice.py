@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from viommu.objects.device import Device
     from viommu.objects.viommu import Viommu
 
+__all__ = [
+    "Vdevice",
+]
+
 
 @define(eq=False, kw_only=True, repr=False)
 class Vdevice(Object):

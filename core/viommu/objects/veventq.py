@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from viommu.iommufd.user_memory import UserProcess
     from viommu.objects.viommu import Viommu
 
+__all__ = [
+    "report_event",
+]
+
 SEQUENCE_MASK = 0x7FFFFFFF
 HEADER = VeventHeader.total
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from viommu.objects.veventq import VeventQueue
     from viommu.objects.vm import VirtualMachine
 
+__all__ = [
+    "Viommu",
+]
+
 
 @define(eq=False, kw_only=True, repr=False)
 class Viommu(Object):

@@ -10,6 +10,10 @@ from attrs import define
 if TYPE_CHECKING:
     from viommu.iommufd.user_memory import UserProcess
 
+__all__ = [
+    "VirtualMachine",
+]
+
 
 @define(eq=False)
 class VirtualMachine:
