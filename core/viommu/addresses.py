@@ -35,7 +35,10 @@ Tag = NewType("Tag", int)
 """A cache tag: ASID or PASID for stage 1; VMID, DomainID or DID for stage 2."""
 
 PAGE_SIZE = 4096
+"""Bytes of a page of memory as the kernel counts it; page tables may have larger ones."""
+
 PASID_BITS = 20
+"""How wide a PASID is (PCIe)."""
 
 
 def align_down(value: int, multiple: int) -> int:

@@ -67,7 +67,7 @@ class BadValue(BadField):
 
 @define
 class OutOfRange(BadField):
-    """A number lies outside ``first`` to ``last`` (both allowed)."""
+    """A number lies outside ``first`` to ``last`` (both allowed), in the unit that ``what`` has."""
 
     what: str
     value: int

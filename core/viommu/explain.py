@@ -1,4 +1,7 @@
-"""One access, explained: what was read, from where, what it said, and what came of it. Values, and their JSON."""
+"""One access, explained: what was read, from where, what it said, and what came of it. Values, and their JSON.
+
+Addresses are in bytes.
+"""
 
 from __future__ import annotations
 
@@ -102,6 +105,7 @@ class Note:
 
 
 ConfigurationStep: TypeAlias = Fetch | Note
+"""What the hardware did before it walked."""
 
 
 @define

@@ -34,7 +34,7 @@ AnswerT = TypeVar("AnswerT")
 
 @frozen
 class Silence:
-    """A ConfigurationLog that nobody reads."""
+    """A ConfigurationLog that nobody reads (addresses in bytes, as everywhere)."""
 
     def fetched(self, structure: type, address: int, raw: bytes | None, note: str = "") -> None:
         """Forget what was read."""

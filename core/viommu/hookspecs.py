@@ -98,6 +98,7 @@ HOOKSPEC_VERSION = 1
 
 hookspec = pluggy.HookspecMarker("viommu")
 hookimpl = pluggy.HookimplMarker("viommu")
+"""Marks a function as the implementation of the hook of its name; ``wrapper=True``: as one around it."""
 
 
 @frozen

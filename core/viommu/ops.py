@@ -1,4 +1,7 @@
-"""The values that hooks are given and give back (`viommu.hookspecs`, the driver face)."""
+"""The values that hooks are given and give back (`viommu.hookspecs`, the driver face).
+
+Addresses and lengths are in bytes, ranges closed.
+"""
 
 from __future__ import annotations
 

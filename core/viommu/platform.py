@@ -59,8 +59,8 @@ class ResponseCode(Enum):
 class Interrupt:
     """One interrupt of an IOMMU: which of its sources, and the message where it is signalled by one.
 
-    ``address`` and ``data`` are None for a wired interrupt. ``guest``: hardware signals it to that guest by itself, and
-    the host has no part in it.
+    ``address`` (bytes) and ``data`` are None for a wired interrupt. ``guest``: hardware signals it to that guest by
+    itself, and the host has no part in it.
     """
 
     source: str
@@ -135,7 +135,7 @@ class TlbBroadcast:
 
 
 class Caches(Protocol):
-    """The engine's caches, as invalidation sees them (`viommu._engine.Translator` says what each verb means)."""
+    """The engine's caches, as invalidation sees them. Ranges are closed, in bytes."""
 
     def invalidate_all(self) -> None:
         """Drop every translation."""

@@ -24,8 +24,8 @@ def read_entries(
 ) -> NDArray[np.uint8]:
     """Read up to ``count`` entries of a ring of ``entries``, from index ``start``, without wrapping.
 
-    Returns uint8 of shape (n, entry_size): n is less than ``count`` where the ring ends, where a run is full, or where
-    memory has a hole (n is 0 when the entry at ``start`` itself cannot be read).
+    ``base`` and ``entry_size`` are in bytes. Returns uint8 of shape (n, entry_size): n is less than ``count`` where the
+    ring ends, where a run is full, or where memory has a hole (n is 0 when the entry at ``start`` cannot be read).
     """
     most = max(1, min(count, entries - start, RUN_BYTES // entry_size))
     address = base + start * entry_size

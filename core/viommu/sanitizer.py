@@ -52,14 +52,14 @@ class Sanitizer:
         return self._translator.sanitizer_counts()
 
     def stored(self, pa: int, was: int, value: int) -> None:
-        """Remember a store through the machine (a `viommu.memory` watcher)."""
+        """Remember a store of a 64-bit word through the machine (a `viommu.memory` watcher)."""
         self._stores[pa] = Store(pa, was, value, self._translator.sanitizer_now)
         self._stores.move_to_end(pa)
         while len(self._stores) > MOST_STORES:
             self._stores.popitem(last=False)
 
     def check_context(self, requester: int, iova: int, access: Access, pasid: int | None) -> None:
-        """Hold the context cache against the structures in memory."""
+        """Hold the context cache against the structures in memory, for an access to ``iova`` (bytes)."""
         cached = self._translator.cached_context(requester, NO_PASID if pasid is None else pasid)
         if cached is None:
             return

@@ -28,7 +28,10 @@ class Store:
 
 @frozen
 class Cause:
-    """The table entry that changed. ``value`` is what it holds now, ``store`` what put it there, if that was seen."""
+    """The table entry that changed (``pa`` in bytes).
+
+    ``value`` is what it holds now, ``store`` what put it there, if that was seen.
+    """
 
     pa: int = field(repr=hex)
     stage: Stage

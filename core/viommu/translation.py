@@ -1,4 +1,4 @@
-"""The Python face of the engine: what became of an access, as values."""
+"""The Python face of the engine: what became of an access, as values. Addresses and sizes are in bytes."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from viommu.requests import Requests
 
 RIGHTS = Access.READ | Access.WRITE | Access.EXECUTE
+"""All rights that a translation can grant."""
 
 # By the engine's numbers, as an enum's operators are slow.
 _ACCESSES = tuple(Access(bits) for bits in range(16))
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 Outcome: TypeAlias = Translation | Fault
+"""What one access comes to."""
 
 
 def page_size_of(page_lg2: int) -> int:

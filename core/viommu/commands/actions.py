@@ -113,3 +113,4 @@ Action: TypeAlias = (
     | ContextGroup
     | Store
 )
+"""What a command comes down to, in no vendor's words."""

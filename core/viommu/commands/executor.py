@@ -58,7 +58,7 @@ class Executor:
             self._storing = self._not_storing = None
 
     def run_ring(self, base: int, entries_lg2: int, head: int, count: int) -> tuple[int, dict[str, int]]:
-        """Execute up to ``count`` commands of a ring of 2^``entries_lg2``, from index ``head`` on."""
+        """Execute up to ``count`` of the 2^``entries_lg2`` commands at ``base`` (bytes), from index ``head`` on."""
         platform = self.platform
         commands = (self._storing if platform.memory.watcher is None else self._not_storing) or self._compiled()
         if count <= MOST_AT_ONCE:

@@ -42,6 +42,7 @@ class Among:
 
 
 Condition: TypeAlias = Is | Within | Among
+"""What decides between the cases of a command."""
 
 
 @frozen

@@ -27,7 +27,7 @@ PINNED_LAST = ((1 << 31) - 1) // 8 * PAGE_SIZE
 
 @define(eq=False, kw_only=True, repr=False)
 class HwQueue(Object):
-    """A queue of a vIOMMU. ``iova`` and ``length`` say where the guest put it; ``data`` is the driver's own."""
+    """A queue of a vIOMMU. ``iova`` and ``length`` (bytes) say where the guest put it; ``data`` is the driver's own."""
 
     kind: ClassVar[str] = "HW_QUEUE"
 

@@ -1,4 +1,4 @@
-"""A virtual machine as KVM has it, as far as an IOMMU cares: its VMID."""
+"""A virtual machine as KVM has it, as far as an IOMMU cares: its VMID. Addresses are in bytes, as everywhere."""
 
 from __future__ import annotations
 
