@@ -309,7 +309,8 @@ class Described:
     @property
     def table(self) -> int: ...
     @property
-    def levels(self) -> int: ...
+    def levels(self) -> int:
+        """How many levels there are."""
 
 Stage1: TypeAlias = ArmStage1 | X86 | Riscv | Described
 Stage2: TypeAlias = ArmStage2 | VtdSecondStage | AmdV1 | Riscv | Described
@@ -542,9 +543,12 @@ class CommandTable:
     def __init__(self) -> None: ...
     def add(self, key: int, value: int) -> None:
         """Add one value; it stays once. ValueError where the table is full."""
-    def remove(self, key: int, value: int) -> None: ...
-    def clear(self) -> None: ...
-    def values(self, key: int) -> list[int]: ...
+    def remove(self, key: int, value: int) -> None:
+        """Remove one value, if it is there."""
+    def clear(self) -> None:
+        """Remove all."""
+    def values(self, key: int) -> list[int]:
+        """Give the values of a key, none where it has none."""
 
 @final
 class CommandSet:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from viommu.platform import DeviceInvalidation, PageResponse
     from viommu.translation import Outcome
 
+__all__ = ["Device", "DeviceTlb"]
+
 MOST_RESPONSES = 4096
 """Page responses that are kept until somebody looks at them; the oldest go first."""
 

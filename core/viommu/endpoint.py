@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     AtsOutcome = Translation | Fault | Completion
 
 
+__all__ = ["Endpoint"]
+
+
 @define(eq=False, repr=False)
 class Endpoint(Front):
     """One device behind an IOMMU. Made by `viommu.Machine.add_device`.

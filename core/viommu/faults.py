@@ -1,4 +1,7 @@
-"""What a guest does wrong: neutral fault values, which each vendor's hardware encodes into its own record."""
+"""What a guest does wrong: neutral fault values, which each vendor's hardware encodes into its own record.
+
+Addresses are in bytes.
+"""
 
 from __future__ import annotations
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from viommu.backing import BufferLike, PageId, Source, Window
     from viommu.own_memory import Mapping
 
+__all__ = ["PhysicalMemory"]
+
 FIRST_RUN = 1 << 32
 """Where allocation begins: above the holes, MMIO and interrupt ranges that machines keep below 4 GiB."""
 

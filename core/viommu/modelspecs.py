@@ -32,6 +32,7 @@ ENTRY_POINT_GROUP = "viommu.devices"
 
 modelspec = pluggy.HookspecMarker("viommu.devices")
 modelimpl = pluggy.HookimplMarker("viommu.devices")
+"""Marks a function as the implementation of the hook of its name."""
 
 
 @frozen

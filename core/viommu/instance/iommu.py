@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from viommu.translation import Outcome
 
 
+__all__ = ["Iommu"]
+
+
 class Iommu(Front):
     """An IOMMU in front of memory (`viommu.machine.Machine` says what the arguments mean).
 

@@ -56,7 +56,7 @@ class Port(Mmio, Protocol):
 
 
 class NoHardware:
-    """A `Port` with memory of its own, and without registers: what a mock stands on."""
+    """A `Port` with memory of its own, and without registers (bytes): what a mock stands on."""
 
     @cached_property
     def memory(self) -> PhysicalMemory:
