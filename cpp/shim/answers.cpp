@@ -10,7 +10,10 @@
 
 #include "areas.hpp"
 #include "files.hpp"
+#include "internal.hpp"
 #include "kernel.hpp"
+#include "lent_files.hpp"
+#include "sharing.hpp"
 
 namespace viommu::shim {
 

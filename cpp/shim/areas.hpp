@@ -1,4 +1,4 @@
-// The program's memory: what is mapped where, and descriptors of shared memory, by which the service maps it too.
+// What is mapped where in the program.
 #pragma once
 
 #include <cstddef>
@@ -9,37 +9,46 @@ namespace viommu::shim {
 
 // Which file an area shows.
 struct AreaFile {
-    u64 device;
-    u64 inode;
+    u64 device = 0;
+    u64 inode = 0;
+
+    bool operator==(const AreaFile&) const = default;
 };
 
 // What is mapped around an address (bytes).
 struct Area {
-    u64 start, end;
-    u64 rights;
-    u64 offset;  // of `start` in the file
+    u64 start = 0, end = 0;
+    u64 rights = 0;
+    u64 offset = 0;  // of `start` in the file
     AreaFile file;
 };
 
+// The kernel's list of what is mapped, from low addresses to high. It may change under us: each answer is of its
+// moment.
+class Areas {
+public:
+    Areas();
+    ~Areas();
+    Areas(const Areas&) = delete;
+
+    // The first area that ends above an address; false where there is none.
+    bool next(u64 address, Area& found);
+    // The area that holds an address.
+    bool at(u64 address, Area& found) { return next(address, found) && found.start <= address; }
+
+private:
+    bool ask(u64 address, Area& found, bool& known);
+    bool read(u64 address, Area& found);
+    bool read_line();
+
+    int file_;
+    bool asks_ = true;
+    u64 last_end_ = 0;
+    char line_[128];  // the beginning of a line: all but the name
+    char held_[512];
+    std::size_t held_count_ = 0, held_at_ = 0;
+};
+
 bool find_area(u64 address, Area& found);
-
-// A descriptor of the file that an area shows, or -1. `ours`: it was opened now and is the caller's.
-int descriptor_of(const Area& area, bool& ours);
-
-// Shared memory without a name, as a memfd: a descriptor that is kept as long as the memory is mapped. -1 and errno.
-int make_shared_memory(std::size_t length);
-
-// Turns private anonymous memory into a memfd's, for devices to reach: all of [start, end), or nothing and false. The
-// program sees no difference: threads that store to it meanwhile wait, and a child gets a copy of its own.
-bool share_memory(u64 start, u64 end);
-
-// A thread stored to memory that is just being shared: it may try again.
-bool waited_for_sharing(u64 address);
-
-// Keeps a descriptor of a file that the program mapped shared, for as long as it is mapped.
-void keep_file(int fd);
-
-// Something was unmapped: forgets what is mapped no more.
-void tidy_files();
 
 }  // namespace viommu::shim

@@ -1,7 +1,6 @@
 #include "channel.hpp"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -16,15 +15,13 @@
 #include <new>
 
 #include "answers.hpp"
+#include "blocked.hpp"
+#include "forks.hpp"
+#include "internal.hpp"
 #include "kernel.hpp"
 
 namespace viommu::shim {
 namespace {
-
-// Descriptors of our own are kept from the program. More threads than this have none to hide behind, and are refused.
-constexpr int most_internal = 1 << 16;
-std::atomic<u8> internal[most_internal];
-constexpr int lowest_internal = 700;  // above what programs use, below the usual limit of 1024
 
 const char* service_path() {
     static const char* const path = getenv(socket_variable);
@@ -36,7 +33,7 @@ struct Token {
     u8 bytes[token_bytes];
 } token;
 
-int close_really(int fd) { return static_cast<int>(kernel(SYS_close, fd)); }
+void close_really(int fd) { kernel(SYS_close, fd); }
 
 int connect_to_service() {
     sockaddr_un address{};
@@ -44,7 +41,7 @@ int connect_to_service() {
     const char* const path = service_path();
     if (strlen(path) >= sizeof address.sun_path) return -1;
     strcpy(address.sun_path, path);
-    const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    const int fd = open_for_us([] { return socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0); });
     if (fd < 0) return -1;
     if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address)) {
         close_really(fd);
@@ -121,7 +118,7 @@ int greeted(bool helper) {
 
 // A thread that answers what the service asks while no thread of the program waits for it: devices reach memory at any
 // time. One in each process, from its first question on.
-std::atomic<pid_t> helped;
+std::atomic<bool> helped = false;
 
 void* help(void* connection) {
     const int fd = static_cast<int>(reinterpret_cast<intptr_t>(connection));
@@ -137,8 +134,7 @@ void* help(void* connection) {
 
 // All signals are blocked here, so that the thread takes none of the program's.
 void start_helper() {
-    const pid_t own = getpid();
-    if (helped.exchange(own) == own) return;
+    if (helped || is_borrower() || helped.exchange(true)) return;
     const int fd = greeted(true);
     Packet* const packet = fd < 0 ? nullptr : static_cast<Packet*>(malloc(sizeof(Packet)));
     if (!packet) return;
@@ -154,15 +150,25 @@ void start_helper() {
     pthread_attr_destroy(&attributes);
 }
 
-// The connection of this thread. A child's first question finds its parent's, and makes one of its own.
+// The connection of this thread. A child makes one of its own; one that borrows its parent's memory uses its parent's,
+// which waits for it, or one that the parent never knows of.
 class Channel {
 public:
     ~Channel() { drop(); }
 
     i64 ask(Message& message, Descriptor* received) {
-        if (owner_ != getpid()) fd_ = -1;
         if (message.op != Op::owns) start_helper();  // most programs only ask what they inherited, and nothing more
-        if (fd_ < 0 && !open()) return -ENODEV;
+        const bool is_new = fd_ < 0;
+        if (is_new && !open()) return errno == EMFILE || errno == ENFILE ? -errno : -ENODEV;
+        const i64 result = answered(message, received);
+        if (is_new && is_borrower()) drop();
+        return result;
+    }
+
+    void forget() { fd_ = -1; }
+
+private:
+    i64 answered(Message& message, Descriptor* received) {
         if (!send_packet(fd_, message, nullptr, -1)) return lost();
         for (;;) {
             Descriptor descriptor;
@@ -176,14 +182,7 @@ public:
         }
     }
 
-    void forget() { fd_ = -1; }
-
-private:
-    bool open() {
-        fd_ = greeted(false);
-        owner_ = getpid();
-        return fd_ >= 0;
-    }
+    bool open() { return (fd_ = greeted(false)) >= 0; }
     bool serve(Descriptor& descriptor) { return answer_packet(fd_, packet_, descriptor); }
     i64 lost() {
         drop();
@@ -195,7 +194,6 @@ private:
     }
 
     int fd_ = -1;
-    pid_t owner_ = 0;
     Packet packet_;
 };
 
@@ -226,17 +224,6 @@ void new_token() {
     }
 }
 
-void after_fork_in_child() {
-    // Its parent's connections are of no use here, and must not outlive their owner.
-    if (own_channel) own_channel->forget();
-    for (int fd = lowest_internal; fd < most_internal; ++fd) {
-        if (internal[fd] != 1) continue;
-        internal[fd] = 0;
-        close_really(fd);
-    }
-    new_token();
-}
-
 }  // namespace
 
 Descriptor::~Descriptor() {
@@ -252,12 +239,10 @@ bool serviced() { return service_path() && *service_path(); }
 i64 ask(Message& message, Descriptor* received) {
     if (!serviced()) return -ENODEV;
     const int kept = errno;
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);  // a handler that asks must not meet us in the middle
+    const SignalsBlocked blocked;  // a handler that asks must not meet us in the middle
+    notice_child();
     Channel* const own = channel();
     const i64 result = own ? own->ask(message, received) : -ENOMEM;
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
     errno = kept;
     return result;
 }
@@ -267,30 +252,16 @@ i64 ask(Op op, u64 a, u64 b, u64 c, u64 d) {
     return ask(message);
 }
 
-bool is_internal(int fd) { return fd >= 0 && fd < most_internal && internal[fd]; }
-
-int make_internal(int fd) {
-    int moved = static_cast<int>(kernel(SYS_fcntl, fd, F_DUPFD_CLOEXEC, lowest_internal));
-    if (moved >= 0)
-        close_really(fd);
-    else
-        moved = fd;  // the limit is low: it stays where it is
-    if (moved < most_internal) internal[moved] = 1;
-    return moved;
-}
-void keep_internal_over_fork(int fd) {
-    if (is_internal(fd)) internal[fd] = 2;
-}
-void close_internal(int fd) {
-    if (fd < most_internal) internal[fd] = 0;
-    close_really(fd);
+void connections_in_child() {
+    if (own_channel) own_channel->forget();
+    helped = false;
+    new_token();
 }
 
 __attribute__((constructor(150))) void begin_channels() {
     if (!serviced()) return;
     pthread_key_create(&key, delete_channel);
     new_token();
-    pthread_atfork(nullptr, nullptr, after_fork_in_child);
 }
 
 }  // namespace viommu::shim

@@ -33,13 +33,7 @@ i64 ask(Message& message, Descriptor* received = nullptr);
 // The same, for what is told by its result alone.
 i64 ask(Op op, u64 a = 0, u64 b = 0, u64 c = 0, u64 d = 0);
 
-// Whether a descriptor is this library's own, which the program must neither see nor close.
-bool is_internal(int fd);
-
-// Puts a descriptor out of the program's way; takes it over. The number, or -1.
-int make_internal(int fd);
-void close_internal(int fd);
-// A child keeps it, unlike connections.
-void keep_internal_over_fork(int fd);
+// A child has no connection yet.
+void connections_in_child();
 
 }  // namespace viommu::shim

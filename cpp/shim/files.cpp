@@ -9,6 +9,8 @@
 #include <atomic>
 
 #include "channel.hpp"
+#include "forks.hpp"
+#include "internal.hpp"
 #include "kernel.hpp"
 
 namespace viommu::shim {
@@ -39,7 +41,8 @@ void mark(int fd) {
     if (fd >= 0 && fd < most_marks) marks[fd].store(1, std::memory_order_relaxed);
 }
 void unmark(int fd) {
-    if (fd >= 0 && fd < most_marks) marks[fd].store(0, std::memory_order_relaxed);
+    if (fd < 0 || fd >= most_marks || !marks[fd].load(std::memory_order_relaxed) || is_borrower()) return;
+    marks[fd].store(0, std::memory_order_relaxed);
 }
 bool is_marked(int fd) { return fd >= 0 && (fd >= most_marks || marks[fd].load(std::memory_order_relaxed)); }
 

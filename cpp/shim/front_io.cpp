@@ -10,6 +10,7 @@
 
 #include "channel.hpp"
 #include "files.hpp"
+#include "internal.hpp"
 #include "kernel.hpp"
 #include "real.hpp"
 

@@ -1,6 +1,8 @@
 // Device registers that a program maps: each load and store is the service's to answer, in order, as on a bus.
 #pragma once
 
+#include <signal.h>
+
 #include <cstddef>
 
 #include "wire.hpp"
@@ -12,10 +14,9 @@ namespace viommu::shim {
 // this machine cannot run one instruction alone (ENODEV).
 bool trap_registers(u64 start, std::size_t length, u64 file, u64 position, int memory);
 
-// Catches faults from now on: those of registers, and of memory that is being shared.
-void listen_for_faults();
-
-// [start, start + length) is mapped no more.
-void forget_registers(u64 start, std::size_t length);
+// A fault of memory: one of registers is served here, one of memory that is being shared waits, others are passed on.
+void on_fault(int signal, siginfo_t* info, void* context);
+// The end of a single step.
+void on_step(int signal, siginfo_t* info, void* context);
 
 }  // namespace viommu::shim

@@ -15,6 +15,7 @@ struct MapQuery {
     std::uint64_t name_address = 0, build_id_address = 0;
 
     static constexpr std::uint64_t readable = 1, writable = 2, shared = 8;  // of `flags`
+    static constexpr std::uint64_t covering_or_next = 16;                   // of `query_flags`
 };
 static_assert(sizeof(MapQuery) == 104);
 
