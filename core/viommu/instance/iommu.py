@@ -44,7 +44,7 @@ __all__ = ["Iommu"]
 class Iommu(Front):
     """An IOMMU in front of memory (`viommu.machine.Machine` says what the arguments mean).
 
-    Raises BadRegister, DriverBug.
+    Addresses, lengths and sizes are in bytes. Raises BadRegister, DriverBug.
     """
 
     def __init__(

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from viommu.layout.descriptor import Descriptor
-from viommu.layout.fields import Bit, Bits, Field, FieldSpec, Ignored, Split
+from viommu.layout.fields import Bit, Bits, Field, FieldSpec, Ignored, Split, range_text
 
-__all__ = ["Bit", "Bits", "Descriptor", "Field", "FieldSpec", "Ignored", "Split"]
+__all__ = ["Bit", "Bits", "Descriptor", "Field", "FieldSpec", "Ignored", "Split", "range_text"]

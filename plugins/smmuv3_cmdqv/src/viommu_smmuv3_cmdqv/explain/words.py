@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from viommu.layout.fields import range_text
+from viommu.layout import range_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
