@@ -1,0 +1,1 @@
+"""What the documentation is made of beside its pages: the public API, layouts and hooks, read from the source."""
