@@ -1,4 +1,4 @@
-"""Register regions that user space may map: offsets (bytes) of one open file, and who must stay while they are mapped."""
+"""Register regions that user space may map: offsets (bytes) of one open file, and who stays while they are mapped."""
 
 from __future__ import annotations
 
