@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from viommu.memory import PhysicalMemory
     from viommu.platform import Interrupt
     from viommu.policies import Policy
+    from viommu.register_watch import RegisterWatch
     from viommu.table_frames import TableFrames
 
 
@@ -43,6 +44,7 @@ class IommuPort:
     memory: PhysicalMemory
     frames: TableFrames
     activity: Activity
+    watch: RegisterWatch
 
     def read(self, offset: int, size: int) -> int:
         """Read a register."""
@@ -50,9 +52,10 @@ class IommuPort:
         return self.iommu.hardware.read(offset, size)
 
     def write(self, offset: int, size: int, value: int) -> None:
-        """Write a register."""
+        """Write a register, which may change what those show that a program has mapped."""
         self.activity.register_writes += 1
         self.iommu.hardware.write(offset, size, value)
+        self.watch.changed()
 
     @property
     def mapped(self) -> MappedRegisters:
@@ -69,11 +72,13 @@ class InterruptLine:
 
     iommu: PhysicalIommu
     activity: Activity
+    watch: RegisterWatch
     waiting: deque[Interrupt] = field(factory=deque)
     turn: Lock = field(factory=Lock)
 
     def raised(self, interrupt: Interrupt) -> None:
-        """Take an interrupt, and handle it unless somebody else is at it."""
+        """Take an interrupt; mapped registers show what led to it, and it is handled unless somebody is at it."""
+        self.watch.show()
         if interrupt not in self.waiting:
             self.waiting.append(interrupt)
         self.handle()
@@ -93,7 +98,9 @@ class InterruptLine:
             self.iommu.driver.ask("viommu_interrupt", iommu=self.iommu, interrupt=interrupt)
 
 
-def bring_up(iommu: Iommu, frames: TableFrames, policy: Policy, activity: Activity) -> PhysicalIommu:
+def bring_up(
+    iommu: Iommu, frames: TableFrames, policy: Policy, activity: Activity, watch: RegisterWatch
+) -> PhysicalIommu:
     """Let the host driver of an instance take its hardware. Raises KernelError, DriverBug.
 
     Interrupts that come meanwhile are handled when it has.
@@ -101,9 +108,9 @@ def bring_up(iommu: Iommu, frames: TableFrames, policy: Policy, activity: Activi
     driver = iommu.driver
     if not driver.implements("viommu_device_facts"):
         raise NoDevice(iommu.name, "host driver", bound=f"{driver.info.name} has a hardware model, but no host driver")
-    port = IommuPort(iommu, iommu.memory, frames, activity)
-    physical = PhysicalIommu(iommu.name, driver, port=port, policy=policy)
-    line = InterruptLine(physical, activity)
+    port = IommuPort(iommu, iommu.memory, frames, activity, watch)
+    physical = PhysicalIommu(iommu.name, driver, port=port, policy=policy, watch=watch)
+    line = InterruptLine(physical, activity, watch)
     with line.turn:
         if driver.implements("viommu_interrupt"):
             iommu.handle_interrupts(line.raised)

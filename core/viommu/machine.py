@@ -23,6 +23,7 @@ from viommu.objects.vm import VirtualMachine
 from viommu.ops import DeviceFeatures
 from viommu.policies import MAINLINE, Policy
 from viommu.ram import Ram
+from viommu.register_watch import RegisterWatch
 from viommu.sizes import size_of
 from viommu.summary import Summary
 from viommu.table_frames import TableFrames
@@ -80,6 +81,7 @@ class Machine(Iommu):
         uapi: str = NEWEST,
     ) -> None:
         self.activity = Activity()
+        self.watch = RegisterWatch()
         size = size_of(memory) if isinstance(memory, str | int) else None
         whole = memory if isinstance(memory, PhysicalMemory) else PhysicalMemory()
         super().__init__(
@@ -89,7 +91,7 @@ class Machine(Iommu):
             iotlb=iotlb,
             walk_cache_entries=walk_cache_entries,
             on_interrupt=on_interrupt,
-            observers=(*observers, self.activity.observe),
+            observers=(*observers, self.activity.observe, self.watch.observe),
             sanitize=sanitize,
         )
         self.policy = policy
@@ -150,7 +152,7 @@ class Machine(Iommu):
             iotlb=iotlb,
             walk_cache_entries=walk_cache_entries,
             on_interrupt=on_interrupt,
-            observers=(*observers, self.activity.observe),
+            observers=(*observers, self.activity.observe, self.watch.observe),
             name=name or f"{driver.info.name} {len(self.iommus)}",
         )
         self.iommus.append(made)
@@ -203,7 +205,7 @@ class Machine(Iommu):
         place = self.iommus.index(wanted)
         with self._lock:
             if place not in self._hosts:
-                self._hosts[place] = bring_up(self.iommus[place], self._frames, self.policy, self.activity)
+                self._hosts[place] = bring_up(self.iommus[place], self._frames, self.policy, self.activity, self.watch)
             return self._hosts[place]
 
     @cached_property
@@ -254,3 +256,4 @@ class Machine(Iommu):
             iommufd.close()
         while self._files:
             self._files.pop().release()
+        self.watch.close()

@@ -9,10 +9,15 @@ from attrs import define, field
 
 from viommu.addresses import PAGE_SIZE
 from viommu.kernel_errors import Invalid
+from viommu.register_watch import SharedPage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from viommu.activity import Activity
     from viommu.objects.context import Context
     from viommu.objects.table import Object
+    from viommu.register_watch import RegisterWatch, SharedWord
 
 __all__ = [
     "Region",
@@ -34,12 +39,39 @@ class Registers(Protocol):
 
 @define(eq=False)
 class Region:
-    """A stretch of registers at an mmap offset. ``owner`` is held once for each mapping."""
+    """A stretch of registers at an mmap offset. ``owner`` is held once for each mapping.
+
+    ``words``: its registers, where they can be shared memory, which ``watch`` then watches; else each access of theirs
+    is a call. ``page``: that memory, once somebody has asked for it and until the last mapping is gone.
+    """
 
     owner: Object
     offset: int
     length: int
     registers: Registers
+    words: Sequence[SharedWord] = ()
+    watch: RegisterWatch | None = None
+    page: SharedPage | None = None
+    mappings: int = 0
+
+    def shared(self, activity: Activity) -> SharedPage | None:
+        """Give the registers as shared memory; None where they cannot be. Raises OSError."""
+        if self.page is None and self.words and self.watch is not None:
+
+            def told(stores: int) -> None:
+                activity.guest_writes += stores
+
+            self.page = SharedPage.of(self.registers, self.length, self.words, told)
+            self.watch.add(self.page)
+        return self.page
+
+    def unmapped(self) -> None:
+        """Count a mapping less; with the last one the memory goes."""
+        self.mappings -= 1
+        page = None if self.mappings else self.page
+        if page is not None and self.watch is not None:
+            self.watch.remove(page)
+            self.page = None
 
 
 @define(eq=False)
@@ -55,6 +87,7 @@ class RegisterMapping:
         """Map a region once more: mmap, fork, or a split."""
         context.keep()
         region.owner.hold()
+        region.mappings += 1
         return cls(region, context)
 
     def again(self) -> RegisterMapping:
@@ -65,18 +98,30 @@ class RegisterMapping:
         """Unmap."""
         if self.is_open:
             self.is_open = False
+            self.region.unmapped()
             self.region.owner.drop()
             self.context.release()
 
     def read(self, offset: int, length: int) -> bytes:
         """Give bytes."""
         self.context.activity.guest_reads += 1
+        if self.region.page is not None:
+            self.region.page.settle()
         return self.region.registers.read(offset, length)
 
     def write(self, offset: int, data: bytes) -> None:
         """Store bytes."""
         self.context.activity.guest_writes += 1
         self.region.registers.write(offset, data)
+        if self.region.page is not None:
+            self.region.page.settle()
+
+    def shared(self) -> SharedPage | None:
+        """Give the registers as memory, whose stores need no call; None where each has to be a call.
+
+        It is the region's, and lasts as long as any mapping. Raises OSError.
+        """
+        return self.region.shared(self.context.activity)
 
 
 @define(eq=False)
@@ -85,7 +130,14 @@ class MmapOffsets:
 
     _regions: list[Region] = field(factory=list)  # ascending by offset
 
-    def add(self, owner: Object, registers: Registers, length: int) -> Region:
+    def add(
+        self,
+        owner: Object,
+        registers: Registers,
+        length: int,
+        words: Sequence[SharedWord] = (),
+        watch: RegisterWatch | None = None,
+    ) -> Region:
         """Give a region its offset. Raises Invalid where the length is no whole number of pages."""
         if length <= 0 or length % PAGE_SIZE:
             raise Invalid(owner.title, "length of registers", length, "a whole number of pages")
@@ -94,7 +146,7 @@ class MmapOffsets:
             if taken is None or offset + length <= taken.offset:
                 break
             offset = taken.offset + taken.length
-        region = Region(owner, offset, length, registers)
+        region = Region(owner, offset, length, registers, words, watch)
         self._regions.insert(index, region)
         return region
 

@@ -10,6 +10,7 @@ from attrs import define, field
 from viommu.memory import PhysicalMemory
 from viommu.ops import DeviceFeatures
 from viommu.policies import MAINLINE, Policy
+from viommu.register_watch import RegisterWatch
 from viommu.table_frames import TableFrames
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ class NoHardware:
 class PhysicalIommu:
     """One IOMMU instance: the driver that owns it, and how the driver reaches it. ``data`` is the driver's own.
 
-    ``devices`` are those that are behind it, by requester.
+    ``devices`` are those that are behind it, by requester. ``watch``: who watches registers that programs have mapped,
+    the machine's.
     """
 
     name: str
@@ -94,6 +96,7 @@ class PhysicalIommu:
     port: Port = field(factory=NoHardware)
     policy: Policy = MAINLINE
     devices: dict[int, PhysicalDevice] = field(factory=dict)
+    watch: RegisterWatch = field(factory=RegisterWatch)
 
     def __repr__(self) -> str:
         return f"<PhysicalIommu {self.name}, {len(self.devices)} devices>"

@@ -10,6 +10,8 @@ from viommu.kernel_errors import Exists, Invalid
 from viommu.objects.table import Object
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from viommu.objects.context import Context
     from viommu.objects.fault import FaultQueue
     from viommu.objects.hwpt import PagingHwpt
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from viommu.objects.vdevice import Vdevice
     from viommu.objects.veventq import VeventQueue
     from viommu.objects.vm import VirtualMachine
+    from viommu.register_watch import SharedWord
 
 __all__ = [
     "Viommu",
@@ -95,9 +98,19 @@ class Viommu(Object):
         vdevice = device.vdevice
         return None if vdevice is None or vdevice.viommu is not self else vdevice.virt_id
 
-    def offer_registers(self, registers: Registers, length: int, owner: AnyObject | None = None) -> Region:
-        """Let user space map registers; the region's offset is for mmap. Raises Invalid."""
-        return self.context.offsets.add(owner or self, registers, length)
+    def offer_registers(
+        self,
+        registers: Registers,
+        length: int,
+        owner: AnyObject | None = None,
+        words: Sequence[SharedWord] = (),
+    ) -> Region:
+        """Let user space map registers; the region's offset is for mmap. Raises Invalid.
+
+        ``words``: what registers there are, if a program's mapping may be shared memory that is watched for stores
+        (`viommu.register_watch.SharedWord` says of which that is true). Without them, each access traps.
+        """
+        return self.context.offsets.add(owner or self, registers, length, words, self.iommu.watch)
 
     def withdraw_registers(self, region: Region) -> None:
         """Take registers back, which nobody maps any more."""

@@ -10,8 +10,20 @@ from viommu.iommufd.uapi import VeventTegra241Cmdqv, ViommuTegra241Cmdqv
 from viommu.kernel_errors import Exists, Invalid, IoError
 from viommu.numbers import Numbers
 from viommu.objects.veventq import report_event
+from viommu.register_watch import SharedWord
 from viommu_smmuv3_cmdqv.host.vsmmu import VirtualSmmu
-from viommu_smmuv3_cmdqv.spec.cmdqv_registers import PAGE_BYTES, SID_MATCH, VCMDQ_BASE
+from viommu_smmuv3_cmdqv.spec.cmdqv_registers import (
+    CONS_AT,
+    GERROR_AT,
+    GERRORN_AT,
+    PAGE_BYTES,
+    PROD_AT,
+    SID_MATCH,
+    VCMDQ_BASE,
+    VCMDQ_CONFIG_AT,
+    VCMDQ_STATUS_AT,
+    VCMDQ_STRIDE,
+)
 
 if TYPE_CHECKING:
     from viommu.objects.hw_queue import HwQueue
@@ -139,6 +151,18 @@ class GuestVintf(VirtualSmmu):
         report_event(self.viommu, VEVENT_TYPE, event.encode())
 
 
+def _words(queues: int) -> list[SharedWord]:
+    """Say what page 0 has for so many queues: no store of what a register has already means anything.
+
+    A queue that is switched on finds its indices set, and one that is switched off is so before they change.
+    """
+    return [
+        SharedWord(queue * VCMDQ_STRIDE + at, stops=at == VCMDQ_CONFIG_AT)
+        for queue in range(queues)
+        for at in (CONS_AT, PROD_AT, GERRORN_AT, VCMDQ_CONFIG_AT, VCMDQ_STATUS_AT, GERROR_AT)
+    ]
+
+
 def make_with_vintf(viommu: Viommu, smmu: Smmu, block: HostCmdqv, data: UserData | None) -> GuestVintf:
     """Make a vIOMMU with an interface that is switched off. Raises Invalid (no data, or wrong), NoSpace, BadAddress."""
     if data is None:
@@ -150,7 +174,8 @@ def make_with_vintf(viommu: Viommu, smmu: Smmu, block: HostCmdqv, data: UserData
         slots = Numbers("StreamID slot", range(block.streams_per_vintf))
         made = smmu.guests[number] = GuestVintf(viommu, smmu, number=number, block=block, slots=slots)
     try:
-        made.region = viommu.offer_registers(Page0(viommu.iommu.port.mapped, block.page0(number)), PAGE_BYTES)
+        page = Page0(viommu.iommu.port.mapped, block.page0(number))
+        made.region = viommu.offer_registers(page, PAGE_BYTES, words=_words(block.queues_per_vintf))
         told = ViommuTegra241Cmdqv.of(out_vintf_mmap_offset=made.region.offset, out_vintf_mmap_length=PAGE_BYTES)
         data.reply(VIOMMU_TYPE, ViommuTegra241Cmdqv.total, told.encode())
     except BaseException:

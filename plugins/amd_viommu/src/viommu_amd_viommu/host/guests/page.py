@@ -6,10 +6,28 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from viommu.register_watch import SharedWord
+from viommu_amd_viommu.spec.guest_registers import GUEST_PAGE_OFFSET, VF_PAGE
+from viommu_amd_viommu.spec.places import PLACES
+
 if TYPE_CHECKING:
     from viommu.objects.physical import Mmio
 
 SIZES = (8, 4)
+DOORBELL = "CMDTAIL"
+
+
+def _words() -> tuple[SharedWord, ...]:
+    """Say what registers the page has; the doorbell comes after all that was stored with it."""
+    names = sorted(PLACES, key=lambda name: (name == DOORBELL, PLACES[name].offset))
+    offsets = [PLACES[name].offset - GUEST_PAGE_OFFSET for name in names]
+    return tuple(SharedWord(offset, 8) for offset in offsets if 0 <= offset < VF_PAGE)
+
+
+WORDS = _words()
+"""As shared memory. Status has bits that a 1 clears; beside them it shows CmdBufRun, EventLogRun or PPRRun while any
+part of it runs, so that who clears bits by a mask, as drivers do, stores another value. Who stores back all that it has
+read is not heard."""
 
 
 @frozen

@@ -9,7 +9,7 @@ from viommu_amd_viommu.host.extensions import HARDWARE_VIOMMU, QueueType, Viommu
 from viommu_amd_viommu.host.guests import nested
 from viommu_amd_viommu.host.guests.hardware_slice import GuestSlice
 from viommu_amd_viommu.host.guests.iommu import GuestIommu
-from viommu_amd_viommu.host.guests.page import GuestPage
+from viommu_amd_viommu.host.guests.page import WORDS, GuestPage
 from viommu_amd_viommu.host.guests.queues import GuestQueues
 from viommu_amd_viommu.host.paging import HostTables
 from viommu_amd_viommu.host.ranges import PAGE
@@ -105,7 +105,7 @@ def _show_registers(guest: GuestIommu, queues: GuestQueues, data: UserData) -> N
     """Offer both pages, and tell where they are."""
     hardware, number = queues.slice.hardware, queues.slice.id
     page = GuestPage(guest.viommu.iommu.port.mapped, hardware.page(number))
-    guest.regions.append(guest.viommu.offer_registers(page, PAGE))
+    guest.regions.append(guest.viommu.offer_registers(page, PAGE, words=WORDS))
     guest.regions.append(guest.viommu.offer_registers(queues, PAGE))
     offsets = [region.offset for region in guest.regions]
     data.reply(
