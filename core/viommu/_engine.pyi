@@ -312,6 +312,65 @@ class Described:
     def levels(self) -> int:
         """How many levels there are."""
 
+@final
+class FlatForm:
+    """One form that an entry of a `FlatTable` may have."""
+
+    def __init__(
+        self,
+        *,
+        mask: int,
+        value: int,
+        reserved: tuple[int, int] = (0, 0),
+        address_word: int = 0,
+        address_mask: int,
+        address_shift: int = 0,
+        rights: int = 7,
+        attrs: int = 0,
+        memory: bool = True,
+    ) -> None:
+        """An entry has this form where ``word 0 & mask == value``.
+
+        ``reserved``: bits of each word that must be zero (``reserved``). The page is at ``(word[address_word] &
+        address_mask) << address_shift``. ``attrs`` become ``attrs2`` of the result. ``memory`` False: an access to the
+        page is none to where the address leads; it is translated, but neither cached nor made by the engine, and the
+        hardware model is asked what becomes of it (`viommu.hookspecs.RedirectingHardware`).
+        """
+
+@final
+class FlatTable:
+    """A table beside stage 2, which takes over the 4 KiB pages whose numbers (IPA >> 12) match a pattern.
+
+    Per page: fetch (``external_abort``; ``address_size`` where the entry lies at or above 2^output_bits) -> present
+    (``translation``) -> form (``malformed`` where it has none) -> ``reserved`` -> rights (``permission``) -> output at or
+    above 2^output_bits (``address_size``). Faults have ``stage`` 3. Fetches of stage-1 entries do not go through it.
+    """
+
+    def __init__(
+        self,
+        *,
+        table: int,
+        compared: int,
+        pattern: int,
+        indexed: int,
+        words: int = 1,
+        present_mask: int,
+        present_value: int,
+        forms: Sequence[FlatForm],
+        output_bits: int = 64,
+        big_endian: bool = False,
+    ) -> None:
+        """It takes pages with ``number & compared == pattern``.
+
+        The bits of a number under ``indexed``, put together in their order, are the number of its entry, which lies at
+        ``table | number * 8 * words``. ``words``: 1 or 2. ``present_mask``/``present_value`` are of word 0. The first of
+        ``forms`` (at most 4) that an entry has counts.
+        """
+    @property
+    def table(self) -> int: ...
+    def takes(self, ipa: int) -> bool:
+        """Whether the page of an address is one of its."""
+
 Stage1: TypeAlias = ArmStage1 | X86 | Riscv | Described
 Stage2: TypeAlias = ArmStage2 | VtdSecondStage | AmdV1 | Riscv | Described
 
@@ -336,6 +395,7 @@ class Context:
         privileged: bool | None = None,
         instruction: bool | None = None,
         privileged_refused: bool = False,
+        flat: FlatTable | None = None,
         driver_bits: int = 0,
     ) -> None:
         """``rights``: granted before any table is read; a missing one is ``permission`` at stage 0.
@@ -346,6 +406,7 @@ class Context:
         ``privileged_refused``: a privileged access is ``permission`` at stage 0, missing PRIVILEGED (VT-d SRE=0).
         ``untranslated_input``: (start, last) ranges of IOVAs that pass as they are, with every right and uncached
         (AMD's exclusion range, interrupt windows).
+        ``flat``: takes pages over from ``stage2``, which has to be there; what stage 1 gave is looked up in it.
         Tags: ``stage1_tag`` an ASID or PASID, ``stage2_tag`` a VMID, DomainID or DID.
         ``privileged``, ``instruction``: what every access is made, whatever it came as (SMMU PRIVCFG, INSTCFG; a
         write stays data). ``driver_bits`` (32 bits) are the driver's own and come back in each Result: what it needs
@@ -356,6 +417,7 @@ class Context:
     stage1_tag: int
     stage2_tag: int
     rights: int
+    flat: FlatTable | None
     driver_bits: int
 
 @final
@@ -376,7 +438,7 @@ class Result:
     """Of the offending entry: a PA, or an IPA where the fetch itself faulted in stage 2. 0: no entry read."""
     entry_value: int
     stage: int
-    """0: before any table; 1; 2."""
+    """0: before any table; 1; 2; 3: a flat table."""
     level: int
     fault_class: int
     """0 input (the access itself), 1 table (a fetch of a stage-1 entry), 2 configuration."""

@@ -71,6 +71,8 @@ class Stage(IntEnum):
     NONE = 0
     STAGE1 = 1
     STAGE2 = 2
+    FLAT = 3
+    """A flat table, which takes pages over from stage 2 (`viommu.formats.FlatTable`)."""
 
 
 class FaultClass(IntEnum):

@@ -29,11 +29,14 @@ void check_riscv(const Stage1& stage1, const Stage2& stage2) {
         throw py::value_error("Context: stage2 is a Riscv with guest_stage=False: give it as stage1");
 }
 
-std::shared_ptr<Context>
-make_context(const std::optional<Stage1Argument>& stage1, const std::optional<Stage2Argument>& stage2, u32 stage1_tag,
-             u32 stage2_tag, unsigned rights, unsigned input_bits, const std::optional<RangeArgument>& blocked_output,
-             const std::vector<RangeArgument>& untranslated_input, std::optional<bool> privileged,
-             std::optional<bool> instruction, bool privileged_refused, u32 driver_bits) {
+std::shared_ptr<Context> make_context(const std::optional<Stage1Argument>& stage1,
+                                      const std::optional<Stage2Argument>& stage2, u32 stage1_tag, u32 stage2_tag,
+                                      unsigned rights, unsigned input_bits,
+                                      const std::optional<RangeArgument>& blocked_output,
+                                      const std::vector<RangeArgument>& untranslated_input,
+                                      std::optional<bool> privileged, std::optional<bool> instruction,
+                                      bool privileged_refused, const std::optional<FlatTable>& flat, u32 driver_bits) {
+    if (flat && !stage2) throw py::value_error("Context: flat takes pages over from stage2, and there is none");
     ContextSettings settings{.stage1_tag = stage1_tag,
                              .stage2_tag = stage2_tag,
                              .rights = bounded("Context", "rights", rights, 0, access::wants),
@@ -43,6 +46,7 @@ make_context(const std::optional<Stage1Argument>& stage1, const std::optional<St
                              .privileged = privileged,
                              .instruction = instruction,
                              .privileged_refused = privileged_refused,
+                             .flat = flat,
                              .driver_bits = driver_bits};
     if (blocked_output) settings.blocked_output = range_of("blocked_output", *blocked_output);
     for (const RangeArgument& range : untranslated_input)
@@ -149,7 +153,7 @@ void bind_context(py::module_& m) {
              "stage1_tag"_a = 0, "stage2_tag"_a = 0, "rights"_a = access::wants, "input_bits"_a = 64,
              "blocked_output"_a = py::none(), "untranslated_input"_a = std::vector<RangeArgument>{},
              "privileged"_a = py::none(), "instruction"_a = py::none(), "privileged_refused"_a = false,
-             "driver_bits"_a = 0)
+             "flat"_a = py::none(), "driver_bits"_a = 0)
         .def(
             "__eq__", [](const Context& c, const Context& other) { return c == other; }, py::is_operator())
         .def_property_readonly("stage1", [](const Context& c) { return stage_object(c.stage1()); })
@@ -157,6 +161,7 @@ void bind_context(py::module_& m) {
         .def_property_readonly("stage1_tag", [](const Context& c) { return c.settings().stage1_tag; })
         .def_property_readonly("stage2_tag", [](const Context& c) { return c.settings().stage2_tag; })
         .def_property_readonly("rights", [](const Context& c) { return c.settings().rights; })
+        .def_property_readonly("flat", [](const Context& c) { return c.settings().flat; })
         .def_property_readonly("driver_bits", [](const Context& c) { return c.settings().driver_bits; });
     m.def("walk", &walk, "memory"_a, "context"_a, "iova"_a, "access"_a, py::kw_only(), "stores"_a = true);
     m.def("read_dirty", &dirty_bitmap, "memory"_a, "context"_a, "start"_a, "last"_a, "page_lg2"_a = 12, py::kw_only(),

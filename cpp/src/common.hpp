@@ -63,6 +63,7 @@ void bind_result(py::module_& m);
 void bind_translation(py::module_& m);
 void bind_memory(py::module_& m);
 void bind_formats(py::module_& m);
+void bind_flat_table(py::module_& m);
 void bind_context(py::module_& m);
 void bind_batch(py::module_& m);
 void bind_translator(py::module_& m);
@@ -71,6 +72,6 @@ void bind_commands(py::module_& m);
 void bind_dma(py::module_& m);
 void bind_table_writer(py::module_& m);
 void bind_own_memory(py::module_& m);
-
 void bind_register_page(py::module_& m);
+
 }  // namespace viommu

@@ -7,6 +7,7 @@ PYBIND11_MODULE(_engine, m) {
     viommu::bind_translation(m);
     viommu::bind_memory(m);
     viommu::bind_formats(m);
+    viommu::bind_flat_table(m);
     viommu::bind_context(m);
     viommu::bind_batch(m);
     viommu::bind_translator(m);
@@ -15,5 +16,5 @@ PYBIND11_MODULE(_engine, m) {
     viommu::bind_dma(m);
     viommu::bind_table_writer(m);
     viommu::bind_own_memory(m);
-}
     viommu::bind_register_page(m);
+}

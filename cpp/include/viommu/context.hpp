@@ -5,6 +5,7 @@
 #include <optional>
 #include <variant>
 
+#include "viommu/flat_table.hpp"
 #include "viommu/fmt/amd_v1.hpp"
 #include "viommu/fmt/arm.hpp"
 #include "viommu/fmt/described.hpp"
@@ -36,7 +37,8 @@ struct ContextSettings {
     std::optional<bool> privileged;
     std::optional<bool> instruction;
     bool privileged_refused = false;
-    u32 driver_bits = 0;  // the driver's own; comes back in each Result
+    std::optional<FlatTable> flat;  // takes pages over from stage 2, where there is one
+    u32 driver_bits = 0;            // the driver's own; comes back in each Result
 
     bool operator==(const ContextSettings&) const = default;
 };
@@ -80,8 +82,10 @@ public:
         plain_ = !settings_.privileged && !settings_.instruction && !settings_.privileged_refused &&
                  settings_.untranslated_input.empty() && !top_byte_ignored_[0] && !top_byte_ignored_[1] &&
                  !untranslated();
-        first_ = plain_stage_of(stage1_);
-        second_ = plain_stage_of(stage2_);
+        if (settings_.flat)
+            walk_group_ = &walk_no_group;  // groups know of stages alone
+        else
+            first_ = plain_stage_of(stage1_), second_ = plain_stage_of(stage2_);
         allowed_ = accesses_of(Rights::both(settings_.rights), true);
         // Address spaces that differ only in this may share a tag (AMD: PASID 0, and requests without a PASID), and a
         // page may be wider than the input.
@@ -296,7 +300,14 @@ private:
                                   .cache = scopes.stage2};
             StageOutput final_out;
             const u64 input = out.address;
-            if (!walk_stage(std::get<S2>(context.stage2_), direct, input, purpose, observer, final_out, result)) return;
+            if (settings.flat && settings.flat->takes(input)) {
+                if (!walk_flat(*settings.flat, memory, input, result.access, blocked, out.lg2, observer, final_out,
+                               result.elsewhere, result))
+                    return;
+            } else if (!walk_stage(std::get<S2>(context.stage2_), direct, input, purpose, observer, final_out,
+                                   result)) {
+                return;
+            }
             final_out.lg2 = std::min(final_out.lg2, out.lg2);
             final_out.clean |= out.clean;
             const u8 level = has_stage1 ? result.level : final_out.level;
@@ -367,6 +378,10 @@ private:
                 group.plain[row] = true;
             }
         }
+    }
+
+    static void walk_no_group(const Context&, View&, WalkGroup& group, const GroupRows& asked) {
+        for (unsigned k = 0; k < asked.count; ++k) group.plain[asked.row[k]] = false;
     }
 
     static void accept(const StageOutput& out, Result& result) {

@@ -175,7 +175,7 @@ private:
     bool next_page(Translator::Session& session, BoundContext& bound, CopyView& memory) {
         Result& result = progress_.result;
         session.translate(asked_.key, bound, asked_.iova + progress_.moved, access_, result);
-        progress_.translated = !result.ok() || !take(result, memory);
+        progress_.translated = !result.leads_to_memory() || !take(result, memory);
         return !progress_.translated;
     }
     bool take(const Result& result, CopyView& memory) {

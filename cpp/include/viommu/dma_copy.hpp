@@ -70,7 +70,7 @@ private:
                 return Found::cached;
             }
             session.translate(side_.key, bound_, side_.iova, side_.access, result);
-            return result.ok() && take(result.pa, result.page_lg2) ? Found::walked : Found::nowhere;
+            return result.leads_to_memory() && take(result.pa, result.page_lg2) ? Found::walked : Found::nowhere;
         }
         void cache_changed(Translator::Session& session) { hits_.open(session); }
         u64 left() const { return side_.left; }

@@ -307,7 +307,7 @@ private:
         Unobserved observer;
         context.walk(session.memory(), scopes(bound), iova, access, result, observer);
         finish(bound, result, observer.loads);
-        if (cached && result.ok()) keep(bound, context.cache_input(iova), plain(result));
+        if (cached && result.leads_to_memory()) keep(bound, context.cache_input(iova), plain(result));
     }
 
     // The same, with every use of a cache held against a walk that uses none and leaves no trace.
@@ -329,7 +329,8 @@ private:
         finish(bound, result, recorder.loads);
         if (walk_cache_.enabled() && result.ok())
             sanitizer_->resumed(use_of(CacheKind::walk_cache, key, bound.tag, result.page_lg2, result, fresh));
-        if (cached && result.ok()) sanitizer_->made(keep(bound, context.cache_input(iova), plain(result)), recorder);
+        if (cached && result.leads_to_memory())
+            sanitizer_->made(keep(bound, context.cache_input(iova), plain(result)), recorder);
     }
     Result walk_afresh(const Context& context, u64 iova, u8 access) {
         Overlay overlay;

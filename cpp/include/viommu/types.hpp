@@ -86,7 +86,8 @@ inline constexpr std::array<std::string_view, 13> fault_kind_names{
     "access_flag",   "address_size",     "external_abort", "reserved",    "malformed",
     "update_failed", "update_forbidden", "blocked_output"};
 
-enum class Stage : u8 { none, stage1, stage2 };
+// `flat`: a flat table that took a page over from stage 2.
+enum class Stage : u8 { none, stage1, stage2, flat };
 enum class FaultClass : u8 { input, table, configuration };
 
 // log2 of the page of an untranslated access: all of the address space.
@@ -114,10 +115,12 @@ struct Result {
     bool top = false;
     bool for_top = false;
     bool for_update = false;
-    bool clean = false;   // a write must walk again, to set a dirty bit: not to be cached as writable
-    bool global = false;  // any stage-1 tag may use it
+    bool clean = false;      // a write must walk again, to set a dirty bit: not to be cached as writable
+    bool global = false;     // any stage-1 tag may use it
+    bool elsewhere = false;  // leads to no memory: what becomes of the access is not the engine's to say
 
     bool ok() const { return kind == FaultKind::none; }
+    bool leads_to_memory() const { return ok() && !elsewhere; }
 };
 
 }  // namespace viommu
