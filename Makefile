@@ -21,7 +21,7 @@ PACKAGE_FOLDERS := $(shell find core/viommu -type d -not -name __pycache__)
 CPP_FILES = $(shell find cpp -name '*.hpp' -o -name '*.cpp')
 PYTEST ?= pytest
 
-.PHONY: setup demo test test-cpp test-py test-long instructions fuzz bench bench-plots lint format sanitize wheels clean
+.PHONY: setup demo test test-cpp test-py test-long instructions fuzz bench bench-plots docs lint format sanitize wheels clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.plugins
@@ -107,6 +107,12 @@ bench-plots: setup
 	@$(VENV)/bin/python -m pip install -qq --group plots
 	@$(call cmake,bench,$(BENCH_OPTIONS))
 	python -m tools.bench.plots build/bench/bench/engine docs/plots
+
+# The site, into build/docs; a warning is an error.
+docs: setup
+	@$(VENV)/bin/python -m pip install -qq --group docs
+	python -m sphinx -W --keep-going -q -j auto -b html docs build/docs
+	@echo "viommu: build/docs/index.html"
 
 lint: setup
 	ruff check
