@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     )
     from viommu.platform import Completion, Interrupt, PageRequest, Platform, RequestKind, TlbBroadcast
     from viommu.stale import StaleUse
+    from viommu.testing.guest_kit import GuestKit
 
 __all__ = [
     "HOOKSPEC_VERSION",
@@ -318,6 +319,18 @@ def viommu_log_line(line: str) -> tuple[str, bytes] | None:
     Owes:     nothing for the lines of other drivers.
     Returns:  (kind, bytes in memory order) for `viommu_decode`; None where the line is not this driver's. A line
               that belongs to an event which several lines tell is given together with those, joined by newlines.
+    Raises:   nothing.
+    """
+
+
+@hookspec(firstresult=True)
+def viommu_conformance() -> GuestKit | None:
+    """Say what the conformance kit cannot know: how guests write this driver's tables, requests and commands.
+
+    When:     when somebody asks the driver to conform (`viommu conform`, `viommu.testing.DriverContract`).
+    Given:    nothing.
+    Owes:     the same each time. A driver that lets guests nest gives it; its module is imported by nothing else.
+    Returns:  a viommu.testing.GuestKit; None where there is nothing to say.
     Raises:   nothing.
     """
 

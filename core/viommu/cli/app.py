@@ -8,6 +8,7 @@ import sys
 import click
 import structlog
 
+from viommu.cli.conform import conform
 from viommu.cli.decode import decode
 from viommu.cli.doctor import doctor
 from viommu.cli.drivers import drivers
@@ -31,5 +32,5 @@ def app(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (decode, doctor, drivers, new_driver, oracle, replay, run, serve, walk):
+for command in (conform, decode, doctor, drivers, new_driver, oracle, replay, run, serve, walk):
     app.add_command(command)

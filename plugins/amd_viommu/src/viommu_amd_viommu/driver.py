@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         UserData,
     )
     from viommu.platform import Platform
+    from viommu.testing import GuestKit
     from viommu_amd_viommu.host.device import HostDevice
     from viommu_amd_viommu.host.guests.nested import NestedDomain
     from viommu_amd_viommu.host.paging import HostTables, PagingDomain
@@ -109,6 +110,14 @@ def viommu_decode(kind: str, raw: bytes) -> Decoded:
 def viommu_log_line(line: str) -> tuple[str, bytes] | None:
     """Recognise what Linux's driver logs under ``AMD-Vi:``."""
     return explain.recognised(line)
+
+
+@hookimpl
+def viommu_conformance() -> GuestKit:
+    """Say how guests use it."""
+    from viommu_amd_viommu.conformance import KIT  # noqa: PLC0415 - who only uses the driver does without
+
+    return KIT
 
 
 # --- bring-up

@@ -49,11 +49,13 @@ if TYPE_CHECKING:
     from viommu.layout import Descriptor
     from viommu.memory import PhysicalMemory
     from viommu.platform import Platform
+    from viommu.testing import GuestKit
 
 __all__ = [
     "viommu_alloc_nested_on",
     "viommu_alloc_paging",
     "viommu_attach",
+    "viommu_conformance",
     "viommu_costs",
     "viommu_decode",
     "viommu_destroy",
@@ -150,3 +152,11 @@ def viommu_decode(kind: str, raw: bytes) -> Decoded:
 def viommu_log_line(line: str) -> tuple[str, bytes] | None:
     """Recognise a line of Linux's arm-smmu-v3."""
     return explain.recognise(line)
+
+
+@hookimpl
+def viommu_conformance() -> GuestKit:
+    """Say how guests use it."""
+    from viommu_smmuv3_cmdqv.conformance import KIT  # noqa: PLC0415 - who only uses the driver does without
+
+    return KIT

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from viommu.layout import Descriptor
     from viommu.memory import PhysicalMemory
     from viommu.platform import Platform
+    from viommu.testing import GuestKit
 
 __all__ = [
     "hookspec_version",
@@ -52,6 +53,7 @@ __all__ = [
     "viommu_alloc_nested_on",
     "viommu_alloc_paging",
     "viommu_attach",
+    "viommu_conformance",
     "viommu_decode",
     "viommu_destroy",
     "viommu_detach",
@@ -147,3 +149,11 @@ def viommu_decode(kind: str, raw: bytes) -> Decoded:
 def viommu_log_line(line: str) -> tuple[str, bytes] | None:
     """Recognise lines of Linux's intel-iommu driver, which begin with DMAR."""
     return explain.recognise(line)
+
+
+@hookimpl
+def viommu_conformance() -> GuestKit:
+    """Say how guests use it."""
+    from viommu_vtd.conformance import KIT  # noqa: PLC0415 - who only uses the driver does without
+
+    return KIT

@@ -1,0 +1,1 @@
+"""The rules, a module for each area; `viommu.testing.catalogue` finds them all."""
