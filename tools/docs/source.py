@@ -166,6 +166,20 @@ def _imported_from(home: str, name: str) -> tuple[str, str] | None:
     return None
 
 
+@cache
+def meant_by(home: str) -> dict[str, str]:
+    """Say what a module's names mean elsewhere: of its own and of those that it imports from viommu, the full name."""
+    tree = _tree(home)
+    own = {each.name: f"{home}.{each.name}" for each in tree.body if isinstance(each, ast.ClassDef)}
+    imported = {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("viommu")
+        for alias in node.names
+    }
+    return imported | own
+
+
 def _target(node: Assigned) -> str:
     target = node.targets[0] if isinstance(node, ast.Assign) else node.target
     return target.id if isinstance(target, ast.Name) else ""
