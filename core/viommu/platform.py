@@ -43,6 +43,8 @@ class Completion(Enum):
     """How a translation request that gave no translation ends for the device (PCIe ATS)."""
 
     NO_ACCESS = "success without rights"
+    UNTRANSLATED_ONLY = "success, for untranslated accesses only"
+    """The page may be accessed, but the device is told no address to keep (PCIe's U bit)."""
     UNSUPPORTED_REQUEST = "unsupported request"
     COMPLETER_ABORT = "completer abort"
 
