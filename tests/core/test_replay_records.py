@@ -69,6 +69,9 @@ def faults(folder: Path, *rows: Sequence[str]) -> Path:
         (INVALIDATE, "", '{"addr": "0x10000000005000"}', "field addr"),
         (INVALIDATE, "", '{"addr": -1}', "field addr"),
         (SYNC + "00" * 16, "SYNC", '{"signal": 0}', None),
+        ("0101000000000001" + "00" * 8, "SYNC", '{"reserved_bit": 56}', None),
+        ("0101000000000001" + "00" * 8, "SYNC", '{"reserved_bit": 57}', "field reserved_bit"),
+        (SYNC, "SYNC", '{"reserved_bit": 0}', "field reserved_bit"),
         (SYNC + "00" * 8, "SYNC", "", "size"),
     ],
 )

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from viommu.layout import FieldSpec
 
 
+RESERVED_BIT = "reserved_bit"
+"""No field, but a remark of the recorder: the number of a bit that is reserved, and set."""
+
+
 @frozen
 class Misread:
     """Bytes of which a driver says something else than the recording; ``ours`` None: of that size it has none."""
@@ -63,8 +67,13 @@ def _differences(row: DescribedRow, decoded: Decoded) -> Iterator[str]:
 
 
 def _same_field(row: DescribedRow, decoded: Decoded, name: str, value: int | str) -> bool:
-    """Compare one field. One that these bytes do not have was recorded as 0; a name may also be that of the whole."""
+    """Compare one field. One that these bytes do not have was recorded as 0; a name may also be that of the whole.
+
+    A recorder may also remark which reserved bit is set.
+    """
     spec = field_of(decoded, name)
+    if spec is None and name == RESERVED_BIT and isinstance(value, int):
+        return 0 <= value < decoded.descriptor.width and bool(int(decoded.descriptor.reserved_set) >> value & 1)
     if isinstance(value, str):
         ours = None if spec is None else spec.take(int(decoded.descriptor))
         return goes_by(decoded, value) or (isinstance(ours, IntEnum) and plain(ours.name) == plain(value))
