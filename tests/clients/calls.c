@@ -1,100 +1,17 @@
-/* Makes every call that the shim stands in front of: calls NAME runs one case. It ends with 0 where all is as on a kernel,
- * and says on standard error what is not. */
+/* Makes the calls that the shim stands in front of: calls NAME runs one case. It ends with 0 where all is as on a
+ * kernel, and says on standard error what is not. */
 #define _GNU_SOURCE
-#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <string.h>
 #include <sys/epoll.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include "check.h"
-#include "iommufd.h"
+#include "cases.h"
+#include "ioas.h"
 
-#define NODE "/dev/iommu"
-#define PAGE 4096u
-
-static int opened(void) {
-    const int fd = open(NODE, O_RDWR);
-    CHECK(fd >= 0);
-    return fd;
-}
-
-static uint32_t ioas(int fd) {
-    struct iommu_ioas_alloc alloc = {.size = sizeof alloc};
-    CHECK(!ioctl(fd, IOMMU_IOAS_ALLOC, &alloc));
-    return alloc.out_ioas_id;
-}
-
-static int destroy(int fd, uint32_t id) {
-    struct iommu_destroy gone = {sizeof gone, id};
-    return ioctl(fd, IOMMU_DESTROY, &gone);
-}
-
-static int map(int fd, uint32_t id, void* at, size_t length, uint64_t iova) {
-    struct iommu_ioas_map mapped = {.size = sizeof mapped,
-                                    .flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_WRITEABLE |
-                                             IOMMU_IOAS_MAP_READABLE,
-                                    .ioas_id = id,
-                                    .user_va = (uintptr_t)at,
-                                    .length = length,
-                                    .iova = iova};
-    return ioctl(fd, IOMMU_IOAS_MAP, &mapped);
-}
-
-static struct iommu_test_cmd test(uint32_t op, uint32_t id) {
-    return (struct iommu_test_cmd){.size = sizeof(struct iommu_test_cmd), .op = op, .id = id};
-}
-
-static uint32_t domain(int fd, uint32_t id) {
-    struct iommu_test_cmd cmd = test(MOCK_DOMAIN, id);
-    CHECK(!ioctl(fd, IOMMU_TEST_CMD, &cmd));
-    return cmd.mock_domain.out_hwpt_id;
-}
-
-static int maps_to(int fd, uint32_t hwpt, uint64_t iova, size_t length, void* at) {
-    struct iommu_test_cmd cmd = test(MD_CHECK_MAP, hwpt);
-    cmd.check_map.iova = iova, cmd.check_map.length = length, cmd.check_map.uptr = (uintptr_t)at;
-    return ioctl(fd, IOMMU_TEST_CMD, &cmd);
-}
-
-static int access_of(int fd, uint32_t id) {
-    struct iommu_test_cmd cmd = test(CREATE_ACCESS, id);
-    CHECK(!ioctl(fd, IOMMU_TEST_CMD, &cmd));
-    return (int)cmd.create_access.out_access_fd;
-}
-
-static int moves(int fd, int access, uint64_t iova, void* at, size_t length, uint32_t flags) {
-    struct iommu_test_cmd cmd = test(ACCESS_RW, (uint32_t)access);
-    cmd.access_rw.iova = iova, cmd.access_rw.length = length;
-    cmd.access_rw.uptr = (uintptr_t)at, cmd.access_rw.flags = flags;
-    return ioctl(fd, IOMMU_TEST_CMD, &cmd);
-}
-
-static int fault_queue(int fd) {
-    struct iommu_fault_alloc alloc = {.size = sizeof alloc};
-    CHECK(!ioctl(fd, IOMMU_FAULT_QUEUE_ALLOC, &alloc));
-    return (int)alloc.out_fault_fd;
-}
-
-static int exit_of(pid_t child) {
-    int status;
-    CHECK(waitpid(child, &status, 0) == child);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 255;
-}
-
-static void* shared_page(void) {
-    void* const at = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    CHECK(at != MAP_FAILED);
-    return at;
-}
-
-static void case_open(void) {
+CASE(open) {
     const int one = opened();
     const int fds[] = {open64(NODE, O_RDWR), openat(AT_FDCWD, NODE, O_RDWR), openat64(AT_FDCWD, NODE, O_RDWR)};
     for (unsigned index = 0; index < 3; ++index) {
@@ -110,7 +27,7 @@ static void case_open(void) {
     CHECK_FAILS(ENOENT, open("/dev/iommu-of-nobody", O_RDWR));
 }
 
-static void case_status(void) {
+CASE(status) {
     struct stat status;
     struct statx extended;
     CHECK(!access(NODE, R_OK | W_OK) && !faccessat(AT_FDCWD, NODE, R_OK, 0));
@@ -120,9 +37,34 @@ static void case_status(void) {
     CHECK(!fstatat(AT_FDCWD, NODE, &status, 0) && S_ISCHR(status.st_mode));
     CHECK(!statx(AT_FDCWD, NODE, 0, STATX_TYPE, &extended) && S_ISCHR(extended.stx_mode));
     CHECK(!stat("/dev/null", &status) && S_ISCHR(status.st_mode));
+    const int fd = opened();
+    CHECK(!fstat(fd, &status) && S_ISCHR(status.st_mode));
+    CHECK(!fstatat(fd, "", &status, AT_EMPTY_PATH) && S_ISCHR(status.st_mode));
+    CHECK(!statx(fd, "", AT_EMPTY_PATH, STATX_TYPE, &extended) && S_ISCHR(extended.stx_mode));
+    CHECK(!fstat(fault_queue(fd), &status) && !S_ISCHR(status.st_mode));
+    int ends[2];
+    CHECK(!socketpair(AF_UNIX, SOCK_STREAM, 0, ends) && !fstat(ends[0], &status) && S_ISSOCK(status.st_mode));
 }
 
-static void case_ioctl(void) {
+CASE(names) {
+    char link[64], target[64] = {0};
+    snprintf(link, sizeof link, "/proc/self/fd/%d", opened());
+    CHECK(readlink(link, target, sizeof target) == 10 && !strcmp(target, NODE));
+    CHECK(readlink(link, target, 4) == 4);
+    CHECK(open("/dev//iommu", O_RDWR) >= 0 && open("/dev/./vfio/../iommu", O_RDWR) >= 0);
+    const int folder = open("/dev", O_RDONLY | O_DIRECTORY);
+    CHECK(openat(folder, "iommu", O_RDWR) >= 0 && !faccessat(folder, "iommu", R_OK, 0));
+    CHECK(!chdir("/dev") && open("iommu", O_RDWR) >= 0 && open("./vfio/vfio", O_RDWR) >= 0);
+    CHECK_FAILS(ENOENT, open("/tmp/../iommu", O_RDWR));
+    CHECK(!chdir("/dev/vfio") && !strcmp(getcwd(target, sizeof target), "/dev/vfio"));
+    CHECK(open("../iommu", O_RDWR) >= 0 && open("vfio", O_RDWR) >= 0);
+    const int nodes = open("/dev/vfio", O_RDONLY | O_DIRECTORY);
+    CHECK(openat(nodes, "vfio", O_RDWR) >= 0);
+    struct stat status;
+    CHECK(!fstatat(nodes, "vfio", &status, 0) && S_ISCHR(status.st_mode));
+}
+
+CASE(ioctl) {
     const int fd = opened();
     const uint32_t id = ioas(fd);
     CHECK(!destroy(fd, id));
@@ -133,7 +75,7 @@ static void case_ioctl(void) {
     CHECK_FAILS(EBADF, ioctl(12345, IOMMU_DESTROY, &id));
 }
 
-static void case_copies(void) {
+CASE(copies) {
     const int fd = opened();
     const uint32_t id = ioas(fd);
     const int copies[] = {dup(fd), dup2(fd, 200), dup3(fd, 201, O_CLOEXEC), fcntl(fd, F_DUPFD, 202),
@@ -147,7 +89,7 @@ static void case_copies(void) {
     CHECK(!destroy(copies[4], id)); /* all are one file, which lives on */
 }
 
-static void case_read_and_write(void) {
+CASE(read_and_write) {
     const int fd = opened(), queue = fault_queue(fd);
     char bytes[64];
     struct iovec pieces[2] = {{bytes, 40}, {bytes + 40, 8}};
@@ -162,7 +104,7 @@ static void case_read_and_write(void) {
     CHECK(!pipe(ends) && write(ends[1], "x", 1) == 1 && read(ends[0], bytes, 1) == 1);
 }
 
-static void case_poll(void) {
+CASE(poll) {
     const int fd = opened(), queue = fault_queue(fd);
     struct pollfd polled[2] = {{fd, POLLIN | POLLOUT, 0}, {queue, POLLIN | POLLOUT, 0}};
     CHECK(poll(polled, 2, 0) == 2);
@@ -172,7 +114,7 @@ static void case_poll(void) {
     CHECK(!epoll_ctl(set, EPOLL_CTL_ADD, queue, &event) && !epoll_wait(set, &event, 1, 0));
 }
 
-static void case_fork(void) {
+CASE(fork) {
     const int fd = opened();
     const uint32_t id = ioas(fd), hwpt = domain(fd, id);
     char* const page = shared_page();
@@ -190,7 +132,7 @@ static void case_fork(void) {
     CHECK(!moves(fd, access_of(fd, id), 0x1010000, seen, 6, 0) && !memcmp(seen, "after", 6));
 }
 
-static void case_exec(void) {
+CASE(exec) {
     char number[16];
     snprintf(number, sizeof number, "%d", opened());
     const pid_t child = fork();
@@ -198,7 +140,7 @@ static void case_exec(void) {
     CHECK(!exit_of(child));
 }
 
-static void case_passed(void) {
+CASE(passed) {
     int ends[2];
     CHECK(!socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
     const pid_t child = fork();
@@ -208,7 +150,8 @@ static void case_passed(void) {
         struct cmsghdr header;
         char room[CMSG_SPACE(sizeof(int))];
     } control;
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
     if (child) {
         const int queue = fault_queue(opened());
         control.header = (struct cmsghdr){CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
@@ -226,7 +169,7 @@ static void case_passed(void) {
     _exit(0);
 }
 
-static void case_close(void) {
+CASE(close) {
     const int fd = opened(), other = opened();
     const uint32_t id = ioas(fd);
     CHECK(!close_range(3, ~0u, 0)); /* all that the program has, and nothing of the shim's */
@@ -235,7 +178,7 @@ static void case_close(void) {
     CHECK(ioas(opened()) == id);
 }
 
-static void case_memory(void) {
+CASE(memory) {
     const int fd = opened();
     const uint32_t id = ioas(fd), hwpt = domain(fd, id);
     const int access = access_of(fd, id);
@@ -265,12 +208,12 @@ static void case_memory(void) {
     mapped.fd = 12345, mapped.iova = 0x1050000;
     CHECK_FAILS(EBADF, ioctl(fd, IOMMU_IOAS_MAP_FILE, &mapped));
     CHECK_FAILS(EFAULT, map(fd, id, (void*)0x1000, PAGE, 0x1060000)); /* nothing is there */
-    CHECK(!munmap(first, 4 * PAGE)); /* what is pinned stays */
+    CHECK(!munmap(first, 4 * PAGE));                                  /* what is pinned stays */
     CHECK(!maps_to(fd, hwpt, 0x1011000, 2 * PAGE, again));
 }
 
 /* Memory of one process, which devices reach: its child has a copy, whoever stores to it. */
-static void case_private_memory(void) {
+CASE(private_memory) {
     const int fd = opened();
     const uint32_t id = ioas(fd), hwpt = domain(fd, id);
     char* const alone = mmap(NULL, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -304,7 +247,7 @@ static uint64_t pinned_kib(void) {
     return found;
 }
 
-static void case_proc_status(void) {
+CASE(proc_status) {
     const int fd = opened();
     const uint32_t id = ioas(fd);
     domain(fd, id);
@@ -318,7 +261,7 @@ static void* many(void* file) {
     return NULL;
 }
 
-static void case_threads(void) {
+CASE(threads) {
     int fd = opened();
     pthread_t threads[4];
     for (int index = 0; index < 4; ++index) CHECK(!pthread_create(&threads[index], NULL, many, &fd));
@@ -326,24 +269,10 @@ static void case_threads(void) {
     CHECK(ioas(fd) == 1); /* nothing is left */
 }
 
-static const struct {
-    const char* name;
-    void (*run)(void);
-} cases[] = {{"open", case_open},   {"status", case_status}, {"ioctl", case_ioctl},   {"copies", case_copies},
-             {"read_and_write", case_read_and_write},        {"poll", case_poll},     {"fork", case_fork},
-             {"exec", case_exec},   {"passed", case_passed}, {"close", case_close},   {"memory", case_memory},
-             {"private_memory", case_private_memory}, {"proc_status", case_proc_status},              {"threads", case_threads}};
-
 int main(int count, char** arguments) {
     if (count == 3 && !strcmp(arguments[1], "inherited")) {
         CHECK(ioas(atoi(arguments[2])) == 1);
         return 0;
     }
-    for (unsigned index = 0; index < sizeof cases / sizeof *cases; ++index) {
-        if (count == 1)
-            puts(cases[index].name);
-        else if (!strcmp(arguments[1], cases[index].name))
-            return cases[index].run(), 0;
-    }
-    return count == 1 ? 0 : 2;
+    return run_cases(count, arguments);
 }

@@ -14,22 +14,26 @@ if TYPE_CHECKING:
 
     from viommu import Machine
 
-SOURCE = Path(__file__).parents[1] / "clients" / "calls.c"
-CASES = re.findall(r"static void case_(\w+)\(void\)", SOURCE.read_text(encoding="utf-8"))
+CLIENTS = Path(__file__).parents[1] / "clients"
+CASES = {
+    name: re.findall(r"^CASE\((\w+)\)", (CLIENTS / f"{name}.c").read_text(encoding="utf-8"), re.MULTILINE)
+    for name in ("calls", "memory", "signals", "processes")
+}
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("name", "case"), [(name, case) for name, cases in CASES.items() for case in cases])
 def test_calls_are_answered_as_by_a_kernel(
-    run: Callable[..., subprocess.CompletedProcess[str]], client: Callable[[str], Path], case: str
+    run: Callable[..., subprocess.CompletedProcess[str]], client: Callable[[str], Path], name: str, case: str
 ) -> None:
-    done = run(client("calls"), case)
+    done = run(client(name), case)
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("name", CASES)
 def test_the_table_of_cases_is_whole(
-    run: Callable[..., subprocess.CompletedProcess[str]], client: Callable[[str], Path]
+    run: Callable[..., subprocess.CompletedProcess[str]], client: Callable[[str], Path], name: str
 ) -> None:
-    assert run(client("calls")).stdout.split() == CASES
+    assert run(client(name)).stdout.split() == CASES[name]
 
 
 def test_a_program_that_is_killed_leaves_nothing_open(

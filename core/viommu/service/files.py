@@ -34,6 +34,8 @@ class Served:
     number: int
     ours: int
     readable: Readable
+    node: int | None = None
+    """Which node was opened; None: an ioctl made it."""
 
     def close(self) -> None:
         """Close our end."""
@@ -57,13 +59,16 @@ class Readable(Notifier):
         with self._lock:
             if ready == self._is_set:
                 return
-            self._is_set = ready
+            self._is_set = ready and self._put()
             if not ready:
                 self.surplus += 1
-                return
-            # Closed just now, or full of bytes that a program would not take out.
-            with suppress(BrokenPipeError, BlockingIOError):
-                os.write(self.ours, BYTE)
+
+    def _put(self) -> bool:
+        """Put the byte in; not where it is closed just now, or full of what somebody else wrote."""
+        with suppress(BrokenPipeError, BlockingIOError):
+            os.write(self.ours, BYTE)
+            return True
+        return False
 
     def take_surplus(self) -> int:
         """Say how many bytes the program is to take out, which are then forgotten."""
@@ -89,7 +94,7 @@ class Files:
         # Apart from the other: releasing takes the locks of contexts, under which calls add files.
         self._reaping = RLock()
 
-    def add(self, file: UserFile) -> tuple[Served, int]:
+    def add(self, file: UserFile, node: int | None = None) -> tuple[Served, int]:
         """Take a file: it, and the program's end of it, which the caller passes on and closes. Raises TooManyFiles."""
         try:
             ours, theirs = _pipe() if isinstance(file, EventFile) and not file.object.always else _sockets()
@@ -97,7 +102,7 @@ class Files:
             raise TooManyFiles("service", "descriptors", bound="fewer: its limit is reached") from error
         os.set_blocking(ours, False)
         readable = Readable(ours=ours)
-        served = Served(file, os.fstat(theirs).st_ino, ours, readable)
+        served = Served(file, os.fstat(theirs).st_ino, ours, readable, node)
         if isinstance(file, EventFile):
             with file.object.lock:
                 file.object.notifier = readable

@@ -222,7 +222,7 @@ class Service:
             return self._pinned(pid=a)
         served = self.files.find(a)
         if question.op == Op.OWNS:
-            return _result(int(served is not None))
+            return _owned(served)
         if served is None:
             return _result(NOT_OURS)
         if question.op == Op.IOCTL:
@@ -250,7 +250,7 @@ class Service:
         else:
             file = DeviceFile(self.devices[number])
         try:
-            _, theirs = self.files.add(file)
+            _, theirs = self.files.add(file, node)
         except KernelError:
             file.release()
             return _result(-errno.ENFILE)
@@ -300,6 +300,12 @@ def _ioctl(served: Served, program: Program, number: int, argument: int) -> int:
 def _moved(served: Served, result: int) -> Packet:
     """Answer a read or a write, and let the program's end poll as the file does now."""
     return Packet.of(Op.ANSWER, served.readable.take_surplus(), result=result)
+
+
+def _owned(served: Served | None) -> Packet:
+    """Say whether it is one of ours, and its node, counted from 1; 0: an ioctl made it."""
+    node = None if served is None else served.node
+    return Packet.of(Op.ANSWER, 0 if node is None else node + 1, result=int(served is not None))
 
 
 def _result(result: int) -> Packet:
