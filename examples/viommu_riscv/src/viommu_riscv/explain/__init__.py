@@ -1,0 +1,7 @@
+"""Bytes in words: what `viommu decode` says of this hardware's."""
+
+from __future__ import annotations
+
+from viommu_riscv.explain.kinds import KINDS, decode
+
+__all__ = ["KINDS", "decode"]
