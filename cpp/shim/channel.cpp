@@ -150,17 +150,23 @@ void start_helper() {
     pthread_attr_destroy(&attributes);
 }
 
+// There is no answer but this.
+i64 refused(Message& message, i64 why) {
+    message = {};
+    return message.result = why;
+}
+
 // The connection of this thread. A child makes one of its own; one that borrows its parent's memory uses its parent's,
 // which waits for it, or one that the parent never knows of.
 class Channel {
 public:
     ~Channel() { drop(); }
 
-    i64 ask(Message& message, Descriptor* received) {
+    i64 ask(Message& message, Descriptor* received, const Payload& payload) {
         if (message.op != Op::owns) start_helper();  // most programs only ask what they inherited, and nothing more
         const bool is_new = fd_ < 0;
-        if (is_new && !open()) return errno == EMFILE || errno == ENFILE ? -errno : -ENODEV;
-        const i64 result = answered(message, received);
+        if (is_new && !open()) return refused(message, errno == EMFILE || errno == ENFILE ? -errno : -ENODEV);
+        const i64 result = answered(message, received, payload);
         if (is_new && is_borrower()) drop();
         return result;
     }
@@ -168,25 +174,27 @@ public:
     void forget() { fd_ = -1; }
 
 private:
-    i64 answered(Message& message, Descriptor* received) {
-        if (!send_packet(fd_, message, nullptr, -1)) return lost();
+    i64 answered(Message& message, Descriptor* received, const Payload& payload) {
+        if (!send_packet(fd_, message, payload.bytes, -1)) return lost(message);
         for (;;) {
             Descriptor descriptor;
-            if (!receive_packet(fd_, packet_, descriptor)) return lost();
+            if (!receive_packet(fd_, packet_, descriptor)) return lost(message);
             if (packet_.message.op == Op::answer) {
                 message = packet_.message;
+                if (message.length > payload.capacity) return lost(message);
+                if (message.length) memcpy(payload.room, packet_.payload, message.length);
                 if (received && descriptor.get() >= 0) received->set(descriptor.take());
                 return message.result;
             }
-            if (!serve(descriptor)) return lost();
+            if (!serve(descriptor)) return lost(message);
         }
     }
 
     bool open() { return (fd_ = greeted(false)) >= 0; }
     bool serve(Descriptor& descriptor) { return answer_packet(fd_, packet_, descriptor); }
-    i64 lost() {
+    i64 lost(Message& message) {
         drop();
-        return -ENODEV;
+        return refused(message, -ENODEV);
     }
     void drop() {
         if (fd_ >= 0) close_internal(fd_);
@@ -236,13 +244,13 @@ void Descriptor::set(int fd) {
 
 bool serviced() { return service_path() && *service_path(); }
 
-i64 ask(Message& message, Descriptor* received) {
-    if (!serviced()) return -ENODEV;
+i64 ask(Message& message, Descriptor* received, const Payload& payload) {
+    if (!serviced()) return refused(message, -ENODEV);
     const int kept = errno;
     const SignalsBlocked blocked;  // a handler that asks must not meet us in the middle
     notice_child();
     Channel* const own = channel();
-    const i64 result = own ? own->ask(message, received) : -ENOMEM;
+    const i64 result = own ? own->ask(message, received, payload) : refused(message, -ENOMEM);
     errno = kept;
     return result;
 }

@@ -26,9 +26,16 @@ private:
 // Whether this program was started with a service.
 bool serviced();
 
+// What goes along with a question: `message.length` bytes; and room for those of the answer, which has no more.
+struct Payload {
+    const void* bytes = nullptr;
+    void* room = nullptr;
+    std::size_t capacity = 0;
+};
+
 // Asks the service and waits for its answer, serving what it asks back meanwhile: the result, or -ENODEV where there is
 // no service any more. `message` becomes the answer. Signals wait; errno stays.
-i64 ask(Message& message, Descriptor* received = nullptr);
+i64 ask(Message& message, Descriptor* received = nullptr, const Payload& payload = {});
 
 // The same, for what is told by its result alone.
 i64 ask(Op op, u64 a = 0, u64 b = 0, u64 c = 0, u64 d = 0);

@@ -8,6 +8,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "argument.hpp"
 #include "channel.hpp"
 #include "files.hpp"
 #include "internal.hpp"
@@ -114,7 +115,7 @@ EXPORT int ioctl(int fd, unsigned long number, ...) {
     if (_IOC_TYPE(number) == ioctl_letter && serviced()) {
         const u64 file = file_number(fd);
         if (file) {
-            const i64 result = ask(Op::ioctl, file, static_cast<unsigned>(number), reinterpret_cast<u64>(argument));
+            const i64 result = ask_ioctl(file, static_cast<unsigned>(number), argument);
             if (result != not_ours) return static_cast<int>(answered(result));
         }
     }

@@ -19,12 +19,14 @@ enum class Op : u32 {
     // The shim asks.
     hello = 1,  // 1: this connection answers, and asks nothing; payload: the token of this address space
     open,       // node, flags -> 0, with the new file's descriptor
-    ioctl,      // file, number, argument
+    ioctl,      // file, number, argument; payload: its bytes, or none -> words[0]: where in it to put the payload
     read,       // file, address, count, position
     write,      // file, address, count, position
     map,        // file, length, prot | flags << 32, offset -> offset in the memory that comes along; 1: to be trapped
     owns,       // file -> whether the service knows it
     pinned,     // process id -> VmLck and VmPin in words[0] and [1] (pages)
+    load,       // file, position, count: registers that are mapped -> the bytes
+    store,      // file, position; payload: the bytes
 
     // The service asks back.
     peek = 32,  // address, count -> the bytes
@@ -54,6 +56,7 @@ inline Message question(Op op, u64 a = 0, u64 b = 0, u64 c = 0, u64 d = 0) { ret
 inline constexpr u64 readable = 1, writable = 2, shared = 4;
 
 inline constexpr std::size_t most_bytes = 64 * 1024;  // of a payload
+inline constexpr std::size_t most_carried = 512;      // of an ioctl's argument: what is longer is asked for
 inline constexpr std::size_t token_bytes = 16;
 
 inline constexpr i64 not_ours = -4095;  // the answer about a file that the service does not know: no errno

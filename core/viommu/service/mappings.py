@@ -11,15 +11,34 @@ from attrs import define
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from viommu.objects.context import Context
     from viommu.objects.mmap import Region, RegisterMapping
 
 
 @define(eq=False)
 class _Mapped:
+    """``memory`` is what programs map, of which ``inode`` tells; ``room``: it is ours, and each access of it traps."""
+
     mapping: RegisterMapping
+    memory: int
     inode: int
+    room: bool
     maker: object
     """Who was answered last, and may still be about to map it; None: whoever has it has it now."""
+
+    @classmethod
+    def of(cls, mapping: RegisterMapping, maker: object) -> _Mapped:
+        """Find memory for a mapping, or room where registers are none. Raises OSError."""
+        page = mapping.shared()
+        memory: int | None = getattr(mapping.region.registers, "fd", None) if page is None else page.fd
+        found = room_of(mapping.region.length) if memory is None else memory
+        return cls(mapping, found, os.fstat(found).st_ino, memory is None, maker)
+
+    def close(self) -> None:
+        """Nobody maps it any more."""
+        if self.room:
+            os.close(self.memory)
+        self.mapping.close()
 
 
 class Mappings:
@@ -30,27 +49,40 @@ class Mappings:
         self._mapped: dict[Region, _Mapped] = {}
         self._lock = RLock()
 
-    def add(self, mapping: RegisterMapping, maker: object) -> int | None:
-        """Take one: a descriptor of its memory, the caller's to close; None where registers are no memory.
+    def add(self, mapping: RegisterMapping, maker: object) -> tuple[int, bool]:
+        """Take one: a descriptor of memory to map, the caller's to close, and whether it is only room for registers.
 
-        ``maker`` is about to map it, until it calls again (`reap`).
+        ``maker`` is about to map it, until it calls again (`called`). Raises OSError, and then there is no mapping.
         """
-        memory: int | None = getattr(mapping.region.registers, "fd", None)
-        if memory is None:
-            mapping.close()
-            return None
-        status = os.fstat(memory)
+        region = mapping.region
         with self._lock:
-            known = self._mapped.get(mapping.region)
-            if known is None:
-                self._mapped[mapping.region] = _Mapped(mapping, status.st_ino, maker)
-            else:
-                known.maker = maker
+            known = self._mapped.get(region)
+            try:
+                mapped = known or _Mapped.of(mapping, maker)
+                memory = os.dup(mapped.memory)
+            except OSError:
                 mapping.close()
-        return os.dup(memory)
+                raise
+            if known is not None:
+                mapping.close()
+            mapped.maker = maker
+            self._mapped[region] = mapped
+        return memory, mapped.room
 
-    def reap(self, pids: Callable[[], Iterable[int]], caller: object = None) -> None:
-        """Close the mappings that no process has any more. ``caller`` calls again, or is gone.
+    def find(self, context: Context, position: int) -> tuple[RegisterMapping | None, int]:
+        """Give the mapping of what lies at a position of an open file, and the offset within it."""
+        region = context.offsets.find(position)
+        mapped = None if region is None else self._mapped.get(region)
+        return (None, 0) if region is None or mapped is None else (mapped.mapping, position - region.offset)
+
+    def called(self, caller: object) -> None:
+        """Take note that somebody calls: what it was about to map is mapped, or never will be."""
+        for mapped in tuple(self._mapped.values()):
+            if mapped.maker is caller:
+                mapped.maker = None
+
+    def reap(self, pids: Callable[[], Iterable[int]]) -> None:
+        """Close the mappings that no process has any more.
 
         ``pids`` is asked for processes only where there is a mapping: mostly there is none.
         """
@@ -59,11 +91,16 @@ class Mappings:
                 return
             inodes = {inode for pid in pids() for inode in _mapped_inodes(pid)}
             for region, mapped in tuple(self._mapped.items()):
-                if mapped.maker is caller:
-                    mapped.maker = None
                 if mapped.maker is None and mapped.inode not in inodes:
                     del self._mapped[region]
-                    mapped.mapping.close()
+                    mapped.close()
+
+
+def room_of(length: int) -> int:
+    """Give a descriptor of memory for a program to map where each access is to trap. Raises OSError."""
+    memory = os.memfd_create("registers", os.MFD_CLOEXEC)
+    os.ftruncate(memory, length)
+    return memory
 
 
 def _mapped_inodes(pid: int) -> set[int]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from viommu.memory import PhysicalMemory
     from viommu.service.files import Files
     from viommu.service.link import Link
+    from viommu.service.window import Window
 
 log = structlog.get_logger()
 
@@ -102,6 +103,12 @@ class Program:
         """Take note of the thread that this thread of ours answers; None: it is answered."""
         self._calling.link = link
         self._calling.installed = {}
+        self._calling.window = None
+
+    def carry(self, window: Window) -> Window:
+        """Take bytes of its memory that came along with the call that is being answered."""
+        self._calling.window = window
+        return window
 
     def _ask(self, question: Packet, *, lends: bool = False) -> Packet:
         """Ask; ``lends``: a descriptor that comes along is the caller's. Who is gone refuses everything."""
@@ -138,6 +145,12 @@ class Program:
 
     def read(self, address: int, length: int) -> bytes | None:
         """Copy from its memory: all of it, or None."""
+        window: Window | None = getattr(self._calling, "window", None)
+        if window is not None:
+            carried = window.read(address, length)
+            if carried is not None:
+                return carried
+            self._let_go_of(window, address, length)
         if not 0 <= address <= USER_END - length:
             return None
         parts: list[bytes] = []
@@ -151,12 +164,24 @@ class Program:
 
     def write(self, address: int, data: bytes) -> bool:
         """Copy to its memory."""
+        window: Window | None = getattr(self._calling, "window", None)
+        if window is not None:
+            if window.write(address, data):
+                return True
+            self._let_go_of(window, address, len(data))
         if not 0 <= address <= USER_END - len(data):
             return False
         for at in range(0, len(data), MOST_BYTES):
             if self._ask(Packet.of(Op.POKE, address + at, payload=bytes(data[at : at + MOST_BYTES]))).result:
                 return False
         return True
+
+    def _let_go_of(self, window: Window, address: int, length: int) -> None:
+        """Have nothing of what is reached beyond a window in it: what was stored into it is where it belongs."""
+        if window.meets(address, length):
+            self._calling.window = None
+            offset, stored = window.take()
+            self.write(window.address + offset, stored)
 
     def pin(self, address: int, count: int, write: bool) -> Sequence[PageRun] | None:
         """Fault in and pin pages: those of shared files are mapped here too, others stay where they are."""

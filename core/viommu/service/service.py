@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from viommu.iommufd.fd import IommuFd
+from viommu.iommufd import uapi
+from viommu.iommufd.handlers import ROWS
 from viommu.iommufd.user_memory import User
 from viommu.kernel_errors import KernelError
-from viommu.objects.mmap import RegisterMapping
+from viommu.service import calls
+from viommu.service.calls import result
 from viommu.service.files import Files
 from viommu.service.link import Link
 from viommu.service.mappings import Mappings
@@ -43,6 +45,7 @@ PAUSE = 0.05
 IOMMU_NODE, VFIO_NODE, DEVICE_NODE, GROUP_NODE = 0, 1, 1 << 16, 1 << 17
 """What OPEN names: /dev/iommu, /dev/vfio/vfio, and with their numbers /dev/vfio/devices/vfioN and /dev/vfio/N."""
 NUMBER_MASK = DEVICE_NODE - 1
+DESTROY = next(row.number for row in ROWS if row.struct is uapi.Destroy)
 HELPER = 1
 """A greeting's first word: this connection answers, and asks nothing."""
 
@@ -90,10 +93,16 @@ class Service:
         self._listener.close()
         self.files.close()
 
-    def settle(self, caller: object = None) -> None:
-        """Do what closed descriptors and mappings that are gone have left to do; ``caller`` calls, or is gone."""
+    def settle(self, caller: object = None, *, unmapped: bool = True) -> None:
+        """Do what was done without a call: stores to registers, closed descriptors, and mappings that are gone.
+
+        ``caller`` calls, or is gone. ``unmapped`` False: whether somebody maps something makes no difference now.
+        """
+        self.machine.watch.settle()
         self.files.reap()
-        self.mappings.reap(self._pids, caller)
+        self.mappings.called(caller)
+        if unmapped:
+            self.mappings.reap(self._pids)
 
     # --- who connects
 
@@ -149,9 +158,7 @@ class Service:
             return False
         for timeout in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             connection.setsockopt(socket.SOL_SOCKET, timeout, TIMEVAL.pack(SECONDS, 0))
-        hello = Packet.receive(connection)
-        if hello.fd is not None:
-            os.close(hello.fd)
+        hello = Packet.receive_plain(connection)
         if hello.op != Op.HELLO or len(hello.payload) != TOKEN_BYTES:
             return False
         program = self._joined(hello.payload, pid, user)
@@ -197,8 +204,9 @@ class Service:
     def _answer(self, connection: socket.socket, link: Link, program: Program, question: Packet) -> None:
         program.calling(link)
         try:
-            self.settle(connection)
+            self.settle(connection, unmapped=_destroys(question))
             answer = self._answered(connection, program, question)
+            self.machine.watch.show()
         except Gone:
             raise
         except Exception:
@@ -206,8 +214,6 @@ class Service:
             answer = Packet.of(Op.ANSWER, result=-errno.EIO)
         finally:
             program.calling(None)
-            if question.fd is not None:
-                os.close(question.fd)
         try:
             answer.send(connection)
         finally:
@@ -215,25 +221,17 @@ class Service:
                 os.close(answer.fd)
 
     def _answered(self, connection: socket.socket, program: Program, question: Packet) -> Packet:
-        a, b, c, d = question.words
+        first = question.words[0]
         if question.op == Op.OPEN:
-            return self._open(node=a)
+            return self._open(node=first)
         if question.op == Op.PINNED:
-            return self._pinned(pid=a)
-        served = self.files.find(a)
+            return self._pinned(pid=first)
+        served = self.files.find(first)
         if question.op == Op.OWNS:
             return _owned(served)
         if served is None:
-            return _result(NOT_OURS)
-        if question.op == Op.IOCTL:
-            return _result(_ioctl(served, program, b, c))
-        if question.op == Op.READ:
-            return _moved(served, served.file.read(program, b, c, d))
-        if question.op == Op.WRITE:
-            return _moved(served, served.file.write(program, b, c, d))
-        if question.op == Op.MAP:
-            return self._map(connection, served, b, c & 0xFFFF_FFFF, c >> 32, d)
-        return _result(-errno.ENOSYS)
+            return result(NOT_OURS)
+        return calls.answer(served, program, question, self.mappings, connection)
 
     def _open(self, node: int) -> Packet:
         number = node & NUMBER_MASK
@@ -241,19 +239,19 @@ class Service:
         if node in {IOMMU_NODE, VFIO_NODE}:
             file = self.machine.open_file(vfio=node == VFIO_NODE)
         elif number >= len(self.devices):
-            return _result(-errno.ENOENT)
+            return result(-errno.ENOENT)
         elif node & GROUP_NODE:
             try:
                 file = self.devices.groups[number].open()
             except KernelError as error:
-                return _result(-error.code)
+                return result(-error.code)
         else:
             file = DeviceFile(self.devices[number])
         try:
             _, theirs = self.files.add(file, node)
         except KernelError:
             file.release()
-            return _result(-errno.ENFILE)
+            return result(-errno.ENFILE)
         return Packet.of(Op.ANSWER, fd=theirs)
 
     def _pinned(self, pid: int) -> Packet:
@@ -262,44 +260,14 @@ class Service:
             accounts = [program.account for program in self._programs.values() if program.pid == pid]
         return Packet.of(Op.ANSWER, sum(a.locked for a in accounts), sum(a.pinned for a in accounts))
 
-    def _map(self, maker: object, served: Served, length: int, prot: int, flags: int, offset: int) -> Packet:
-        if isinstance(served.file, DeviceFile):
-            return self._map_bar(served.file, length, prot, flags, offset)
-        if not isinstance(served.file, IommuFd):
-            return _result(-errno.ENODEV)
-        mapping = served.file.mmap(length, prot, flags, offset)
-        if not isinstance(mapping, RegisterMapping):
-            return _result(mapping)
-        fd = self.mappings.add(mapping, maker)
-        return _result(-errno.ENODEV) if fd is None else Packet.of(Op.ANSWER, fd=fd)
-
-    def _map_bar(self, file: DeviceFile, length: int, prot: int, flags: int, offset: int) -> Packet:
-        """Give room for registers, whose loads and stores the shim passes on as reads and writes of the file."""
-        result = file.mmap(length, prot, flags, offset)
-        if result:
-            return _result(result)
-        room = os.memfd_create("registers", os.MFD_CLOEXEC)
-        os.ftruncate(room, length)
-        return Packet.of(Op.ANSWER, 1, fd=room)
-
 
 def _question(connection: socket.socket) -> Packet:
     """Wait for a question, however long a program does not ask. Raises Gone."""
     while True:
         try:
-            return Packet.receive(connection)
+            return Packet.receive_plain(connection)
         except Silent:
             continue
-
-
-def _ioctl(served: Served, program: Program, number: int, argument: int) -> int:
-    operation = getattr(served.file, "ioctl", None)
-    return -errno.ENOTTY if operation is None else int(operation(number, argument, program))
-
-
-def _moved(served: Served, result: int) -> Packet:
-    """Answer a read or a write, and let the program's end poll as the file does now."""
-    return Packet.of(Op.ANSWER, served.readable.take_surplus(), result=result)
 
 
 def _owned(served: Served | None) -> Packet:
@@ -308,5 +276,6 @@ def _owned(served: Served | None) -> Packet:
     return Packet.of(Op.ANSWER, 0 if node is None else node + 1, result=int(served is not None))
 
 
-def _result(result: int) -> Packet:
-    return Packet.of(Op.ANSWER, result=result)
+def _destroys(question: Packet) -> bool:
+    """Whether a question may be refused because of what is mapped."""
+    return question.op == Op.IOCTL and question.words[1] == DESTROY

@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from typing import Self
 
 HEADER = struct.Struct("<IIq4Q")
+HEADER_BYTES = HEADER.size
 MOST_BYTES = 64 * 1024
 """Of a payload."""
+MOST_PACKET = HEADER_BYTES + MOST_BYTES
+MSG_NOSIGNAL = int(socket.MSG_NOSIGNAL)
 TOKEN_BYTES = 16
 READABLE, WRITABLE, SHARED = 1, 2, 4
 """Rights of an area."""
@@ -40,6 +43,8 @@ class Op(IntEnum):
     MAP = 6
     OWNS = 7
     PINNED = 8
+    LOAD = 9
+    STORE = 10
 
     PEEK = 32
     POKE = 33
@@ -74,17 +79,17 @@ class Packet(NamedTuple):
     @classmethod
     def of(cls, op: int, *words: int, result: int = 0, payload: bytes = b"", fd: int | None = None) -> Self:
         """Make one with up to four words."""
-        a, b, c, d = (*(word & WORD for word in words), 0, 0, 0, 0)[:4]
-        return cls(op, (a, b, c, d), result, payload, fd)
+        a, b, c, d = (*words, 0, 0, 0, 0)[:4]
+        return cls(op, (a & WORD, b & WORD, c & WORD, d & WORD), result, payload, fd)
 
     def send(self, connection: socket.socket) -> None:
         """Send it; the descriptor stays the sender's. Raises Gone."""
         raw = HEADER.pack(self.op, len(self.payload), self.result, *self.words) + self.payload
         try:
             if self.fd is None:
-                connection.send(raw, socket.MSG_NOSIGNAL)
+                connection.send(raw, MSG_NOSIGNAL)
             else:
-                socket.send_fds(connection, [raw], [self.fd], socket.MSG_NOSIGNAL)
+                socket.send_fds(connection, [raw], [self.fd], MSG_NOSIGNAL)
         except OSError as error:
             raise Gone from error
 
@@ -92,25 +97,34 @@ class Packet(NamedTuple):
     def receive(cls, connection: socket.socket) -> Self:
         """Wait for one. Raises Gone; Silent where the connection has a timeout."""
         try:
-            raw, ancillary, _, _ = connection.recvmsg(
-                HEADER.size + MOST_BYTES, DESCRIPTOR_ROOM, socket.MSG_CMSG_CLOEXEC
-            )
+            raw, ancillary, _, _ = connection.recvmsg(MOST_PACKET, DESCRIPTOR_ROOM, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError as error:
             raise Silent from error
         except OSError as error:
             raise Gone from error
         fd = next((int.from_bytes(data, sys.byteorder) for _, _, data in ancillary), None)
-        if len(raw) < HEADER.size:
-            _close(fd)
-            raise Gone
-        op, length, result, *words = HEADER.unpack_from(raw)
-        payload = raw[HEADER.size :]
-        if length != len(payload):
-            _close(fd)
-            raise Gone
-        return cls(op, (words[0], words[1], words[2], words[3]), result, payload, fd)
+        try:
+            return cls._parsed(raw, fd)
+        except Gone:
+            if fd is not None:
+                os.close(fd)
+            raise
 
+    @classmethod
+    def receive_plain(cls, connection: socket.socket) -> Self:
+        """Wait for one that no descriptor comes with: the system closes any. It is faster. Raises Gone, Silent."""
+        try:
+            return cls._parsed(connection.recv(MOST_PACKET), None)
+        except BlockingIOError as error:
+            raise Silent from error
+        except OSError as error:
+            raise Gone from error
 
-def _close(fd: int | None) -> None:
-    if fd is not None:
-        os.close(fd)
+    @classmethod
+    def _parsed(cls, raw: bytes, fd: int | None) -> Self:
+        if len(raw) < HEADER_BYTES:
+            raise Gone
+        op, length, result, a, b, c, d = HEADER.unpack_from(raw)
+        if length != len(raw) - HEADER_BYTES:
+            raise Gone
+        return cls(op, (a, b, c, d), result, raw[HEADER_BYTES:], fd)
