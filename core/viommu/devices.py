@@ -136,22 +136,32 @@ class Device:
         A Completion is what a refused translation request ended with; a Fault is a translated access refused.
         Raises as `Machine.translate`.
         """
-        held = self.tlb.find(pasid, iova, access)
-        if held is None:
-            asked = self.tlb.invalidations
-            answer = self.upstream.request_translation(self.requester, iova, access, pasid)
-            if isinstance(answer, Completion):
-                return answer
-            size_lg2 = answer.page_size.bit_length() - 1 if answer.page_size else PAGE_LG2
-            held = Held(answer.pa & -(1 << size_lg2), size_lg2, answer.rights)
-            self.tlb.keep(pasid, iova, held, asked)
-        else:
-            self.upstream.check_held(self.requester, iova, access, pasid, held)
+        held = self.held(iova, access, pasid)
+        if isinstance(held, Completion):
+            return held
         address = held.pa | iova & (1 << held.size_lg2) - 1
         passed = self.upstream.send_translated(self.requester, address, access, pasid)
         if isinstance(passed, Fault):
             return passed
         return Translation(Iova(iova), Pa(passed.pa), 1 << held.size_lg2, held.rights, passed.ipa)
+
+    def held(self, iova: int, access: Access = Access.READ, pasid: int | None = None) -> Held | Completion:
+        """Have a translation: by the device TLB, else by a translation request, whose answer is kept.
+
+        Raises as `Machine.translate`.
+        """
+        held = self.tlb.find(pasid, iova, access)
+        if held is not None:
+            self.upstream.check_held(self.requester, iova, access, pasid, held)
+            return held
+        asked = self.tlb.invalidations
+        answer = self.upstream.request_translation(self.requester, iova, access, pasid)
+        if isinstance(answer, Completion):
+            return answer
+        size_lg2 = answer.page_size.bit_length() - 1 if answer.page_size else PAGE_LG2
+        held = Held(answer.pa & -(1 << size_lg2), size_lg2, answer.rights)
+        self.tlb.keep(pasid, iova, held, asked)
+        return held
 
     def request_page(
         self, iova: int, access: Access, pasid: int | None = None, *, group: int, last: bool = True

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from viommu.devices import Device
     from viommu.faults import Fault
     from viommu.instance.dma import BusAbort
+    from viommu.instance.dma_copy import CopyStopped
     from viommu.instance.iommu import Iommu
     from viommu.objects.physical import PhysicalIommu
     from viommu.ops import DeviceFeatures
@@ -101,6 +102,17 @@ class Endpoint(Front):
     def dma_write(self, iova: int, data: Buffer, pasid: int | None = None) -> Fault | BusAbort | None:
         """Write memory; None where all of it was written. Raises as `translate`."""
         return self.iommu.dma_write(self.requester, iova, data, pasid)
+
+    def dma_copy(
+        self,
+        source: int,
+        target: int,
+        length: int,
+        source_pasid: int | None = None,
+        target_pasid: int | None = None,
+    ) -> CopyStopped | None:
+        """Copy memory to memory; None where all was copied. Raises as `viommu.instance.iommu.Iommu.dma_copy`."""
+        return self.iommu.dma_copy(self.requester, source, target, length, source_pasid, target_pasid)
 
     @property
     def with_ats(self) -> Device:

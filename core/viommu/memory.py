@@ -214,6 +214,16 @@ class PhysicalMemory:
         """Store a 64-bit word; False in a hole or where memory is read-only."""
         return self.write(pa, value.to_bytes(8, "little"))
 
+    def compare_exchange(self, pa: int, expected: int, desired: int) -> bool | None:
+        """Store a 64-bit word if it is as expected, in one step, as an atomic operation of a device does.
+
+        Gives whether it was; None in a hole or where memory is read-only.
+        """
+        stored = self._engine.compare_exchange(pa, expected, desired)
+        if stored and self.watcher is not None and expected != desired:
+            self.watcher(pa, expected, desired)
+        return stored
+
     def _watched_write(self, watcher: Callable[[int, int, int], None], pa: int, data: memoryview) -> bool:
         words = range(align_down(pa, 8), pa + len(data), 8)
         before = [self._engine.load(word) for word in words]

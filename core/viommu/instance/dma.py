@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from attrs import frozen
+from attrs import evolve, field, frozen
 
 from viommu._engine import dma_read, dma_read_into, dma_write
 from viommu.errors import BadValue, OutOfRange
@@ -34,25 +34,35 @@ MOST_AT_ONCE = 16 << 20
 
 @frozen
 class BusAbort:
-    """A DMA that was translated, to a place where no memory answers (or where it is read-only)."""
+    """A DMA that was translated, to a place where no memory answers (or where it is read-only).
+
+    ``iova``: where the device meant the first byte that was not moved to be (None: nobody has said).
+    """
 
     pa: int
     length: int
+    iova: int | None = field(default=None, eq=False)
 
 
 @frozen(eq=False)
-class _Request:
+class Request:
+    """One DMA, checked."""
+
     requester: int
     iova: int
     length: int
     access: Access
     pasid: int | None
 
+    def part(self, offset: int, length: int) -> Request:
+        """Give a part of it."""
+        return evolve(self, iova=self.iova + offset, length=length)
+
 
 class _Mover(Protocol):
     """What a DMA reads into, or writes from."""
 
-    def ahead(self, translator: Translator, asked: _Request, moved: int) -> tuple[int, Result | None] | None:
+    def ahead(self, translator: Translator, asked: Request, moved: int) -> tuple[int, Result | None] | None:
         """Let the engine move what it can; how many bytes, and what became of the page after them, if it asked.
 
         None where it moves all.
@@ -69,7 +79,7 @@ class _Kept:
     memory: PhysicalMemory
     parts: list[bytes]
 
-    def ahead(self, translator: Translator, asked: _Request, moved: int) -> tuple[int, Result | None] | None:
+    def ahead(self, translator: Translator, asked: Request, moved: int) -> tuple[int, Result | None] | None:
         at, left = asked.iova + moved, asked.length - moved
         read = dma_read(translator, asked.requester, at, asked.pasid, left, MOST_AT_ONCE)
         if isinstance(read, bytes):
@@ -94,7 +104,7 @@ class _Filled:
     memory: PhysicalMemory
     out: memoryview
 
-    def ahead(self, translator: Translator, asked: _Request, moved: int) -> tuple[int, Result | None] | None:
+    def ahead(self, translator: Translator, asked: Request, moved: int) -> tuple[int, Result | None] | None:
         at, left = asked.iova + moved, asked.length - moved
         return dma_read_into(translator, asked.requester, at, asked.pasid, left, self.out[moved:])
 
@@ -113,7 +123,7 @@ class _Drained:
     memory: PhysicalMemory
     data: memoryview
 
-    def ahead(self, translator: Translator, asked: _Request, moved: int) -> tuple[int, Result | None] | None:
+    def ahead(self, translator: Translator, asked: Request, moved: int) -> tuple[int, Result | None] | None:
         return dma_write(translator, asked.requester, asked.iova + moved, asked.pasid, self.data[moved:])
 
     def piece(self, pa: int, moved: int, size: int) -> bool:
@@ -136,7 +146,7 @@ class Dma:
     def read(self, requester: int, iova: int, length: int, pasid: int | None) -> bytes | Fault | BusAbort:
         """Read; the first page that is refused ends it."""
         read: bytes | tuple[bytes, Result | None] = b"", None
-        if self._at_once(writes=False):
+        if self.at_once(writes=False):
             read = dma_read(self.lookups.translator, requester, iova, pasid, length, MOST_AT_ONCE)
         if isinstance(read, bytes):
             return read
@@ -149,7 +159,7 @@ class Dma:
     ) -> Fault | BusAbort | None:
         """Read into a buffer; what lies before a refused page is read. Raises BadValue."""
         begun: tuple[int, Result | None] | None = 0, None
-        if self._at_once(writes=False):
+        if self.at_once(writes=False):
             begun = dma_read_into(self.lookups.translator, requester, iova, pasid, length, out)
         if begun is None:
             return None
@@ -159,14 +169,22 @@ class Dma:
     def write(self, requester: int, iova: int, data: Buffer, pasid: int | None) -> Fault | BusAbort | None:
         """Write; what lies before a refused page is written."""
         begun: tuple[int, Result | None] | None = 0, None
-        if self._at_once(writes=True):
+        if self.at_once(writes=True):
             begun = dma_write(self.lookups.translator, requester, iova, pasid, data)
         if begun is None:
             return None
         source = memoryview(data).cast("B")
         return self._move(_Drained(self.memory, source), begun, requester, iova, len(source), Access.WRITE, pasid)
 
-    def _at_once(self, *, writes: bool) -> bool:
+    def read_asked(self, asked: Request, out: memoryview, stopped: Result | None) -> Fault | BusAbort | None:
+        """Read what was checked; ``stopped`` is what became of its first page, if that was asked for already."""
+        return self._moved(_Filled(self.memory, out), asked, 0, stopped)
+
+    def write_asked(self, asked: Request, data: memoryview, stopped: Result | None) -> Fault | BusAbort | None:
+        """Write what was checked, likewise."""
+        return self._moved(_Drained(self.memory, data), asked, 0, stopped)
+
+    def at_once(self, *, writes: bool) -> bool:
         """Whether the engine may move more than one page: a sanitizer judges each, a watcher must see each store."""
         return self.lookups.sanitizer is None and not (writes and self.memory.watcher is not None)
 
@@ -180,15 +198,19 @@ class Dma:
         access: Access,
         pasid: int | None,
     ) -> Fault | BusAbort | None:
+        return self._moved(mover, self.asked(requester, iova, length, access, pasid), *begun)
+
+    def asked(self, requester: int, iova: int, length: int, access: Access, pasid: int | None) -> Request:
+        """Check what is asked for. Raises OutOfRange, BadValue."""
         self.bounds.check(requester, pasid)
         check_access(iova, access)
         known = None if pasid is None else int(pasid)
-        asked = _Request(int(requester), int(iova), int(length), access, known)
+        asked = Request(int(requester), int(iova), int(length), access, known)
         if not 0 <= asked.length <= IOVA_LAST + 1 - asked.iova:
             raise OutOfRange("length of a DMA", asked.length, IOVA_LAST + 1 - asked.iova)
-        return self._moved(mover, asked, *begun)
+        return asked
 
-    def _moved(self, mover: _Mover, asked: _Request, moved: int, stopped: Result | None) -> Fault | BusAbort | None:
+    def _moved(self, mover: _Mover, asked: Request, moved: int, stopped: Result | None) -> Fault | BusAbort | None:
         while moved < asked.length:
             found = self._found(asked, moved, stopped)
             if isinstance(found, Fault):
@@ -197,17 +219,17 @@ class Dma:
             if found.page_size:
                 size = min(size, found.page_size - (asked.iova + moved) % found.page_size)
             if not mover.piece(found.pa, moved, size):
-                return BusAbort(found.pa, size)
+                return BusAbort(found.pa, size, asked.iova + moved)
             moved, stopped = self._ahead(mover, asked, moved + size)
         return None
 
-    def _ahead(self, mover: _Mover, asked: _Request, moved: int) -> tuple[int, Result | None]:
-        if moved == asked.length or not self._at_once(writes=asked.access is Access.WRITE):
+    def _ahead(self, mover: _Mover, asked: Request, moved: int) -> tuple[int, Result | None]:
+        if moved == asked.length or not self.at_once(writes=asked.access is Access.WRITE):
             return moved, None
         ahead = mover.ahead(self.lookups.translator, asked, moved)
         return (asked.length, None) if ahead is None else (moved + ahead[0], ahead[1])
 
-    def _found(self, asked: _Request, moved: int, stopped: Result | None) -> Outcome:
+    def _found(self, asked: Request, moved: int, stopped: Result | None) -> Outcome:
         """Say what became of the page after ``moved`` bytes, which is asked for now if the engine has not."""
         if stopped is not None:
             return self.recorded(outcome_of(asked.requester, asked.pasid, stopped))

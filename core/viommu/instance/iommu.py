@@ -14,6 +14,7 @@ from viommu.faults import Access, Fault, Refusal, Report
 from viommu.hardware import CheckedHardware, Silence
 from viommu.hookspecs import DriverInfo, Registers
 from viommu.instance.dma import BusAbort, Dma
+from viommu.instance.dma_copy import Copier, CopyStopped
 from viommu.instance.lookups import Lookups
 from viommu.instance.stalls import Stalls
 from viommu.platform import Completion, RequestKind
@@ -74,6 +75,7 @@ class Iommu(Front):
         self._bounds = Bounds.of(driver.info)
         self.answer_through(self.translator, self._bounds.requester_last, self._bounds.pasid_last)
         self._dma = Dma(memory, self._lookups, self._bounds, self._recorded)
+        self._copier = Copier(self._dma)
 
     @property
     def info(self) -> DriverInfo:
@@ -104,6 +106,10 @@ class Iommu(Front):
     def resumed(self) -> deque[tuple[Fault, Outcome]]:
         """Accesses that waited, and how they ended; the oldest go first."""
         return self._stalls.resumed
+
+    def is_stalled(self, fault: Fault) -> bool:
+        """Say whether a refused access waits for software, or has waited: `when_resumed` tells how that ends."""
+        return self._stalls.knows(fault)
 
     def when_resumed(self, fault: Fault, done: Callable[[Outcome], None]) -> bool:
         """Have ``done`` told, once and by any thread, how a stalled access ends; False where it does not stall."""
@@ -251,6 +257,22 @@ class Iommu(Front):
     def dma_write(self, requester: int, iova: int, data: Buffer, pasid: int | None = None) -> Fault | BusAbort | None:
         """Write as the device does, page by page; what lies before a refused page is written. Raises as `translate`."""
         return self._dma.write(requester, iova, data, pasid)
+
+    def dma_copy(
+        self,
+        requester: int,
+        source: int,
+        target: int,
+        length: int,
+        source_pasid: int | None = None,
+        target_pasid: int | None = None,
+    ) -> CopyStopped | None:
+        """Copy ``length`` bytes as a device does, in ascending order; None where all of it was copied.
+
+        Bytes that are source and target of one copy may be copied before or after they are overwritten. Raises as
+        `translate`.
+        """
+        return self._copier.copy(requester, source, source_pasid, target, target_pasid, length)
 
     def read_dirty(
         self,

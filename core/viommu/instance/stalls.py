@@ -67,6 +67,12 @@ class Stalls:
             if follower is not None:
                 self._tell(follower, fault, outcome)
 
+    def knows(self, fault: Fault) -> bool:
+        """Say whether an access behind a fault waits, or has waited and is not forgotten."""
+        if any(waiting is fault for waiting in tuple(self.waiting.values())) or id(fault) in self._resuming:
+            return True
+        return any(stalled is fault for stalled, _ in reversed(tuple(self.resumed)))
+
     def follow(self, fault: Fault, done: Callable[[Outcome], None]) -> bool:
         """Have ``done`` told, once and by any thread, how the access behind a fault ends, however often it stalls.
 
