@@ -12,6 +12,7 @@ from enum import IntEnum, IntFlag
 from viommu.iommufd.uapi_struct import UapiStruct, bytes16, bytes32, s32, u32, u64
 
 __all__ = [
+    "FIRST_FOREIGN_TYPE",
     "FIRST_IOCTL",
     "STRUCTS",
     "AmdCommand",
@@ -50,6 +51,10 @@ class ExperimentalType(IntEnum):
 
     VTD = 0x8000_0001
     AMD = 0x8000_0002
+
+
+FIRST_FOREIGN_TYPE = 0x8001_0000
+"""From here on, types are for drivers that are not of this project: each takes what its users do not use otherwise."""
 
 
 class ViommuFlags(IntFlag):

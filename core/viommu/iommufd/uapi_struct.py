@@ -9,18 +9,38 @@ from typing import Any, ClassVar, Self, TypeAlias
 
 __all__ = [
     "UapiStruct",
+    "bytes3",
+    "bytes16",
+    "bytes24",
+    "bytes32",
+    "bytes48",
+    "s32",
+    "u8",
+    "u16",
+    "u32",
+    "u64",
 ]
 
 u8: TypeAlias = int
+"""8 bits, unsigned."""
 u16: TypeAlias = int
+"""16 bits, unsigned."""
 u32: TypeAlias = int
+"""32 bits, unsigned."""
 s32: TypeAlias = int
+"""32 bits, signed."""
 u64: TypeAlias = int
+"""64 bits, unsigned."""
 bytes3: TypeAlias = bytes
+"""An array of 3 bytes."""
 bytes16: TypeAlias = bytes
+"""An array of 16 bytes."""
 bytes24: TypeAlias = bytes
+"""An array of 24 bytes."""
 bytes32: TypeAlias = bytes
+"""An array of 32 bytes."""
 bytes48: TypeAlias = bytes
+"""An array of 48 bytes."""
 
 FORMATS = {"u8": "B", "u16": "H", "u32": "I", "s32": "i", "u64": "Q"}
 
