@@ -17,7 +17,7 @@ using i64 = std::int64_t;
 
 enum class Op : u32 {
     // The shim asks.
-    hello = 1,  // 1: this connection answers, and asks nothing; payload: the token of this address space
+    hello = 1,  // a Greeting; payload: the token of this address space
     open,       // node, flags -> 0, with the new file's descriptor
     ioctl,      // file, number, argument; payload: its bytes, or none -> words[0]: where in it to put the payload
     read,       // file, address, count, position
@@ -51,6 +51,11 @@ struct Message {
 static_assert(sizeof(Message) == 48);
 
 inline Message question(Op op, u64 a = 0, u64 b = 0, u64 c = 0, u64 d = 0) { return {op, 0, 0, {a, b, c, d}}; }
+
+enum class Greeting : u64 {
+    helper = 1,  // this connection answers, and asks nothing
+    reachable,   // it asks, and what it points to may be read without asking back, as far as the system allows that
+};
 
 // Rights of an area.
 inline constexpr u64 readable = 1, writable = 2, shared = 4;

@@ -102,6 +102,28 @@ static void structures_of_other_sizes(void) {
     }
 }
 
+static void arrays_that_structures_point_to(void) {
+    struct iommu_ioas_alloc alloc = {.size = sizeof alloc};
+    CHECK(!ioctl(iommu, IOMMU_IOAS_ALLOC, &alloc));
+    char* const pages = two_pages(-1);
+    const uint64_t ranges[4] = {0, PAGE - 1, 4 * PAGE, 8 * PAGE - 1};
+    memcpy(pages + PAGE - sizeof ranges, ranges, sizeof ranges);
+    struct iommu_ioas_allow_iovas allow = {.size = sizeof allow,
+                                           .ioas_id = alloc.out_ioas_id,
+                                           .num_iovas = 2,
+                                           .allowed_iovas = (uintptr_t)(pages + PAGE - sizeof ranges)};
+    CHECK(!ioctl(iommu, IOMMU_IOAS_ALLOW_IOVAS, &allow));
+    allow.num_iovas = 3; /* beyond what is mapped */
+    CHECK_FAILS(EFAULT, ioctl(iommu, IOMMU_IOAS_ALLOW_IOVAS, &allow));
+    struct {
+        struct iommu_ioas_allow_iovas allow;
+        uint64_t ranges[2];
+    } both = {.allow = allow, .ranges = {0, PAGE - 1}};
+    both.allow.num_iovas = 1;
+    both.allow.allowed_iovas = (uintptr_t)&both.ranges;
+    CHECK(!ioctl(iommu, IOMMU_IOAS_ALLOW_IOVAS, &both.allow));
+}
+
 static volatile int ended;
 
 static void* change_beside(void* beside) {
@@ -134,6 +156,7 @@ int main(void) {
     a_reply_that_cannot_be_stored();
     a_structure_that_nothing_is_stored_to();
     structures_of_other_sizes();
+    arrays_that_structures_point_to();
     what_lies_beside_is_left_alone();
     return 0;
 }

@@ -16,6 +16,12 @@ struct iommu_ioas_alloc {
 };
 #define IOMMU_IOAS_ALLOC IOMMU_IO(0x81)
 
+struct iommu_ioas_allow_iovas {
+    uint32_t size, ioas_id, num_iovas, reserved;
+    uint64_t allowed_iovas;
+};
+#define IOMMU_IOAS_ALLOW_IOVAS IOMMU_IO(0x82)
+
 struct iommu_ioas_map {
     uint32_t size, flags, ioas_id, reserved;
     uint64_t user_va, length, iova;

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from viommu import _engine
+from viommu.service import programs
 from viommu.service.window import Window
 
 if TYPE_CHECKING:
@@ -19,6 +22,26 @@ def test_arguments_are_copied_as_by_a_kernel(
 ) -> None:
     done = run(client("arguments"))
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("is_reachable", [True, False])
+def test_arrays_are_read_directly_or_asked_for(
+    run: Callable[..., subprocess.CompletedProcess[str]],
+    client: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    is_reachable: bool,
+) -> None:
+    asked: list[int] = []
+
+    def read(pid: int, address: int, length: int) -> bytes | None:
+        asked.append(address)
+        if not is_reachable:
+            raise PermissionError
+        return _engine.read_process(pid, address, length)
+
+    monkeypatch.setattr(programs, "_engine", SimpleNamespace(read_process=read))
+    assert run(client("arguments")).returncode == 0
+    assert len(asked) > 1 if is_reachable else len(asked) == 1
 
 
 def test_a_window_is_memory_as_far_as_it_goes() -> None:

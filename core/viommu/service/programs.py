@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from attrs import define, field
 
+from viommu import _engine
 from viommu.addresses import PAGE_SIZE
 from viommu.backing import AddressSpace
 from viommu.errors import ViommuError
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 WORD_BYTES = 8
+MOST_AT_ONCE = 1 << 20
+"""Bytes that are read without asking."""
 
 
 @define(eq=False)
@@ -92,6 +95,8 @@ class Program:
     _account: Account = field(init=False)
     _space: AddressSpace = field(init=False)
     _calling: local = field(factory=local, repr=False)
+    is_reachable: bool = False
+    """Whether its memory may be read without asking, while a thread of it waits: then it is there, and is this one."""
 
     def __attrs_post_init__(self) -> None:
         self._account = Account(user=self.user)
@@ -153,6 +158,15 @@ class Program:
             self._let_go_of(window, address, length)
         if not 0 <= address <= USER_END - length:
             return None
+        if self.is_reachable and length <= MOST_AT_ONCE and getattr(self._calling, "link", None) is not None:
+            try:
+                return _engine.read_process(self.pid, address, length)
+            except OSError as error:
+                log.debug("memory is not read directly", pid=self.pid, reason=str(error))
+                self.is_reachable = False
+        return self._asked_for(address, length)
+
+    def _asked_for(self, address: int, length: int) -> bytes | None:
         parts: list[bytes] = []
         for at in range(address, address + length, MOST_BYTES):
             size = min(MOST_BYTES, address + length - at)

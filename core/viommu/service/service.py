@@ -46,8 +46,8 @@ IOMMU_NODE, VFIO_NODE, DEVICE_NODE, GROUP_NODE = 0, 1, 1 << 16, 1 << 17
 """What OPEN names: /dev/iommu, /dev/vfio/vfio, and with their numbers /dev/vfio/devices/vfioN and /dev/vfio/N."""
 NUMBER_MASK = DEVICE_NODE - 1
 DESTROY = next(row.number for row in ROWS if row.struct is uapi.Destroy)
-HELPER = 1
-"""A greeting's first word: this connection answers, and asks nothing."""
+HELPER, REACHABLE = 1, 2
+"""A greeting's first word: this connection answers, and asks nothing; or what calls point to may be read directly."""
 
 
 class Service:
@@ -167,6 +167,7 @@ class Service:
                 Packet(Op.ANSWER).send(connection)
                 program.help_by(Link(connection))
                 return True
+            program.is_reachable |= hello.words[0] == REACHABLE
             link = Link(connection)
             while True:
                 self._answer(connection, link, program, _question(connection))
