@@ -11,7 +11,8 @@ import pytest
 from viommu import Machine
 from viommu.errors import BadValue
 from viommu.service.run import served
-from viommu.vfio.devices import Devices, Plug, models
+from viommu.vfio.catalogue import models
+from viommu.vfio.devices import Devices, Plug
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,7 +18,7 @@ from viommu.errors import ViommuError, told
 from viommu.machine import Machine
 from viommu.own_memory import mapping_at
 from viommu.service.run import run, served, shim_path
-from viommu.vfio.devices import models
+from viommu.vfio.catalogue import models
 
 if TYPE_CHECKING:
     from collections.abc import Callable

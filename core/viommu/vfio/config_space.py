@@ -13,11 +13,13 @@ HEADER = 0x40
 COMMAND, STATUS, CAPABILITIES, FIRST_BAR, INTERRUPT_PIN = 0x04, 0x06, 0x34, 0x10, 0x3D
 COMMAND_WRITABLE = 0x0547
 """I/O, memory, bus master, parity, SERR, INTx disable."""
-BUS_MASTER = 1 << 2
+MEMORY, BUS_MASTER, WIRE_DISABLED = 1 << 1, 1 << 2, 1 << 10
 HAS_CAPABILITIES = 1 << 4
 EXPRESS, MSI, MSIX = 0x10, 0x05, 0x11
 BAR_WIDE, BAR_PREFETCHABLE = 1 << 2, 1 << 3
 DEVICE_CAPABILITIES_FLR = 1 << 28
+DEVICE_CONTROL, INITIATE_FLR = 8, 1 << 15
+"""The register, from the start of the Express capability, and its bit that resets the function; it reads as zero."""
 MSIX_ENTRY_BYTES = 16
 
 
@@ -44,16 +46,37 @@ class ConfigSpace:
             mask = self._writable[at]
             self._bytes[at] = (self._bytes[at] & ~mask) | (value & mask)
 
-    def reset(self) -> None:
-        """Be as after power-on, but for the BARs' addresses, which the host keeps."""
-        bars = self.read(FIRST_BAR, 24)
+    def open(self) -> None:
+        """Be as the host leaves it to who opens the device: as after power-on, and answering to memory accesses."""
         self._bytes[:] = self._power_on
-        self._bytes[FIRST_BAR : FIRST_BAR + 24] = bars
+        self._bytes[COMMAND] |= MEMORY
+
+    def take_reset(self) -> bool:
+        """Say whether software has asked for a reset of the function since this was last asked."""
+        at = self._express + DEVICE_CONTROL + 1
+        asked = bool(self._bytes[at] & INITIATE_FLR >> 8)
+        self._bytes[at] &= ~(INITIATE_FLR >> 8)
+        return asked
 
     @property
     def command(self) -> int:
         """The command register."""
         return int.from_bytes(self.read(COMMAND, 2), "little")
+
+    @property
+    def is_master(self) -> bool:
+        """Whether the function may send DMA."""
+        return bool(self.command & BUS_MASTER)
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether its BARs answer."""
+        return bool(self.command & MEMORY)
+
+    @property
+    def has_wire_disabled(self) -> bool:
+        """Whether INTx is disabled."""
+        return bool(self.command & WIRE_DISABLED)
 
     def _lay_out(self) -> None:
         identity = self.shape.identity
@@ -94,10 +117,10 @@ class ConfigSpace:
 
     def _put_express(self) -> None:
         """An endpoint, version 2, which can be reset by itself; software asks for that by an ioctl."""
-        at = self._capability(EXPRESS, 0x3C)
+        at = self._express = self._capability(EXPRESS, 0x3C)
         self._put(at + 2, 2, 2)
         self._put(at + 4, 4, DEVICE_CAPABILITIES_FLR)
-        self._put(at + 8, 2, 0, 0x7FFF)
+        self._put(at + DEVICE_CONTROL, 2, 0, 0xFFFF)
 
     def _put_msi(self) -> None:
         at = self._capability(MSI, 14)

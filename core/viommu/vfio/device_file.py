@@ -12,6 +12,7 @@ from viommu.iommufd.user_memory import UserProcess
 from viommu.kernel_errors import (
     BadAddress,
     BadFile,
+    Busy,
     Invalid,
     KernelError,
     NoDevice,
@@ -19,11 +20,11 @@ from viommu.kernel_errors import (
     WrongFile,
 )
 from viommu.objects.device import RID, Device
+from viommu.vfio.features import use_feature
+from viommu.vfio.regions import may_map, stretch, tell_of_region
 from viommu.vfio.uapi import (
     BIND_WITH_TOKEN,
-    FEATURE_MASK,
     IRQS,
-    OFFSET_SHIFT,
     REGIONS,
     WITH_PASID,
     AttachPt,
@@ -31,13 +32,8 @@ from viommu.vfio.uapi import (
     DetachPt,
     DeviceInfo,
     DeviceIoctl,
-    Feature,
-    FeatureFlags,
     InfoFlags,
     IrqInfo,
-    Region,
-    RegionFlags,
-    RegionInfo,
     SetIrqs,
 )
 
@@ -48,10 +44,7 @@ if TYPE_CHECKING:
 
 P = TypeVar("P", AttachPt, DetachPt)
 
-PAGE_SIZE = 4096
 MAP_SHARED = 1
-MOST_AT_ONCE = 1 << 20
-"""Bytes of a region that one read or write moves."""
 
 
 class LendingProcess(UserProcess, Protocol):
@@ -108,6 +101,8 @@ class DeviceFile(PlainFile):
         asked = _to_be_bound(process, address)
         if asked.iommufd < 0 or asked.flags & ~BIND_WITH_TOKEN:
             raise Invalid(asked.kernel_name, "flags, iommufd", asked.flags, "no flags, and a descriptor")
+        if self.function.is_open_by_group:
+            raise Busy(self.function.name, "group", bound="closed: a device is opened by its group or by itself")
         if self.device is not None or asked.flags:
             raise Invalid(self.function.name, "owner", bound="not bound yet, and no token: it has no virtual functions")
         file = process.file(asked.iommufd)
@@ -125,12 +120,13 @@ class DeviceFile(PlainFile):
                 device.unbind()
             raise
         self._own(device)
+        self.function.is_open_by_itself = True
         return 0
 
     def _own(self, device: Device) -> None:
         self.device = device
         device.context.keep()
-        self.function.reset()
+        self.function.open()
 
     def _attach(self, process: LendingProcess, address: int) -> int:
         asked, pasid = _with_pasid(AttachPt, process, address)
@@ -139,7 +135,11 @@ class DeviceFile(PlainFile):
             attached = device.attached_to(pasid) is not None
             hwpt = (device.replace if attached else device.attach)(asked.pt_id, pasid)
             asked.pt_id = hwpt.id
-        put(process, address, asked.encode()[: AttachPt.least])
+            try:
+                put(process, address, asked.encode()[: AttachPt.least])
+            except BadAddress:
+                device.detach(RID)
+                raise
         return 0
 
     def _detach(self, process: LendingProcess, address: int) -> int:
@@ -163,19 +163,6 @@ class DeviceFile(PlainFile):
         put(process, address, asked.encode()[: asked.argsz])
         return 0
 
-    def _region_info(self, process: LendingProcess, address: int) -> int:
-        asked = copied_in(RegionInfo, process, address)
-        if asked.index >= REGIONS or asked.index == Region.VGA:
-            raise Invalid(asked.kernel_name, "index", asked.index, f"below {int(Region.VGA)}")
-        asked.size = self.function.region_size(asked.index)
-        asked.offset = asked.index << OFFSET_SHIFT
-        asked.flags = RegionFlags.READ | RegionFlags.WRITE if asked.size else RegionFlags(0)
-        if self.function.may_map(asked.index):
-            asked.flags |= RegionFlags.MMAP
-        asked.cap_offset = 0
-        put(process, address, asked.encode())
-        return 0
-
     def _irq_info(self, process: LendingProcess, address: int) -> int:
         asked = copied_in(IrqInfo, process, address)
         asked.flags, asked.count = self.function.interrupts.info(asked.index)
@@ -193,65 +180,41 @@ class DeviceFile(PlainFile):
                 raise BadAddress(asked.kernel_name, "data", address + SetIrqs.total, f"{size:#x} readable bytes")
             return raw
 
-        with self.function.lock:
-            self.function.interrupts.set(asked, data, process.descriptor)
+        self.function.interrupts.set(asked, data, process.descriptor)
         return 0
 
     def _reset(self, process: LendingProcess, address: int) -> int:  # noqa: ARG002
         self.function.reset()
         return 0
 
-    def _feature(self, process: LendingProcess, address: int) -> int:
-        asked = copied_in(Feature, process, address)
-        chosen = FeatureFlags(asked.flags & ~FEATURE_MASK & 0x7_0000)
-        both = FeatureFlags.GET | FeatureFlags.SET
-        if asked.flags & ~(FEATURE_MASK | int(both) | int(FeatureFlags.PROBE)) or not chosen:
-            raise Invalid(asked.kernel_name, "flags", asked.flags, "GET, SET or PROBE")
-        if chosen == both:
-            raise Invalid(asked.kernel_name, "flags", asked.flags, "GET or SET")
-        raise NotAnIoctl(asked.kernel_name, "feature", asked.flags & FEATURE_MASK, "one that it has")
-
     # --- regions
 
     def read(self, process: UserProcess, address: int, count: int, position: int = 0) -> int:
         """Answer pread: bytes of a region."""
-        found = self._stretch(count, position)
+        found = -errno.EINVAL if self.device is None else stretch(self.function, count, position)
         if isinstance(found, int):
             return found
-        region, offset, length = found
-        return length if process.write(address, self.function.load(region, offset, length)) else -errno.EFAULT
+        data = self.function.load(*found)
+        if data is None:
+            return -errno.EIO
+        return len(data) if process.write(address, data) else -errno.EFAULT
 
     def write(self, process: UserProcess, address: int, count: int, position: int = 0) -> int:
         """Answer pwrite."""
-        found = self._stretch(count, position)
+        found = -errno.EINVAL if self.device is None else stretch(self.function, count, position)
         if isinstance(found, int):
             return found
         region, offset, length = found
         data = process.read(address, length)
         if data is None:
             return -errno.EFAULT
-        self.function.store(region, offset, data)
-        return length
-
-    def _stretch(self, count: int, position: int) -> tuple[int, int, int] | int:
-        """Say which stretch of which region is meant, as far as there is one; or the errno, or 0 for no bytes."""
-        region, offset = position >> OFFSET_SHIFT, position & ((1 << OFFSET_SHIFT) - 1)
-        if self.device is None or region >= REGIONS:
-            return -errno.EINVAL
-        if not count:
-            return 0
-        size = self.function.region_size(region)
-        if offset >= size:
-            return 0 if region == Region.CONFIG else -errno.EINVAL
-        return region, offset, min(count, size - offset, MOST_AT_ONCE)
+        return length if self.function.store(region, offset, data) else -errno.EIO
 
     def mmap(self, length: int, prot: int, flags: int, offset: int) -> int:  # noqa: ARG002
         """Answer mmap of a BAR: 0, or a negative errno. Who has mapped it makes each access a read or a write."""
-        region, start = offset >> OFFSET_SHIFT, offset & ((1 << OFFSET_SHIFT) - 1)
-        if self.device is None or region >= REGIONS or not flags & MAP_SHARED or not self.function.may_map(region):
+        if self.device is None or not flags & MAP_SHARED or not may_map(self.function, length, offset):
             return -errno.EINVAL
-        room = max(self.function.region_size(region), PAGE_SIZE)
-        return 0 if start + -(-length // PAGE_SIZE) * PAGE_SIZE <= room else -errno.EINVAL
+        return 0
 
     def release(self) -> None:
         """Take note that the last fd is closed: the device is the host's again."""
@@ -259,8 +222,7 @@ class DeviceFile(PlainFile):
         if device is None:
             return
         context = device.context
-        self.function.reset()
-        self.function.interrupts.close()
+        self.function.close()
         with context.lock:
             for pasid in tuple(device.group.attachments):
                 device.detach(pasid)
@@ -268,13 +230,21 @@ class DeviceFile(PlainFile):
             context.release()
 
 
+def _region_info(file: DeviceFile, process: LendingProcess, address: int) -> int:
+    return tell_of_region(file.function, process, address)
+
+
+def _feature(file: DeviceFile, process: LendingProcess, address: int) -> int:
+    return use_feature(file.function, process, address)
+
+
 _ACTS: dict[int, Callable[[DeviceFile, LendingProcess, int], int]] = {
     DeviceIoctl.GET_INFO: DeviceFile._info,  # noqa: SLF001 - the table of its own methods
-    DeviceIoctl.GET_REGION_INFO: DeviceFile._region_info,  # noqa: SLF001
+    DeviceIoctl.GET_REGION_INFO: _region_info,
     DeviceIoctl.GET_IRQ_INFO: DeviceFile._irq_info,  # noqa: SLF001
     DeviceIoctl.SET_IRQS: DeviceFile._set_irqs,  # noqa: SLF001
     DeviceIoctl.RESET: DeviceFile._reset,  # noqa: SLF001
-    DeviceIoctl.FEATURE: DeviceFile._feature,  # noqa: SLF001
+    DeviceIoctl.FEATURE: _feature,
     DeviceIoctl.BIND_IOMMUFD: DeviceFile._bind,  # noqa: SLF001
     DeviceIoctl.ATTACH_IOMMUFD_PT: DeviceFile._attach,  # noqa: SLF001
     DeviceIoctl.DETACH_IOMMUFD_PT: DeviceFile._detach,  # noqa: SLF001

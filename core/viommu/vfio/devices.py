@@ -1,67 +1,24 @@
-"""The PCI devices of a machine that programs may own: which models there are, and what is plugged in where."""
+"""The PCI devices of a machine that programs may own: what is plugged in where."""
 
 from __future__ import annotations
 
 import re
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
-import pluggy
 from attrs import asdict, frozen
 
-from viommu import modelspecs
-from viommu.drivers import origin_of
-from viommu.errors import BadValue, ViommuError, told
-from viommu.modelspecs import ENTRY_POINT_GROUP, ModelInfo
+from viommu.errors import BadValue, ViommuError
 from viommu.ops import DeviceFeatures
+from viommu.vfio.catalogue import model_named
 from viommu.vfio.function import Function
 from viommu.vfio.group_file import Group
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from importlib.metadata import EntryPoint
 
     from viommu.machine import Machine
-    from viommu.modelspecs import Bus, DeviceModel
 
 BDF = re.compile(r"(?:([0-9a-fA-F]{4}):)?([0-9a-fA-F]{2}):([01][0-9a-fA-F])\.([0-7])")
-
-
-@frozen(eq=False)
-class Model:
-    """One installed model."""
-
-    info: ModelInfo
-    _manager: pluggy.PluginManager
-
-    def make(self, bus: Bus, options: Mapping[str, str]) -> DeviceModel:
-        """Make a device. Raises BadValue (an option), or what the model does."""
-        for name in options:
-            if name not in self.info.options:
-                known = ", ".join(sorted(self.info.options)) or "none"
-                raise BadValue(f"option of {self.info.name}", name, f"one of: {known}")
-        made: DeviceModel = self._manager.hook.viommu_model(bus=bus, options=options)
-        return made
-
-
-def models() -> dict[str, Model]:
-    """Load the installed models, by name. Raises BrokenDriver."""
-    return {entry.name: _loaded(entry) for entry in sorted(entry_points(group=ENTRY_POINT_GROUP))}
-
-
-def _loaded(entry: EntryPoint) -> Model:
-    origin = origin_of(entry)
-    manager = pluggy.PluginManager("viommu.devices")
-    manager.add_hookspecs(modelspecs)
-    try:
-        manager.register(entry.load(), name=entry.name)
-        manager.check_pending()
-        info = manager.hook.viommu_model_info()
-    except Exception as error:
-        raise origin.broken(told(error)) from error
-    if not isinstance(info, ModelInfo) or info.name != entry.name:
-        raise origin.broken("viommu_model_info does not give its ModelInfo")
-    return Model(info, manager)
 
 
 @frozen
@@ -119,11 +76,8 @@ class Devices:
 
     def add(self, plug: Plug) -> Function:
         """Plug a device in. Raises BadValue (no such model, options), Busy (place taken), KernelError (the driver)."""
-        known = models()
-        if plug.model not in known:
-            raise BadValue("device model", plug.model, f"one of: {', '.join(known)}")
         function = Function(plug.address)
-        model = known[plug.model].make(function, plug.options)
+        model = model_named(plug.model).make(function.bus, plug.options)
         features = model.shape.features or DeviceFeatures()
         try:
             endpoint = self._machine.add_device(plug.requester, name=plug.address, **asdict(features))

@@ -31,9 +31,10 @@ class Group:
 
     def open(self) -> GroupFile:
         """Open it. Raises Busy."""
-        if self.opened is not None:
+        if self.opened is not None or self.function.is_open_by_itself:
             raise Busy(f"group of {self.function.name}", "owner", bound="nobody yet")
         self.opened = GroupFile(self)
+        self.function.is_open_by_group = True
         return self.opened
 
 
@@ -108,6 +109,7 @@ class GroupFile(PlainFile):
         """Take note that the last fd is closed."""
         self._drop_container()
         self.group.opened = None
+        self.group.function.is_open_by_group = False
 
 
 _ACTS: dict[int, Callable[[GroupFile, UserProcess, int], int]] = {

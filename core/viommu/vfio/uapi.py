@@ -78,6 +78,11 @@ class RegionFlags(IntFlag):
     READ = 1 << 0
     WRITE = 1 << 1
     MMAP = 1 << 2
+    CAPS = 1 << 3
+
+
+MSIX_MAPPABLE = (3, 1, 0)
+"""A capability of GET_REGION_INFO: its id, its version, and where the next one is. MSI-X's table may be mapped."""
 
 
 class IrqFlags(IntFlag):
@@ -110,6 +115,13 @@ class FeatureFlags(IntFlag):
     GET = 1 << 16
     SET = 1 << 17
     PROBE = 1 << 18
+
+
+class FeatureNumber(IntEnum):
+    """What FEATURE is about."""
+
+    LOW_POWER_ENTRY = 3
+    LOW_POWER_EXIT = 5
 
 
 FEATURE_MASK = 0xFFFF
