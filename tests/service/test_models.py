@@ -10,50 +10,19 @@ from attrs import define, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from viommu.vfio.devices import models
+from viommu.models import dma_tester
+from viommu.models.plain_bus import PlainBus
+from viommu.vfio.catalogue import model_named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from viommu.modelspecs import DeviceModel
 
 MEMORY = 1 << 20
 
 
-@define
-class PlainBus:
-    """Memory without an IOMMU; whatever lies beyond is refused."""
-
-    data: bytearray = field(factory=lambda: bytearray(MEMORY))
-    raised: list[int] = field(factory=list)
-    due: list[Callable[[], None]] = field(factory=list)
-
-    def read(self, iova: int, length: int, pasid: int | None = None) -> bytes | None:
-        del pasid
-        return bytes(self.data[iova : iova + length]) if iova + length <= MEMORY else None
-
-    def write(self, iova: int, data: bytes, pasid: int | None = None) -> bool:
-        del pasid
-        if iova + len(data) > MEMORY:
-            return False
-        self.data[iova : iova + len(data)] = data
-        return True
-
-    def interrupt(self, vector: int = 0) -> None:
-        self.raised.append(vector)
-
-    def after(self, seconds: float, work: Callable[[], None]) -> None:
-        del seconds
-        self.due.append(work)
-
-    def run(self) -> None:
-        while self.due:
-            self.due.pop(0)()
-
-
 def made(name: str, **options: str) -> tuple[DeviceModel, PlainBus]:
     bus = PlainBus()
-    device = models()[name].make(bus, options)
+    device = model_named(name).make(bus, options)
     device.reset()
     return device, bus
 
@@ -155,9 +124,9 @@ def nvme() -> Driver:
 
 def test_nvme_says_what_it_is(nvme: Driver) -> None:
     assert nvme.command(0x06, cdw10=1) == 0
-    assert nvme.bus.data[DATA + 24 : DATA + 35] == b"viommu NVMe"
+    assert nvme.bus.memory[DATA + 24 : DATA + 35] == b"viommu NVMe"
     assert nvme.command(0x06, nsid=1, cdw10=0) == 0
-    assert int.from_bytes(nvme.bus.data[DATA : DATA + 8], "little") == 2048
+    assert int.from_bytes(nvme.bus.memory[DATA : DATA + 8], "little") == 2048
     assert nvme.command(0x06, nsid=2, cdw10=0) == 0x00B
 
 
@@ -171,10 +140,10 @@ def test_nvme_reads_what_was_written_through_lists_of_pages(nvme: Driver) -> Non
     assert nvme.command(0x01, 1, 1, (pages[0], 0x50000), cdw10=8, cdw12=31) == 0
     nvme.bus.write(0x50000, struct.pack("<3Q", 0x61000, 0x62000, 0x63000))
     assert nvme.command(0x02, 1, 1, (0x60000, 0x50000), cdw10=8, cdw12=31) == 0
-    assert nvme.bus.data[0x60000:0x64000] == data
+    assert nvme.bus.memory[0x60000:0x64000] == data
     assert nvme.command(0x08, 1, 1, cdw10=8, cdw12=0) == 0
     assert nvme.command(0x02, 1, 1, (0x60000, 0), cdw10=8, cdw12=0) == 0
-    assert nvme.bus.data[0x60000:0x60200] == bytes(512)
+    assert nvme.bus.memory[0x60000:0x60200] == bytes(512)
     assert nvme.bus.raised[-1] == 3
 
 
@@ -210,7 +179,9 @@ ACCESSES = st.tuples(
 )
 
 
-@pytest.mark.parametrize("name", ["edu", "ioat", "nvme"])
+@pytest.mark.parametrize(
+    "name", ["edu", "ioat", "nvme", str(dma_tester.__file__)], ids=["edu", "ioat", "nvme", "tester"]
+)
 @given(accesses=st.lists(ACCESSES, max_size=40), memory=st.binary(max_size=512))
 def test_no_access_of_a_program_makes_a_model_fail(
     name: str, accesses: list[tuple[int, int, int, bool]], memory: bytes
