@@ -43,6 +43,11 @@ class LowestFree:
         if number < self._next:
             heappush(self._returned, number)
 
+    @property
+    def in_use(self) -> int:
+        """How many somebody has."""
+        return self._next - self.allowed.start - len(self._returned)
+
 
 @define(eq=False, repr=False)
 class Numbers(LowestFree):
@@ -61,6 +66,11 @@ class Numbers(LowestFree):
                 pass
             self.taken.add(number)
             return number
+
+    @property
+    def in_use(self) -> int:
+        """How many somebody has."""
+        return len(self.taken)
 
     def reserve(self, number: int, owner: str) -> None:
         """Take one that somebody else has chosen. Raises Invalid (none of these), Busy (taken)."""

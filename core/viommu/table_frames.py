@@ -22,6 +22,8 @@ CHUNK = 2 << 20
 """How much RAM is added at a time (bytes); the system gives pages of it when they are first used."""
 
 SMALLEST_LG2 = PAGE_SIZE.bit_length() - 1
+LARGEST_LG2 = 40
+"""Of frames (`viommu._engine.FramePool`)."""
 
 
 class TableFrames:
@@ -35,6 +37,7 @@ class TableFrames:
         self.pool = _engine.FramePool(memory.engine)
         self._lock = RLock()
         self._given: dict[int, int] = {}  # physical address -> lg2
+        self._stretches: list[tuple[Pa, int]] = []
 
     def allocate(self, pages: int = 1) -> Pa:
         """Give ``pages`` contiguous pages, aligned to the next power of two. Raises NoMemory, BadValue."""
@@ -84,3 +87,16 @@ class TableFrames:
                 raise NoMemory("table frames", "bytes", length, "what the machine has left") from error
             for pa, size in view.runs():
                 self.pool.add(pa, size, lg2)
+                self._stretches.append((pa, size))
+
+    def stretches(self) -> list[tuple[Pa, int]]:
+        """Give the RAM that frames are of: physical addresses and lengths (bytes)."""
+        with self._lock:
+            return list(self._stretches)
+
+    @property
+    def used(self) -> int:
+        """How many bytes of frames somebody has, in page tables too."""
+        with self._lock:
+            free = sum(self.pool.available(lg2) << lg2 for lg2 in range(SMALLEST_LG2, LARGEST_LG2 + 1))
+            return sum(size for _, size in self._stretches) - free

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
 
+from viommu.kernel_errors import NAMES, KernelError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from hypothesis.strategies import SearchStrategy
 
@@ -26,6 +30,7 @@ __all__ = [
     "Need",
     "Rule",
     "expect",
+    "refusing",
     "rule",
 ]
 
@@ -47,7 +52,7 @@ class Need(Enum):
     DIRTY = "dirty tracking (viommu_read_dirty, DeviceFacts.dirty_tracking)"
     PASIDS = "PASIDs (DeviceFacts.max_pasids)"
     ATS = "devices with ATS (DeviceFacts.ats)"
-    PAGE_REQUESTS = "page requests (viommu_page_response)"
+    PAGE_REQUESTS = "devices that ask for pages (GuestKit.features, viommu_page_response)"
     KINDS = "bytes that it explains (viommu_kinds)"
     LOG_LINES = "kernel log lines that it knows (viommu_log_line)"
     NESTING = "guests (GuestKit.nesting)"
@@ -131,6 +136,19 @@ def expect(condition: object, message: str, **details: Detail) -> None:
     """Raise Broken unless a condition holds. Details are made only then, if they are to be called."""
     if not condition:
         raise Broken(message, {name.replace("_", " "): _told(value) for name, value in details.items()})
+
+
+@contextmanager
+def refusing(*kinds: type[KernelError]) -> Iterator[None]:
+    """Expect a call to be refused, with one of these errnos."""
+    names = " or ".join(NAMES.get(kind.code) or errno.errorcode[kind.code] for kind in kinds)
+    try:
+        yield
+    except kinds:
+        return
+    except KernelError as error:
+        raise Broken(f"it is refused as {error}, where the errno has to be {names}", {}) from error
+    raise Broken(f"it is not refused, where it has to be, with {names}", {})
 
 
 def _told(detail: Detail) -> str:

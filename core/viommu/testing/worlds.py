@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from viommu.api.ioas import Ioas
     from viommu.api.iommufd import Iommufd
     from viommu.api.nested import NestedHwpt
-    from viommu.api.viommu import Viommu
+    from viommu.api.viommu import HwQueue, Vdevice, Viommu
     from viommu.machine import Machine
     from viommu.testing.guest_kit import Queue, Space
     from viommu.testing.subject import Subject
@@ -36,17 +36,23 @@ TAG_BYTES = 8
 
 
 @contextmanager
-def host(subject: Subject, *, cached: bool = True, **changes: object) -> Iterator[Host]:
-    """Make a machine with an open file, and close it in the end."""
-    iotlb = Iotlb() if cached else None
-    with subject.machine(iotlb=iotlb, **changes) as machine:
+def host(subject: Subject, *, cached: bool = True, abandoned: bool = False) -> Iterator[Host]:
+    """Make a machine with an open file, and close it in the end; not if it is ``abandoned`` with broken hardware."""
+    machine = subject.machine(iotlb=Iotlb() if cached else None)
+    try:
         yield Host(subject, machine, machine.open_iommufd())
+    except BaseException:
+        with suppress(Exception):  # what was seen first is what is told
+            machine.close()
+        raise
+    if not abandoned:
+        machine.close()
 
 
 @contextmanager
-def guest(subject: Subject, *, cached: bool = True, **changes: object) -> Iterator[Guest]:
-    """Make a machine with one guest on it."""
-    with host(subject, cached=cached, **changes) as made:
+def guest(subject: Subject, *, cached: bool = True, abandoned: bool = False) -> Iterator[Guest]:
+    """Make a machine with one guest on it, as `host`."""
+    with host(subject, cached=cached, abandoned=abandoned) as made:
         yield made.guest()
 
 
@@ -86,13 +92,19 @@ class Guest:
     viommu: Viommu | None = field(init=False, default=None)
     next: int = BASE
     spaces: list[GuestSpace] = field(factory=list)
+    vdevices: list[Vdevice] = field(factory=list)
+    queues: list[HwQueue] = field(factory=list)
+    kept: list[int] = field(factory=list)
+    """Pages for a rule to use again and again."""
+    spare: NDArray[np.uint8] | None = None
+    """Memory of the host's for a rule to map."""
 
     def __attrs_post_init__(self) -> None:
         """Make the vIOMMU, and let it know the device."""
         nesting = self.subject.nesting
         if nesting.viommu is not None:
             self.viommu = self.parent.viommu_alloc(self.device, nesting.viommu, nesting.viommu_data())
-            self.viommu.vdevice_alloc(self.device, self.virt_id)
+            self.vdevices.append(self.viommu.vdevice_alloc(self.device, self.virt_id))
 
     @property
     def subject(self) -> Subject:
@@ -146,12 +158,25 @@ class Guest:
         made.attach()
         return made
 
+    def end(self) -> None:
+        """Give everything back but the device."""
+        self.device.detach()
+        for hwpt in [one.hwpt for one in self.spaces]:
+            hwpt.destroy()
+        for made in [*self.queues, *self.vdevices]:
+            made.destroy()
+        if self.viommu is not None:
+            self.viommu.destroy()
+        self.parent.destroy()
+        self.ioas.destroy()
+
     def queue(self) -> Queue:
         """Make a hardware queue, and open it."""
         assert self.viommu is not None  # noqa: S101 - queues are of vIOMMUs
         queues = self.subject.queues
         base = self.take(-(-queues.length // PAGE))
-        self.viommu.hw_queue_alloc(queues.type, 0, base, queues.length, by_iova=queues.by_iova)
+        made = self.viommu.hw_queue_alloc(queues.type, 0, base, queues.length, by_iova=queues.by_iova)
+        self.queues.append(made)
         return queues.open(self.viommu, self, base)
 
 

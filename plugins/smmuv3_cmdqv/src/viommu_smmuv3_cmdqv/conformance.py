@@ -8,6 +8,7 @@ from attrs import define, field, frozen
 
 from viommu.iommufd.uapi import HwptArmSmmuv3, ViommuArmSmmuv3Invalidate, ViommuTegra241Cmdqv
 from viommu.ops import DeviceFeatures
+from viommu.policies import Policy
 from viommu.table_shapes import arm_stage1
 from viommu.testing import GuestKit
 from viommu_smmuv3_cmdqv.spec.cmdqv_registers import CONS_AT, PROD_AT, VCMDQ_CONFIG_AT
@@ -158,7 +159,11 @@ def _request(command: Command) -> ViommuArmSmmuv3Invalidate:
 
 
 KIT = GuestKit(
+    policy=Policy(viommu_page_requests=True),
     requesters=(0x0108, 0x0310),
-    features=DeviceFeatures(ats=True, pasid_bits=8),
+    features=DeviceFeatures(ats=True, page_requests=True, pasid_bits=8),
     nesting=SmmuGuests(),
+    waived={
+        "DIR-003": "Linux's arm-smmu-v3 keeps dirty state always, and gives it whenever it is asked",
+    },
 )

@@ -1,0 +1,214 @@
+"""LEK: nothing is left of what is given back, nor of what could not be made."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeAlias
+
+from attrs import define
+
+from viommu.failure import fail_nth
+from viommu.kernel_errors import KernelError
+from viommu.testing.history import BASE
+from viommu.testing.measure import Kept
+from viommu.testing.rule import Need, expect, rule
+from viommu.testing.tables import PAGE
+from viommu.testing.worlds import IOVA, guest, host
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from viommu.testing.subject import Subject
+    from viommu.testing.worlds import Guest, Host
+
+CYCLES = 6
+POINTS = 80
+"""Failure points that are tried of one call, at most."""
+
+Undo: TypeAlias = "Callable[[], object]"
+Act: TypeAlias = "Callable[[], Undo]"
+
+
+@rule(
+    "LEK-001",
+    "Devices, domains and mappings that come and go leave no frame, no id and no entry behind.",
+    source="viommu_free_domain, viommu_detach, viommu_release_device, Owes",
+    needs=(Need.HOST,),
+)
+def hosts_leave_nothing(subject: Subject) -> None:
+    """Go through a device's life again and again."""
+    with host(subject) as world:
+        memory, kept = world.machine.buffer(PAGE * 4), []
+        for _ in range(CYCLES):
+            device = world.device()
+            ioas = world.iommu.ioas_alloc()
+            ioas.map(memory, BASE)
+            hwpts = [ioas.hwpt_alloc(device) for _ in range(2)]
+            device.attach(hwpts[0])
+            device.dma_write(BASE, b"x")
+            device.replace(hwpts[1])
+            device.translate(BASE + (1 << 30))
+            ioas.unmap_all()
+            ioas.map(memory, BASE + (1 << 32))
+            if subject.has(Need.PASIDS):
+                shared = ioas.hwpt_alloc(device, pasid=True)
+                with suppress(KernelError):
+                    device.detach()
+                    device.attach(shared, pasid=3)
+                device.detach(pasid=3)
+                shared.destroy()
+            endpoint = device.endpoint
+            device.destroy()
+            for hwpt in hwpts:
+                hwpt.destroy()
+            ioas.destroy()
+            world.machine.remove_device(endpoint)
+            world.devices.clear()
+            kept.append(Kept.of(world))
+        _expect_level(kept)
+
+
+def _expect_level(kept: list[Kept]) -> None:
+    """The first rounds may make what stays: tables on the way to an entry."""
+    grown = kept[-1].grown(kept[2])
+    expect(
+        not grown,
+        f"after {len(kept)} equal rounds there are {', '.join(grown)} than after 3",
+        rounds="\n".join(map(repr, kept)),
+    )
+
+
+@rule(
+    "LEK-002",
+    "Guests that come and go leave no frame, no id and no entry behind.",
+    source="viommu_destroy, viommu_vdevice_destroy, viommu_hw_queue_destroy, viommu_free_domain, Owes",
+    needs=(Need.NESTING,),
+)
+def guests_leave_nothing(subject: Subject) -> None:
+    """Go through a guest's life again and again, its device staying."""
+    with host(subject) as world:
+        kept = []
+        for _ in range(CYCLES):
+            one = world.guest()
+            space = one.attached()
+            space.tables.map(IOVA, one.page())
+            space.reaches(IOVA)
+            second = one.space()
+            second.attach()
+            if subject.nesting.queues is not None:
+                queue = one.queue()
+                for index, command in enumerate(queue.drop(space.space, IOVA, IOVA + PAGE - 1)):
+                    queue.write(index, command)
+                queue.ring(1)
+                queue.close()
+            one.end()
+            kept.append(Kept.of(world))
+        _expect_level(kept)
+
+
+@define(eq=False)
+class Calls:
+    """Calls that make something, each with what undoes it. Some stand on what others have made."""
+
+    one: Guest
+
+    def listed(self) -> dict[str, Act]:
+        """Give them by name."""
+        one, found = self.one, {"HWPT_ALLOC, paging": self.paging, "attach, paging": self.attach_paging}
+        found |= {"IOAS_MAP": self.map, "add_device": self.add_device, "HWPT_ALLOC, nested": self.nested}
+        found["attach, nested"] = self.attach_nested
+        if one.viommu is not None:
+            found["VIOMMU_ALLOC"] = self.viommu
+            found["VDEVICE_ALLOC"] = self.vdevice
+            if one.subject.nesting.queues is not None:
+                found["HW_QUEUE_ALLOC"] = self.queue
+        return found
+
+    def paging(self) -> Undo:
+        """Make a page table of what is mapped."""
+        return self.one.ioas.hwpt_alloc(self.one.device).destroy
+
+    def attach_paging(self) -> Undo:
+        """Let a page table govern the device, which nothing governs."""
+        self.one.device.attach(self.one.parent)
+        return self.one.device.detach
+
+    def map(self) -> Undo:
+        """Map where no table has been made yet."""
+        assert self.one.spare is not None  # noqa: S101
+        self.one.ioas.map(self.one.spare, IOVA << 6)
+        return lambda: self.one.ioas.unmap(IOVA << 6, PAGE)
+
+    def add_device(self) -> Undo:
+        """Put the second device into the machine."""
+        machine = self.one.host.machine
+        made = self.one.subject.plug(machine, 1)
+        return lambda: machine.remove_device(made)
+
+    def nested(self) -> Undo:
+        """Make a nested HWPT of the space that is there."""
+        space = self.one.spaces[0].space
+        below = self.one.parent if self.one.viommu is None else self.one.viommu
+        return below.hwpt_alloc(self.one.device, space.data, data_type=space.data_type).destroy
+
+    def attach_nested(self) -> Undo:
+        """Let a guest's table govern the device, which nothing governs."""
+        self.one.device.attach(self.one.spaces[0].hwpt)
+        return self.one.device.detach
+
+    def viommu(self) -> Undo:
+        """Make another vIOMMU."""
+        nesting = self.one.subject.nesting
+        assert nesting.viommu is not None  # noqa: S101 - listed only then
+        return self.one.parent.viommu_alloc(self.one.device, nesting.viommu, nesting.viommu_data()).destroy
+
+    def vdevice(self) -> Undo:
+        """Let the guest know the device anew: its vDEVICE has gone for this."""
+        assert self.one.viommu is not None  # noqa: S101
+        if self.one.vdevices:
+            self.one.vdevices.pop().destroy()
+        return self.one.viommu.vdevice_alloc(self.one.device, self.one.virt_id).destroy
+
+    def queue(self) -> Undo:
+        """Give the guest a queue."""
+        viommu, queues = self.one.viommu, self.one.subject.queues
+        assert viommu is not None  # noqa: S101
+        return viommu.hw_queue_alloc(queues.type, 0, self.one.kept[0], queues.length, by_iova=queues.by_iova).destroy
+
+
+@rule(
+    "LEK-003",
+    "A call that fails for want of memory, at whatever point, leaves everything as it was, and works the next time.",
+    source="hookspecs: all or nothing; iommufd: a failure before an id is published leaves nothing",
+    needs=(Need.NESTING,),
+)
+def failures_leave_nothing(subject: Subject) -> str:
+    """Let the first, second, ... n-th allocation of each call fail."""
+    tried = 0
+    with guest(subject) as one:
+        one.spare = one.host.machine.buffer(PAGE)
+        if subject.nesting.queues is not None:
+            one.kept.append(one.take(-(-subject.queues.length // PAGE)))
+        one.space()
+        for name, act in Calls(one).listed().items():
+            act()()  # what stays for good, such as tables on the way to an entry, is made now
+            act()()
+            tried += _fail(one.host, name, act)
+    return f"{tried} failures"
+
+
+def _fail(world: Host, name: str, act: Act) -> int:
+    before = Kept.of(world)
+    for nth in range(1, POINTS):
+        with fail_nth(nth) as injection:
+            try:
+                undo: Undo | None = act()
+            except KernelError:
+                undo = None
+        if undo is not None:
+            undo()
+        grown = Kept.of(world).grown(before)
+        expect(not grown, f"{name} that failed at its allocation number {nth} leaves {', '.join(grown)} than before")
+        if not injection.happened:
+            return nth - 1
+    return POINTS
