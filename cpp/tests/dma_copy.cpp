@@ -146,6 +146,41 @@ void words_are_never_torn() {
     equals(torn, 0u);
 }
 
+// Software takes the target's page away, invalidates, and then uses the page for itself.
+void invalidations_wait_for_copies() {
+    constexpr u64 size = 2 << 20, source_at = iova + (1 << 30), target_at = iova + (2 << 30);
+    Device device;
+    std::vector<u64> source(size / 8, 5), target(size / 8, 0);
+    const auto add = [&](u64 at, std::vector<u64>& words) {
+        device.engine.ram.memory->add(
+            {at, at + size - 1, reinterpret_cast<std::byte*>(words.data()), true, nullptr, nullptr});
+    };
+    add(0x40'0000'0000, source), add(0x50'0000'0000, target);
+    device.tables.map(source_at, 0x40'0000'0000, 1), device.tables.map(target_at, 0x50'0000'0000, 1);
+    const std::atomic_ref<u64> leaf(device.engine.ram[device.tables.entry(target_at, 1)]);
+    const u64 mapped = leaf;
+    std::atomic<bool> stop = false;
+    std::atomic<unsigned> copies = 0;
+    std::thread writer([&] {
+        const ContextKey key{device.rid, no_pasid};
+        while (!stop)
+            copies += DmaCopy(device.engine.translator, {key, source_at, key, target_at, size}).run().moved > 0;
+    });
+    unsigned wrong = 0;
+    for (int round = 0; round < 30; ++round) {
+        for (const unsigned before = copies; copies == before;) std::this_thread::yield();
+        leaf = 0;
+        device.engine.translator.invalidate_all();
+        for (u64& word : target) std::atomic_ref(word).store(9);
+        for (int n = 0; n < 20; ++n) std::this_thread::yield();
+        for (u64& word : target) wrong += std::atomic_ref(word).load() != 9;
+        leaf = mapped;
+    }
+    stop = true;
+    writer.join();
+    equals(wrong, 0u);
+}
+
 }  // namespace
 }  // namespace viommu::test
 
@@ -159,5 +194,6 @@ int main() {
         {"what cannot be reached is handed over", hands_over_where_there_is_no_memory},
         {"a large page is translated once", large_pages_are_asked_for_once},
         {"no word is ever seen in part", words_are_never_torn},
+        {"an invalidation waits for what is under way", invalidations_wait_for_copies},
     });
 }

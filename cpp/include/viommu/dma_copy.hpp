@@ -58,19 +58,19 @@ private:
             if (invalidated || (side.left && !memory.reaches(side.pa, side.left))) side.left = 0;
         }
 
-        enum class Found { here, cached, walked, nowhere };
-
-        // Finds where the next bytes lie. `walked`: whatever was cached may be gone. `nowhere`: `result` says why.
-        Found find(Translator::Session& session, Result& result) {
-            if (side_.left) return Found::here;
+        // Finds where the next bytes lie, if what is left or what is cached tells.
+        bool find_quickly() {
+            if (side_.left) return true;
             u64 pa;
             unsigned lg2;
-            if (hits_.find(side_.iova, side_.access, pa, lg2) && take(pa, lg2)) {
-                hits_.count(1);
-                return Found::cached;
-            }
+            if (!hits_.find(side_.iova, side_.access, pa, lg2) || !take(pa, lg2)) return false;
+            hits_.count(1);
+            return true;
+        }
+        // The same by a translation; false where nothing can be copied, and `result` says why.
+        bool find(Translator::Session& session, Result& result) {
             session.translate(side_.key, bound_, side_.iova, side_.access, result);
-            return result.leads_to_memory() && take(result.pa, result.page_lg2) ? Found::walked : Found::nowhere;
+            return result.ok() && take(result.pa, result.page_lg2);
         }
         void cache_changed(Translator::Session& session) { hits_.open(session); }
         u64 left() const { return side_.left; }
@@ -109,29 +109,56 @@ private:
         const bool invalidated = std::exchange(invalidations_, session.invalidations()) != session.invalidations();
         Reach source(source_, *readable, session, *from, invalidated);
         Reach target(target_, *writable, session, *to, invalidated);
-        for (u64 bytes = bytes_per_lock; bytes && progress_.moved < length_;) {
-            if (!find(session, source, target, false) || !find(session, target, source, true)) return false;
-            const u64 count = std::min({source.left(), target.left(), bytes, length_ - progress_.moved});
-            SharedBytes::move(target.host(), source.host(), count);
-            source.advance(count);
-            target.advance(count);
-            progress_.moved += count;
-            bytes -= count;
+        for (u64 bytes = std::min(bytes_per_lock, length_ - progress_.moved); bytes;) {
+            if (const u64 moved = move_quickly(source, target, bytes))
+                bytes -= moved;
+            else if (!find(session, source, target, false) || !find(session, target, source, true))
+                return false;
         }
         return true;
+    }
+
+    struct Part {
+        std::byte *to, *from;
+        u64 size;
+    };
+    static constexpr unsigned most_parts = 32;
+
+    // Moves what comes next, as long as nothing need be translated for it, and gives how many bytes. All is looked up
+    // first, as in Dma; what lies in one piece on both sides is moved in one.
+    u64 move_quickly(Reach& source, Reach& target, u64 bytes) {
+        Part parts[most_parts];
+        unsigned count = 0;
+        u64 found = 0;
+        while (found < bytes && source.find_quickly() && target.find_quickly()) {
+            const Part part{target.host(), source.host(), std::min({source.left(), target.left(), bytes - found})};
+            if (count && parts[count - 1].to + parts[count - 1].size == part.to &&
+                parts[count - 1].from + parts[count - 1].size == part.from)
+                parts[count - 1].size += part.size;
+            else if (count < most_parts)
+                parts[count++] = part;
+            else
+                break;
+            source.advance(part.size);
+            target.advance(part.size);
+            found += part.size;
+        }
+        for (unsigned i = 0; i < count; ++i) SharedBytes::move(parts[i].to, parts[i].from, parts[i].size);
+        progress_.moved += found;
+        return found;
     }
     BoundContext* context(Translator::Session& session, const Side& side, bool writes) {
         BoundContext* const bound = session.context(side.key);
         if (!bound) progress_.writes = writes;
         return bound;
     }
+    // Finds one side by a translation where it need be; false where it stops the copy.
     bool find(Translator::Session& session, Reach& side, Reach& other, bool writes) {
-        const Reach::Found found = side.find(session, progress_.result);
-        if (found == Reach::Found::walked || found == Reach::Found::nowhere) {
-            side.cache_changed(session);
-            other.cache_changed(session);
-        }
-        if (found != Reach::Found::nowhere) return true;
+        if (side.find_quickly()) return true;
+        const bool found = side.find(session, progress_.result);
+        side.cache_changed(session);
+        other.cache_changed(session);
+        if (found) return true;
         progress_.writes = writes;
         progress_.translated = true;
         return false;
