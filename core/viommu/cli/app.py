@@ -10,6 +10,7 @@ import structlog
 
 from viommu.cli.conform import conform
 from viommu.cli.decode import decode
+from viommu.cli.devices import devices
 from viommu.cli.doctor import doctor
 from viommu.cli.drivers import drivers
 from viommu.cli.new_driver import new_driver
@@ -32,5 +33,5 @@ def app(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (conform, decode, doctor, drivers, new_driver, oracle, replay, run, serve, walk):
+for command in (conform, decode, devices, doctor, drivers, new_driver, oracle, replay, run, serve, walk):
     app.add_command(command)
