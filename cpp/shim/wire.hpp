@@ -27,6 +27,7 @@ enum class Op : u32 {
     pinned,     // process id -> VmLck and VmPin in words[0] and [1] (pages)
     load,       // file, position, count: registers that are mapped -> the bytes
     store,      // file, position; payload: the bytes
+    note,       // a Note, address, count: what goes with it, a text
 
     // The service asks back.
     peek = 32,  // address, count -> the bytes
@@ -40,6 +41,12 @@ enum class Op : u32 {
     exchange,   // address, expected, desired: 64-bit words -> 1: stored, 0: it is another
 
     answer = 64,
+};
+
+// What the user should know of a program.
+enum class Note : u32 {
+    uring = 1,     // io_uring was refused on a file of the service
+    not_loadable,  // a program is run that loads no library; the text says which, and why
 };
 
 struct Message {

@@ -20,6 +20,22 @@ CLIENTS = Path(__file__).parents[1] / "clients"
 SECONDS = 60
 
 
+LIBRARIES = {"uring": ("liburing",)}
+"""Which clients need one of ours, which stands in for a library that is not there everywhere."""
+
+
+def _compile(name: str, made: Path, *options: str) -> None:
+    source = CLIENTS / f"{name}.c"
+    subprocess.run([which("gcc") or "gcc", "-o", str(made), str(source), *options], check=True)
+
+
+def _library(name: str, folder: Path) -> str:
+    """Make a library; the path, by which it is linked and found again."""
+    made = folder / f"{name}.so"
+    _compile(name, made, "-shared", "-fPIC")
+    return str(made)
+
+
 @pytest.fixture(scope="session")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Compile a client."""
@@ -28,9 +44,17 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def compiled(name: str) -> Path:
         program = folder / name
         if not program.exists():
-            source = CLIENTS / f"{name}.c"
-            options = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-D_FORTIFY_SOURCE=2", "-pthread"]
-            subprocess.run([which("gcc") or "gcc", *options, "-o", str(program), str(source)], check=True)
+            options = [
+                "-std=gnu11",
+                "-Wall",
+                "-Wextra",
+                "-Werror",
+                "-O1",
+                "-D_FORTIFY_SOURCE=2",
+                "-pthread",
+                "-Wl,--no-as-needed",
+            ]
+            _compile(name, program, *options, *(_library(of, folder) for of in LIBRARIES.get(name, ())))
         return program
 
     return compiled

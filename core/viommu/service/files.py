@@ -95,7 +95,10 @@ class Files:
         self._reaping = RLock()
 
     def add(self, file: UserFile, node: int | None = None) -> tuple[Served, int]:
-        """Take a file: it, and the program's end of it, which the caller passes on and closes. Raises TooManyFiles."""
+        """Take a file: it, and the program's end of it, which the caller passes on and closes. Raises TooManyFiles.
+
+        Its last close is nothing to us before `watch`: the program may never have got its end.
+        """
         try:
             ours, theirs = _pipe() if isinstance(file, EventFile) and not file.object.always else _sockets()
         except OSError as error:
@@ -111,8 +114,13 @@ class Files:
             readable.set(ready=True)
         with self._lock:
             self._served[served.number] = self._by_end[ours] = served
-            self._poll.register(ours, select.EPOLLRDHUP)
         return served, theirs
+
+    def watch(self, served: Served) -> None:
+        """Release a file once its last descriptor is closed, from now on."""
+        with self._lock:
+            if self._served.get(served.number) is served:
+                self._poll.register(served.ours, select.EPOLLRDHUP)
 
     def find(self, number: int) -> Served | None:
         """Give a file by its number."""
@@ -155,7 +163,8 @@ class Files:
         if self._served.get(served.number) is not served:
             return False
         del self._served[served.number], self._by_end[served.ours]
-        self._poll.unregister(served.ours)
+        with suppress(FileNotFoundError):  # it was not watched yet
+            self._poll.unregister(served.ours)
         served.close()
         return True
 

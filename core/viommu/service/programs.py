@@ -292,6 +292,7 @@ class Program:
         if fd < 0:
             self.files.drop(served)
             raise TooManyFiles("process", "descriptors", bound=f"fewer: the limit of process {self.pid} is reached")
+        self.files.watch(served)
         self._calling.installed[fd] = served
         return fd
 

@@ -22,6 +22,7 @@ from viommu.service.calls import result
 from viommu.service.files import Files
 from viommu.service.link import Link
 from viommu.service.mappings import Mappings
+from viommu.service.notes import take_note
 from viommu.service.programs import Program
 from viommu.service.wire import NOT_OURS, TOKEN_BYTES, Gone, Op, Packet, Silent
 from viommu.vfio.device_file import DeviceFile
@@ -227,6 +228,8 @@ class Service:
             return self._open(node=first)
         if question.op == Op.PINNED:
             return self._pinned(pid=first)
+        if question.op == Op.NOTE:
+            return result(take_note(program, *question.words[:3]))
         served = self.files.find(first)
         if question.op == Op.OWNS:
             return _owned(served)
@@ -249,10 +252,11 @@ class Service:
         else:
             file = DeviceFile(self.devices[number])
         try:
-            _, theirs = self.files.add(file, node)
+            served, theirs = self.files.add(file, node)
         except KernelError:
             file.release()
             return result(-errno.ENFILE)
+        self.files.watch(served)
         return Packet.of(Op.ANSWER, fd=theirs)
 
     def _pinned(self, pid: int) -> Packet:

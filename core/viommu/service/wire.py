@@ -45,6 +45,7 @@ class Op(IntEnum):
     PINNED = 8
     LOAD = 9
     STORE = 10
+    NOTE = 11
 
     PEEK = 32
     POKE = 33
@@ -57,6 +58,13 @@ class Op(IntEnum):
     EXCHANGE = 40
 
     ANSWER = 64
+
+
+class Note(IntEnum):
+    """What the user should know of a program (of NOTE)."""
+
+    URING = 1
+    NOT_LOADABLE = 2
 
 
 class Gone(Exception):
