@@ -38,6 +38,11 @@ def test_a_program_drives_edu(client: Callable[[str], Path], driver: str, option
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_registers_are_accessed_by_any_instruction_thread_and_handler(client: Callable[[str], Path]) -> None:
+    done = ran("vtd", "edu@00:10.0", client("registers"), "0000:00:10.0")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("driver", ["vtd", "smmuv3_cmdqv", "amd_viommu"])
 def test_a_program_that_knows_no_iommufd_owns_its_group(client: Callable[[str], Path], driver: str) -> None:
     done = ran(driver, "edu@00:10.0", client("group"), "0000:00:10.0")
