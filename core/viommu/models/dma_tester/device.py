@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from viommu.modelspecs import Bus
     from viommu.ops import DeviceFeatures
 
-IDENTITY = PciIdentity(vendor=0x1AF4, device=0x10D7, class_code=0x088000, revision=regs.VERSION)
+IDENTITY = PciIdentity(vendor=0x1234, device=0xD3A7, class_code=0x088000, revision=regs.VERSION)
 ROUNDS = 64
 """So often every ring is looked at before registers are answered again."""
 MOST_BYTES = 8 << 20

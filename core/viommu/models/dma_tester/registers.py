@@ -22,6 +22,7 @@ class RingError(IntEnum):
     """Why a ring stopped."""
 
     NONE = 0
+    """It has not."""
     FETCH = 1
     """A descriptor could not be read; `ERROR_ADDRESS` says where."""
     COMPLETION = 2
@@ -65,16 +66,32 @@ class Control(Descriptor, width=32):
     Deaf = Bit(1)
 
 
-class Count(Descriptor, width=32):
+class Number(Descriptor, width=32):
     """A number."""
 
     Value = Bits(31, 0)
 
 
-class LongCount(Descriptor, width=64):
-    """A number since the device was reset."""
+class LongNumber(Descriptor, width=64):
+    """A number."""
 
     Value = Bits(63, 0)
+
+
+class TlbEntries(Number):
+    """How many translations the device's own TLB holds."""
+
+
+class Invalidations(LongNumber):
+    """How many invalidations have reached the device's own TLB, DropTlb among them."""
+
+
+class PageRequests(LongNumber):
+    """How many pages the device has asked for since it was reset."""
+
+
+class PageResponses(LongNumber):
+    """How many groups of page requests were answered."""
 
 
 class RingBase(Descriptor, width=64):
@@ -115,6 +132,22 @@ class RingStatus(Descriptor, width=32):
     Error = Field(15, 8, of=RingError)
 
 
+class RingTail(Number):
+    """How many descriptors software has written since the ring was enabled: what it stores lets the device work."""
+
+
+class RingHead(Number):
+    """How many of them the device has begun; the next one is at HEAD modulo the ring's length."""
+
+
+class RingDone(Number):
+    """How many completion records it has written."""
+
+
+class RingActive(Number):
+    """How many descriptors are under way."""
+
+
 class ErrorAddress(Descriptor, width=64):
     """The IOVA that stopped the ring."""
 
@@ -126,10 +159,10 @@ DEVICE = {
     "VERSION": Register(0x04, Version, writable=0),
     "ABILITIES": Register(0x08, Abilities, writable=0),
     "CONTROL": Register(0x10, Control),
-    "TLB_ENTRIES": Register(0x14, Count, writable=0),
-    "INVALIDATIONS": Register(0x18, LongCount, writable=0),
-    "PAGE_REQUESTS": Register(0x20, LongCount, writable=0),
-    "PAGE_RESPONSES": Register(0x28, LongCount, writable=0),
+    "TLB_ENTRIES": Register(0x14, TlbEntries, writable=0),
+    "INVALIDATIONS": Register(0x18, Invalidations, writable=0),
+    "PAGE_REQUESTS": Register(0x20, PageRequests, writable=0),
+    "PAGE_RESPONSES": Register(0x28, PageResponses, writable=0),
 }
 """Those of the device."""
 
@@ -140,10 +173,10 @@ RING = {
     "PASID": Register(0x14, RingPasid),
     "CONTROL": Register(0x18, RingControl),
     "STATUS": Register(0x1C, RingStatus, writable=0),
-    "TAIL": Register(0x20, Count),
-    "HEAD": Register(0x24, Count, writable=0),
-    "DONE": Register(0x28, Count, writable=0),
-    "ACTIVE": Register(0x2C, Count, writable=0),
+    "TAIL": Register(0x20, RingTail),
+    "HEAD": Register(0x24, RingHead, writable=0),
+    "DONE": Register(0x28, RingDone, writable=0),
+    "ACTIVE": Register(0x2C, RingActive, writable=0),
     "ERROR_ADDRESS": Register(0x30, ErrorAddress, writable=0),
 }
 """Those of each ring, from its first one on."""

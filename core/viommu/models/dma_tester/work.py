@@ -17,6 +17,7 @@ class Operation(IntEnum):
     """What is to be done."""
 
     NOP = 0
+    """Nothing: for measuring a ring."""
     READ = 1
     """Read Length bytes at Source. Result: their CRC-32, as Ethernet has it."""
     WRITE = 2
@@ -45,6 +46,7 @@ class Status(IntEnum):
     """How it ended."""
 
     DONE = 0
+    """As it should."""
     FAULT = 1
     """The IOMMU refused an access."""
     NO_MEMORY = 2
