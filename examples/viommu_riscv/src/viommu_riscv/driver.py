@@ -8,6 +8,29 @@ from viommu.hookspecs import DriverInfo, hookimpl
 
 from viommu_riscv import explain
 from viommu_riscv.hardware import RiscvIommu
+from viommu_riscv.host.hooks import (
+    viommu_alloc_nested_on,
+    viommu_alloc_paging,
+    viommu_attach,
+    viommu_destroy,
+    viommu_detach,
+    viommu_device_facts,
+    viommu_free_domain,
+    viommu_hw_info,
+    viommu_init,
+    viommu_interrupt,
+    viommu_invalidate,
+    viommu_invalidate_device_tlb,
+    viommu_page_response,
+    viommu_probe,
+    viommu_probe_device,
+    viommu_read_dirty,
+    viommu_release_device,
+    viommu_set_dirty_tracking,
+    viommu_set_stage2,
+    viommu_supports,
+    viommu_vdevice_init,
+)
 from viommu_riscv.spec import LAYOUTS
 
 if TYPE_CHECKING:
@@ -17,6 +40,39 @@ if TYPE_CHECKING:
     from viommu.layout import Descriptor
     from viommu.memory import PhysicalMemory
     from viommu.platform import Platform
+    from viommu.testing import GuestKit
+
+__all__ = [
+    "hookspec_version",
+    "viommu_alloc_nested_on",
+    "viommu_alloc_paging",
+    "viommu_attach",
+    "viommu_conformance",
+    "viommu_decode",
+    "viommu_destroy",
+    "viommu_detach",
+    "viommu_device_facts",
+    "viommu_driver_info",
+    "viommu_free_domain",
+    "viommu_hardware",
+    "viommu_hw_info",
+    "viommu_init",
+    "viommu_interrupt",
+    "viommu_invalidate",
+    "viommu_invalidate_device_tlb",
+    "viommu_kinds",
+    "viommu_layouts",
+    "viommu_log_line",
+    "viommu_page_response",
+    "viommu_probe",
+    "viommu_probe_device",
+    "viommu_read_dirty",
+    "viommu_release_device",
+    "viommu_set_dirty_tracking",
+    "viommu_set_stage2",
+    "viommu_supports",
+    "viommu_vdevice_init",
+]
 
 hookspec_version = 1
 
@@ -33,6 +89,8 @@ _INFO = DriverInfo(
         "MSI page tables and memory-resident interrupt files",
         "registers, command, fault and page-request queue, little- and big-endian",
         "ATS, T2GPA and page requests",
+        "a host driver: paging domains of both stages, PASIDs, dirty tracking, page requests",
+        "nested domains, vIOMMUs, invalidation by vIOMMU, events to a guest",
     ),
     specification="RISC-V IOMMU Architecture Specification 1.0; Advanced Interrupt Architecture 1.0",
 )
@@ -69,3 +127,17 @@ def viommu_kinds() -> Mapping[str, tuple[int, ...]]:
 def viommu_decode(kind: str, raw: bytes) -> Decoded:
     """Explain bytes."""
     return explain.decode(kind, raw)
+
+
+@hookimpl
+def viommu_log_line(line: str) -> tuple[str, bytes] | None:
+    """Recognise what Linux's driver logs of a fault."""
+    return explain.recognised(line)
+
+
+@hookimpl
+def viommu_conformance() -> GuestKit:
+    """How its guests are made."""
+    from viommu_riscv.conformance import KIT  # noqa: PLC0415 - the kit is for who tests
+
+    return KIT

@@ -95,6 +95,11 @@ def iotinval_zero(able: CommandAbilities) -> int:
     return Iotinval.reserved_mask | (0 if able.non_leaf else Iotinval.NL.mask) | (0 if able.ranges else Iotinval.S.mask)
 
 
+def iotinval_illegal(command: Iotinval, *, non_leaf: bool, ranges: bool) -> bool:
+    """Whether hardware refuses it for what it lacks."""
+    return bool(command.reserved_set or (command.NL and not non_leaf) or (command.S and not ranges))
+
+
 FENCE = (
     Case((Store(Iofence.ADDR, Iofence.DATA, STORED_BYTES),), (Is(Iofence.AV, 1),)),
     Case(()),
