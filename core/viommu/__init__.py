@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from viommu.faults import Access, Fault, FaultClass, FaultKind, Refusal, Report, Stage
     from viommu.headers import get_include
     from viommu.hookspecs import HOOKSPEC_VERSION, DriverInfo, HardwareModel, Registers, hookimpl
-    from viommu.machine import BusAbort, Machine
+    from viommu.machine import BusAbort, CopyStopped, Machine
     from viommu.memory import PhysicalMemory
     from viommu.policies import Policy
     from viommu.translation import Translation, Translations
@@ -27,6 +27,7 @@ _HOMES = {
     "Access": "faults",
     "BusAbort": "machine",
     "Capture": "captures.capture",
+    "CopyStopped": "machine",
     "DriverInfo": "hookspecs",
     "Explanation": "explain",
     "Fault": "faults",
@@ -56,6 +57,7 @@ __all__ = [
     "Access",
     "BusAbort",
     "Capture",
+    "CopyStopped",
     "DriverInfo",
     "Explanation",
     "Fault",

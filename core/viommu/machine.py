@@ -15,6 +15,7 @@ from viommu.drivers import BoundDriver
 from viommu.endpoint import Endpoint
 from viommu.errors import BadValue
 from viommu.instance.dma import BusAbort
+from viommu.instance.dma_copy import CopyStopped
 from viommu.instance.iommu import Iommu
 from viommu.iommufd.fd import IommuFd
 from viommu.iommufd.local import LocalProcess
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from viommu.objects.physical import PhysicalIommu
     from viommu.platform import Interrupt, TlbBroadcast
 
-__all__ = ["BusAbort", "Machine"]
+__all__ = ["BusAbort", "CopyStopped", "Machine"]
 
 
 class Machine(Iommu):

@@ -23,12 +23,18 @@ if TYPE_CHECKING:
     from viommu.platform import ResponseCode
 
 __all__ = [
+    "PLAIN",
+    "Attributes",
     "Bar",
     "Bus",
     "DeviceModel",
+    "Granted",
     "ModelInfo",
+    "OwnTlb",
     "PciIdentity",
     "PciShape",
+    "Refused",
+    "Why",
     "modelimpl",
     "viommu_model",
     "viommu_model_info",
@@ -115,6 +121,7 @@ class Attributes:
 
 
 PLAIN = Attributes()
+"""Nothing but an address."""
 
 
 class Why(Enum):
