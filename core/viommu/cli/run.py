@@ -16,6 +16,7 @@ import structlog
 
 from viommu.errors import BadValue
 from viommu.service.config import MachineConfig
+from viommu.service.executables import why_not_preloadable
 from viommu.service.run import environment_of, served, served_at
 from viommu.service.run import run as run_program
 
@@ -68,8 +69,7 @@ def run(
     program: tuple[str, ...],
 ) -> int:
     """Run PROGRAM, which finds /dev/iommu of an emulated machine, and end with its exit status."""
-    if shutil.which(program[0]) is None:
-        raise BadValue("program", program[0], "an executable file, or the name of one on the PATH")
+    _must_be_runnable(program[0])
     if connect is not None:
         if driver or config or plugs:
             raise BadValue("--connect", str(connect), "given alone: the machine is described where it is served")
@@ -94,6 +94,14 @@ def serve(
         signal.signal(number, lambda *_: ended.set())
     with _machine(driver, config, plugs, is_logged, is_summed_up) as made, served_at(path, *made):
         ended.wait()
+
+
+def _must_be_runnable(program: str) -> None:
+    if shutil.which(program) is None:
+        raise BadValue("program", program, "an executable file, or the name of one on the PATH")
+    reason = why_not_preloadable(program)
+    if reason is not None:
+        raise BadValue("program", program, f"one that a library can be put in front of: {reason}")
 
 
 @contextmanager
