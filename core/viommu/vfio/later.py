@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from contextlib import contextmanager
-from heapq import heappop, heappush
+from contextlib import contextmanager, nullcontext
+from heapq import heapify, heappop, heappush
 from itertools import count
 from threading import Condition, RLock, Thread
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from attrs import define, field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 log = structlog.get_logger()
 
@@ -52,10 +53,17 @@ class ModelLock:
 
 @define(eq=False)
 class Later:
-    """Work of one device, by the time when it is due: one piece after the other, by a thread that comes and goes."""
+    """Work of one device, by the time when it is due: one piece after the other, by a thread that comes and goes.
+
+    ``turn`` is held around each piece, outside of the lock, and ``around`` is put around each, told its number: they
+    count from 0. ``by_hand``: nothing is done but what `do` is asked for.
+    """
 
     name: str
     lock: ModelLock
+    turn: AbstractContextManager[object] = field(factory=nullcontext)
+    around: Callable[[int], AbstractContextManager[object]] = field(default=lambda _: nullcontext())
+    by_hand: bool = False
     _due: list[tuple[float, int, Callable[[], None]]] = field(factory=list)
     _changed: Condition = field(factory=Condition)
     _numbers: Iterator[int] = field(factory=count)
@@ -65,7 +73,7 @@ class Later:
         """Have something done, with the lock held."""
         with self._changed:
             heappush(self._due, (time.monotonic() + seconds, next(self._numbers), work))
-            if self._thread is None:
+            if self._thread is None and not self.by_hand:
                 self._thread = Thread(target=self._run, name=f"viommu {self.name}", daemon=True)
                 self._thread.start()
             self._changed.notify()
@@ -75,15 +83,31 @@ class Later:
         with self._changed:
             self._due.clear()
 
+    def do(self, number: int) -> bool:
+        """Do one piece now, whenever it is due; False where it is not there."""
+        with self.lock.for_work():
+            with self._changed:
+                found = next((piece for piece in self._due if piece[1] == number), None)
+                if found is None:
+                    return False
+                self._due.remove(found)
+                heapify(self._due)
+            self._work(*found[1:])
+        return True
+
     def _run(self) -> None:
         while self._wait():
-            with self.lock.for_work():
-                work = self._take()
-                try:
-                    if work is not None:
-                        work()
-                except Exception:
-                    log.exception("a device model failed", device=self.name)
+            with self.turn, self.lock.for_work():
+                piece = self._take()
+                if piece is not None:
+                    self._work(*piece)
+
+    def _work(self, number: int, work: Callable[[], None]) -> None:
+        try:
+            with self.around(number):
+                work()
+        except Exception:
+            log.exception("a device model failed", device=self.name)
 
     def _wait(self) -> bool:
         """Wait for something to be due; False where this thread has ended, as nothing came."""
@@ -96,7 +120,7 @@ class Later:
                     self._thread = None
                     return False
 
-    def _take(self) -> Callable[[], None] | None:
+    def _take(self) -> tuple[int, Callable[[], None]] | None:
         with self._changed:
             is_due = self._due and self._due[0][0] <= time.monotonic()
-            return heappop(self._due)[2] if is_due else None
+            return heappop(self._due)[1:] if is_due else None
