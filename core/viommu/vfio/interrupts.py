@@ -32,9 +32,13 @@ EVENTFD = "anon_inode:[eventfd]"
 
 @define(eq=False)
 class Interrupts:
-    """One function's. ``counts``: how many vectors it has of each kind. Nothing here waits for who reads an eventfd."""
+    """One function's. ``counts``: how many vectors it has of each kind. Nothing here waits for who reads an eventfd.
+
+    ``told`` hears of each that an eventfd is signalled for: its kind, and which vector.
+    """
 
     counts: dict[Irq, int]
+    told: Callable[[Irq, int], None] | None = None
     _active: Irq | None = None
     """The kind that user space has set up."""
     _eventfds: dict[Irq, dict[int, int]] = field(factory=lambda: {irq: {} for irq in Irq})
@@ -166,7 +170,11 @@ class Interrupts:
     def _signal(self, irq: Irq, vector: int) -> None:
         """Add one, unless the eventfd is full: it stays so. Who gave it may have it made to block."""
         fd = self._eventfds[irq].get(vector)
-        if fd is not None and _has_room(fd):
+        if fd is None:
+            return
+        if self.told is not None:
+            self.told(irq, vector)
+        if _has_room(fd):
             with suppress(BlockingIOError):
                 os.eventfd_write(fd, 1)
 
