@@ -7,6 +7,7 @@ there last; what differs is a store of software's, and is carried out as one. Th
 from __future__ import annotations
 
 import weakref
+from contextlib import nullcontext
 from functools import cached_property
 from threading import RLock, Thread, get_ident
 from typing import TYPE_CHECKING, Protocol
@@ -18,6 +19,7 @@ from viommu import _engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
 __all__ = ["RegisterWatch", "SharedPage", "SharedWord"]
 
@@ -59,6 +61,8 @@ class SharedPage:
     words: tuple[SharedWord, ...]
     engine: _engine.RegisterPage = field(repr=False)
     told: Callable[[int], None] = field(repr=False)
+    around: Callable[[SharedPage, Sequence[tuple[int, int, int]]], AbstractContextManager[object]] | None = None
+    """Is put around stores that are carried out, told each: offset, size, value."""
     _lock: RLock = field(factory=RLock, repr=False)
     """Held while stores are carried out."""
     _closed: bool = False
@@ -93,9 +97,17 @@ class SharedPage:
         with self._lock:
             stored = [] if self._closed else self.engine.take()
             if stored:
-                self.told(len(stored))
-            for word, value in self._in_order(stored):
-                self.registers.write(word.offset, value.to_bytes(word.size, "little"))
+                self._carry_out([(word.offset, word.size, value) for word, value in self._in_order(stored)])
+
+    def _carry_out(self, stores: Sequence[tuple[int, int, int]]) -> None:
+        self.told(len(stores))
+        with nullcontext() if self.around is None else self.around(self, stores):
+            self.store(stores)
+
+    def store(self, stores: Iterable[tuple[int, int, int]]) -> None:
+        """Carry out stores (offset, size, value)."""
+        for offset, size, value in stores:
+            self.registers.write(offset, value.to_bytes(size, "little"))
 
     def show(self) -> None:
         """Show what hardware has now; any thread may, with whatever locks."""
@@ -119,7 +131,12 @@ class SharedPage:
 
 
 class RegisterWatch:
-    """Watches the shared pages of a machine, by one thread that is there from the first page on."""
+    """Watches the shared pages of a machine, by one thread that is there from the first page on.
+
+    ``around`` is given to each page that comes.
+    """
+
+    around: Callable[[SharedPage, Sequence[tuple[int, int, int]]], AbstractContextManager[object]] | None = None
 
     def __init__(self) -> None:
         """Begin with no page, and no thread."""
@@ -133,6 +150,7 @@ class RegisterWatch:
 
     def add(self, page: SharedPage) -> None:
         """Watch a page from now on."""
+        page.around = self.around
         with self._lock:
             self._pages.append(page)
             self._engine.add(page.engine)
@@ -147,6 +165,10 @@ class RegisterWatch:
         with self._lock:
             self._pages.remove(page)
         page.close()
+
+    def take_turns(self, turn: AbstractContextManager[object]) -> None:
+        """Hold something, outside of all locks, whenever stores are carried out."""
+        self._pages.turn = turn
 
     def changed(self) -> None:
         """Take note that hardware may have other values than are shown; any thread may, with whatever locks."""
@@ -173,19 +195,21 @@ class RegisterWatch:
 
 
 class _Pages(list[SharedPage]):
-    """The pages of a watch; ``watcher`` is the thread that carries out their stores."""
+    """The pages of a watch; ``watcher`` is the thread that carries out their stores, ``turn`` what it holds then."""
 
     watcher: int = 0
+    turn: AbstractContextManager[object] = nullcontext()
 
     def settle(self) -> None:
         """Carry out all stores, then show what each register has; no page suffers where the driver of another fails."""
         pages = tuple(self)
-        for act in (SharedPage.carry_out, SharedPage.show):
-            for page in pages:
-                try:
-                    act(page)
-                except Exception:
-                    log.exception("stores to registers could not be carried out", registers=repr(page.registers))
+        with self.turn:
+            for act in (SharedPage.carry_out, SharedPage.show):
+                for page in pages:
+                    try:
+                        act(page)
+                    except Exception:
+                        log.exception("stores to registers could not be carried out", registers=repr(page.registers))
 
 
 def _watch(engine: _engine.RegisterWatch, pages: _Pages) -> None:
