@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from viommu.iommufd.user_memory import PageRun, User, UserFile
     from viommu.memory import PhysicalMemory
-    from viommu.service.files import Files
+    from viommu.service.files import Files, Served
     from viommu.service.link import Link
     from viommu.service.window import Window
 
@@ -183,6 +183,9 @@ class Program:
             if window.write(address, data):
                 return True
             self._let_go_of(window, address, len(data))
+        return self._told_to_store(address, data)
+
+    def _told_to_store(self, address: int, data: bytes) -> bool:
         if not 0 <= address <= USER_END - len(data):
             return False
         for at in range(0, len(data), MOST_BYTES):
@@ -195,7 +198,7 @@ class Program:
         if window.meets(address, length):
             self._calling.window = None
             offset, stored = window.take()
-            self.write(window.address + offset, stored)
+            self._told_to_store(window.address + offset, stored)
 
     def pin(self, address: int, count: int, write: bool) -> Sequence[PageRun] | None:
         """Fault in and pin pages: those of shared files are mapped here too, others stay where they are."""
@@ -295,6 +298,11 @@ class Program:
         self.files.watch(served)
         self._calling.installed[fd] = served
         return fd
+
+    def number_of(self, fd: int) -> int:
+        """Give the number of the file that the call being answered has given a descriptor."""
+        installed: Served = self._calling.installed[fd]
+        return installed.number
 
     def uninstall(self, fd: int) -> None:
         """Take a descriptor back; the file is not released."""
