@@ -8,15 +8,24 @@ import subprocess
 import sys
 from pathlib import Path
 from shutil import copy, which
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from viommu.service.executables import why_not_preloadable
+from viommu.service.notes import EVENTS
+from viommu.service.wire import Note
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, MutableMapping
 
 SOURCE = "int main(void) { return 7; }"
 NOBODY = 65534
+BORROWED = 3
+"""Where a child on its parent's memory started the program."""
 is_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 
 
@@ -112,3 +121,50 @@ def test_running_such_a_program_is_refused_in_one_line(compiled: dict[str, Path]
     assert done.stderr.startswith("viommu: program ")
     assert name in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+WAYS = [
+    "execve",
+    "execv",
+    "execvp",
+    "execvpe",
+    "execl",
+    "execlp",
+    "execle",
+    "execveat",
+    "descriptor",
+    "fexecve",
+    "number",
+    "number-at",
+    "vfork",
+    "posix_spawn",
+    "posix_spawnp",
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_log_tells_of_children_without_the_library(
+    run: Callable[..., subprocess.CompletedProcess[str]],
+    client: Callable[[str], Path],
+    compiled: dict[str, Path],
+    way: str,
+) -> None:
+    with capture_logs() as logs:
+        assert run(client("starts"), way, compiled["dynamic"]).returncode in {7, BORROWED}
+        assert not told(logs)
+        assert run(client("starts"), way, compiled["static"]).returncode in {7, BORROWED}
+    (program,) = told(logs)
+    assert program.endswith(": it is static")
+
+
+def test_the_log_tells_of_children_whose_environment_was_emptied(
+    run: Callable[..., subprocess.CompletedProcess[str]], client: Callable[[str], Path], compiled: dict[str, Path]
+) -> None:
+    with capture_logs() as logs:
+        assert run(client("starts"), "forgetful", compiled["dynamic"]).returncode == 7
+    (program,) = told(logs)
+    assert program.endswith("dynamic: it is started without LD_PRELOAD")
+
+
+def told(logs: list[MutableMapping[str, Any]]) -> list[str]:
+    return [entry["program"] for entry in logs if entry["event"] == EVENTS[Note.NOT_LOADABLE]]
