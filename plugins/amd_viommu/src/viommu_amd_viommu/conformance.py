@@ -10,18 +10,19 @@ from viommu.iommufd.experimental import AmdCommand, ExperimentalType, VeventAmd,
 from viommu.iommufd.uapi import HwptAmdGuest
 from viommu.ops import DeviceFeatures
 from viommu.policies import Policy
-from viommu.table_shapes import x86
+from viommu.table_shapes import amd_v1, x86
 from viommu.testing import GuestKit
 from viommu_amd_viommu.spec.commands import InvalidateIommuPages, InvalidateIotlbPages, Opcode
 from viommu_amd_viommu.spec.device_table import DTE
 from viommu_amd_viommu.spec.events import IoPageFault
-from viommu_amd_viommu.spec.registers import Control
+from viommu_amd_viommu.spec.registers import Control, DeviceTableBase
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from viommu.api.viommu import Viommu
     from viommu.io_page_table import TableShape
+    from viommu.memory import PhysicalMemory
     from viommu.objects.mmap import RegisterMapping
     from viommu.testing import GuestMemory, Space
 
@@ -160,10 +161,29 @@ class AmdGuests:
         return AmdCommand.of(command=bytes(ENTRY))
 
 
+@frozen
+class AmdByHand:
+    """A device table, whose entry leads to host tables of four levels."""
+
+    tables: TableShape = field(factory=amd_v1)
+
+    def program(
+        self, memory: PhysicalMemory, requester: int, root: int, take: Callable[[int], int]
+    ) -> Mapping[str, int]:
+        """Write a DTE."""
+        pages = requester * DTE.size // PAGE + 1
+        table = take(pages)
+        entry = DTE(V=1, TV=1, IR=1, IW=1, Mode=4, HostPageTableRoot=root, DomainID=5)
+        memory.write(table + requester * DTE.size, entry.encode())
+        base = DeviceTableBase(Base=table, Size=pages - 1)
+        return {"CONTROL": int(Control(IommuEn=1)), "DEVTAB": int(base)}
+
+
 KIT = GuestKit(
     policy=Policy(invalidate_by_viommu=True, iova_queues=True),
     requesters=(0x0108, 0x0310),
     features=DeviceFeatures(ats=True, page_requests=True, pasid_bits=4),
+    bare=AmdByHand(),
     nesting=AmdGuests(),
     waived={
         "ERR-002": "Linux 7.2's AMD driver gives a vIOMMU for whatever type is asked",

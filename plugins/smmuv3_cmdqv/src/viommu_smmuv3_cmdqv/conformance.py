@@ -9,19 +9,21 @@ from attrs import define, field, frozen
 from viommu.iommufd.uapi import HwptArmSmmuv3, ViommuArmSmmuv3Invalidate, ViommuTegra241Cmdqv
 from viommu.ops import DeviceFeatures
 from viommu.policies import Policy
-from viommu.table_shapes import arm_stage1
+from viommu.table_shapes import arm_stage1, arm_stage2
 from viommu.testing import GuestKit
 from viommu_smmuv3_cmdqv.spec.cmdqv_registers import CONS_AT, PROD_AT, VCMDQ_CONFIG_AT
 from viommu_smmuv3_cmdqv.spec.commands import ATC_INV, SYNC, TLBI_NH_ASID, TLBI_NH_VA, Command, CommandOpcode
 from viommu_smmuv3_cmdqv.spec.context_descriptor import CD
 from viommu_smmuv3_cmdqv.spec.events import TranslationRecord
+from viommu_smmuv3_cmdqv.spec.registers import CR0, STRTAB_BASE, STRTAB_BASE_CFG
 from viommu_smmuv3_cmdqv.spec.stream_table import STE, StreamConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from viommu.api.viommu import Viommu
     from viommu.io_page_table import TableShape
+    from viommu.memory import PhysicalMemory
     from viommu.objects.mmap import RegisterMapping
     from viommu.testing import GuestMemory, Space
 
@@ -158,10 +160,33 @@ def _request(command: Command) -> ViommuArmSmmuv3Invalidate:
     return ViommuArmSmmuv3Invalidate.of(cmd=command.encode())
 
 
+@frozen
+class SmmuByHand:
+    """A linear stream table, whose STE leads to stage 2 of 48 bits."""
+
+    tables: TableShape = field(factory=lambda: arm_stage2(48, levels=4))
+
+    def program(
+        self, memory: PhysicalMemory, requester: int, root: int, take: Callable[[int], int]
+    ) -> Mapping[str, int]:
+        """Write an STE."""
+        lg2 = max(requester.bit_length(), 6)
+        table = take((STE.size << lg2) // PAGE)
+        stage = {"S2VMID": 9, "S2T0SZ": 16, "S2SL0": 2, "S2PS": 5, "S2AA64": 1, "S2R": 1, "S2TTB": root}
+        ste = STE(V=1, Config=StreamConfig.STAGE2, **stage)
+        memory.write(table + requester * STE.size, ste.encode())
+        return {
+            "CR0": int(CR0(SMMUEN=1)),
+            "STRTAB_BASE": int(STRTAB_BASE(ADDR=table)),
+            "STRTAB_BASE_CFG": int(STRTAB_BASE_CFG(LOG2SIZE=lg2)),
+        }
+
+
 KIT = GuestKit(
     policy=Policy(viommu_page_requests=True),
     requesters=(0x0108, 0x0310),
     features=DeviceFeatures(ats=True, page_requests=True, pasid_bits=8),
+    bare=SmmuByHand(),
     nesting=SmmuGuests(),
     waived={
         "DIR-003": "Linux's arm-smmu-v3 keeps dirty state always, and gives it whenever it is asked",

@@ -9,7 +9,7 @@ from attrs import define, field, frozen
 from viommu.iommufd.experimental import ExperimentalType, HwptVtdGuest, VeventVtd, ViommuVtd, VtdDescriptor
 from viommu.ops import DeviceFeatures
 from viommu.policies import Policy
-from viommu.table_shapes import x86
+from viommu.table_shapes import vtd_second_stage, x86
 from viommu.testing import GuestKit
 from viommu_vtd.spec.commands import (
     DeviceTlbInvalidate,
@@ -19,12 +19,15 @@ from viommu_vtd.spec.commands import (
 )
 from viommu_vtd.spec.faults import FRCD
 from viommu_vtd.spec.offsets import OFFSETS
+from viommu_vtd.spec.registers import GSTS, RTADDR
+from viommu_vtd.spec.root_context import ContextEntry, RootEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from viommu.api.viommu import Viommu
     from viommu.io_page_table import TableShape
+    from viommu.memory import PhysicalMemory
     from viommu.objects.mmap import RegisterMapping
     from viommu.testing import GuestMemory, Space
 
@@ -155,9 +158,28 @@ def _request(raw: bytes) -> VtdDescriptor:
     return VtdDescriptor.of(descriptor=raw.ljust(ENTRY, b"\0"))
 
 
+@frozen
+class VtdByHand:
+    """Legacy mode, with second-stage tables of four levels."""
+
+    tables: TableShape = field(factory=vtd_second_stage)
+
+    def program(
+        self, memory: PhysicalMemory, requester: int, root: int, take: Callable[[int], int]
+    ) -> Mapping[str, int]:
+        """Write a root entry and a context entry."""
+        bus, function = divmod(requester, 256)
+        roots, contexts = take(1), take(1)
+        memory.write(roots + bus * RootEntry.size, RootEntry(P=1, CTP=contexts).encode())
+        entry = ContextEntry(P=1, AW=2, DID=5, SSPTPTR=root)
+        memory.write(contexts + function * ContextEntry.size, entry.encode())
+        return {"GSTS": int(GSTS(TES=1)), "RTADDR": int(RTADDR(RTA=roots))}
+
+
 KIT = GuestKit(
     policy=Policy(invalidate_by_viommu=True, software_queues=True),
     requesters=(0x0108, 0x0310),
     features=DeviceFeatures(ats=True, page_requests=True, pasid_bits=8),
+    bare=VtdByHand(),
     nesting=VtdGuests(),
 )
