@@ -92,7 +92,7 @@ class Queue(Protocol):
         """Say which command hardware will execute next."""
 
     def drop(self, space: Space, start: int, last: int) -> Sequence[bytes]:
-        """Give commands that suffice as those of `Space.drop`."""
+        """Give commands that suffice as those of `Space.drop` (bytes)."""
 
     def illegal(self) -> bytes:
         """Give a command that hardware refuses."""
@@ -117,7 +117,7 @@ class Queues(Protocol):
         """Whether hardware finds it by IOVA (policy ``iova_queues``)."""
 
     def open(self, viommu: Viommu, memory: GuestMemory, base: int) -> Queue:
-        """Map the registers of a queue that was allocated at ``base``, and switch it on."""
+        """Map the registers of a queue that was allocated at ``base`` (bytes), and switch it on."""
 
 
 class Events(Protocol):

@@ -20,7 +20,7 @@ from viommu_amd_viommu.spec.registers import Control, DeviceTableBase
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from viommu.api.viommu import Viommu
+    from viommu.api import Viommu
     from viommu.io_page_table import TableShape
     from viommu.memory import PhysicalMemory
     from viommu.objects.mmap import RegisterMapping

@@ -25,7 +25,7 @@ from viommu_vtd.spec.root_context import ContextEntry, RootEntry
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from viommu.api.viommu import Viommu
+    from viommu.api import Viommu
     from viommu.io_page_table import TableShape
     from viommu.memory import PhysicalMemory
     from viommu.objects.mmap import RegisterMapping
