@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from viommu.iommufd.experimental import FIRST_FOREIGN_TYPE
 from viommu.iommufd.uapi_struct import UapiStruct, u32, u64
 
-TYPE = 0x8000_7000
-"""Of vIOMMUs, of their data and events: above what Linux uses."""
+TYPE = FIRST_FOREIGN_TYPE + 0x7000
+"""Of vIOMMUs, of their data and events."""
 
 
 class HwptAcme(UapiStruct, name="viommu_hwpt_acme"):
