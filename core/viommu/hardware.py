@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from attrs import field, frozen
 
-from viommu._engine import Context
+from viommu._engine import Context, Translation
 from viommu.errors import DriverBug, ViommuError, told
 from viommu.faults import Refusal, Report
-from viommu.hookspecs import ListeningHardware, LiveHardware
+from viommu.hookspecs import GrantingHardware, ListeningHardware, LiveHardware, RedirectingHardware
 from viommu.platform import Completion
 
 if TYPE_CHECKING:
@@ -52,9 +52,16 @@ class CheckedHardware:
     live: LiveHardware | None = field(init=False, repr=False)
     """The model, where software can program it."""
 
+    redirecting: RedirectingHardware | None = field(init=False, repr=False)
+    """The model, where some of its pages lead to no memory."""
+
     @live.default
     def _live(self) -> LiveHardware | None:
         return self.model if isinstance(self.model, LiveHardware) else None
+
+    @redirecting.default
+    def _redirecting(self) -> RedirectingHardware | None:
+        return self.model if isinstance(self.model, RedirectingHardware) else None
 
     @classmethod
     def made_by(
@@ -111,6 +118,26 @@ class CheckedHardware:
         if not isinstance(found, Completion):
             raise self._bug("complete", found, "a Completion")
         return found
+
+    def granted(self, requester: int, pasid: int | None, translation: Translation) -> Translation | Completion:
+        """Say what answers a translation request that was translated so. Raises DriverBug."""
+        model = self.model
+        if not isinstance(model, GrantingHardware):
+            return translation
+        found = self._call("granted", model.granted, requester, pasid, translation)
+        if not isinstance(found, Translation | Completion):
+            raise self._bug("granted", found, "a Translation or Completion")
+        return found
+
+    def load(self, requester: int, pasid: int | None, translation: Translation, length: int) -> bytes | None:
+        """Read from a page that may lead to no memory (`RedirectingHardware`). Raises DriverBug."""
+        model = self.redirecting
+        return None if model is None else self._call("load", model.load, requester, pasid, translation, length)
+
+    def store(self, requester: int, pasid: int | None, translation: Translation, data: bytes) -> bool | None:
+        """Write to a page that may lead to no memory (`RedirectingHardware`). Raises DriverBug."""
+        model = self.redirecting
+        return None if model is None else self._call("store", model.store, requester, pasid, translation, data)
 
     def cure(self, use: StaleUse) -> str:
         """Name an invalidation that would have prevented a stale use, in the vendor's words. Raises DriverBug."""

@@ -15,7 +15,7 @@ from attrs import field, frozen
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from viommu._engine import Context
+    from viommu._engine import Context, Translation
     from viommu.activity import Activity
     from viommu.faults import ConfigurationLog, Fault, Refusal, Report
     from viommu.iommufd.dispatch import AnyIoctl
@@ -46,9 +46,11 @@ __all__ = [
     "HOOKSPEC_VERSION",
     "Decoded",
     "DriverInfo",
+    "GrantingHardware",
     "HardwareModel",
     "ListeningHardware",
     "LiveHardware",
+    "RedirectingHardware",
     "Registers",
     "hookimpl",
     "viommu_alloc_nested",
@@ -186,6 +188,29 @@ class ListeningHardware(LiveHardware, Protocol):
 
     def broadcast(self, message: TlbBroadcast) -> None:
         """Drop what a CPU has told everybody to drop, if configured to listen; it is done when this returns."""
+
+
+@runtime_checkable
+class RedirectingHardware(LiveHardware, Protocol):
+    """Silicon some of whose pages lead to no memory, and which does itself what an access to one sets off.
+
+    Translations to such pages (`viommu.formats.FlatForm`) are not cached. Both methods are asked of every piece of a
+    DMA that the engine has not moved, so they begin with a look at ``translation``, whose ``iova`` is the first byte's.
+    """
+
+    def load(self, requester: int, pasid: int | None, translation: Translation, length: int) -> bytes | None:
+        """Read ``length`` bytes of a page; fewer: the access is aborted. None: the page is memory like any other."""
+
+    def store(self, requester: int, pasid: int | None, translation: Translation, data: bytes) -> bool | None:
+        """Take a write to a page; False: the access is aborted. None: the page is memory like any other."""
+
+
+@runtime_checkable
+class GrantingHardware(LiveHardware, Protocol):
+    """Silicon that tells devices something else than where their accesses lead (RISC-V T2GPA)."""
+
+    def granted(self, requester: int, pasid: int | None, translation: Translation) -> Translation | Completion:
+        """Say what answers a translation request that was translated so; the device keeps its ``pa``."""
 
 
 @frozen

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
     from viommu._engine import Result, Translator
     from viommu.backing import BufferLike
+    from viommu.hardware import CheckedHardware
     from viommu.instance.lookups import Lookups
     from viommu.memory import PhysicalMemory
     from viommu.requests import Bounds
-    from viommu.translation import Outcome
+    from viommu.translation import Outcome, Translation
 
 MOST_AT_ONCE = 16 << 20
 """Bytes that are taken for a read before it is known whether anything can be read."""
@@ -71,6 +72,11 @@ class _Mover(Protocol):
     def piece(self, pa: int, moved: int, size: int) -> bool:
         """Move one piece; False, with nothing moved, where no memory answers."""
 
+    def elsewhere(
+        self, hardware: CheckedHardware, asked: Request, found: Translation, moved: int, size: int
+    ) -> bool | None:
+        """Let hardware do one piece whose page leads to no memory. None: it does lead to memory."""
+
 
 @frozen(eq=False)
 class _Kept:
@@ -96,6 +102,16 @@ class _Kept:
         self.parts.append(part)
         return True
 
+    def elsewhere(
+        self, hardware: CheckedHardware, asked: Request, found: Translation, moved: int, size: int
+    ) -> bool | None:
+        del moved
+        part = hardware.load(asked.requester, asked.pasid, found, size)
+        if part is None or len(part) < size:
+            return None if part is None else False
+        self.parts.append(part[:size])
+        return True
+
 
 @frozen(eq=False)
 class _Filled:
@@ -115,6 +131,15 @@ class _Filled:
         self.out[moved : moved + size] = part
         return True
 
+    def elsewhere(
+        self, hardware: CheckedHardware, asked: Request, found: Translation, moved: int, size: int
+    ) -> bool | None:
+        part = hardware.load(asked.requester, asked.pasid, found, size)
+        if part is None or len(part) < size:
+            return None if part is None else False
+        self.out[moved : moved + size] = part[:size]
+        return True
+
 
 @frozen(eq=False)
 class _Drained:
@@ -128,6 +153,11 @@ class _Drained:
 
     def piece(self, pa: int, moved: int, size: int) -> bool:
         return self.memory.write(pa, self.data[moved : moved + size])
+
+    def elsewhere(
+        self, hardware: CheckedHardware, asked: Request, found: Translation, moved: int, size: int
+    ) -> bool | None:
+        return hardware.store(asked.requester, asked.pasid, found, bytes(self.data[moved : moved + size]))
 
 
 @frozen(eq=False, repr=False)
@@ -218,10 +248,18 @@ class Dma:
             size = asked.length - moved
             if found.page_size:
                 size = min(size, found.page_size - (asked.iova + moved) % found.page_size)
-            if not mover.piece(found.pa, moved, size):
+            if not self._piece(mover, asked, found, moved, size):
                 return BusAbort(found.pa, size, asked.iova + moved)
             moved, stopped = self._ahead(mover, asked, moved + size)
         return None
+
+    def _piece(self, mover: _Mover, asked: Request, found: Translation, moved: int, size: int) -> bool:
+        hardware = self.lookups.hardware
+        if hardware.redirecting is not None:
+            answered = mover.elsewhere(hardware, asked, found, moved, size)
+            if answered is not None:
+                return answered
+        return mover.piece(found.pa, moved, size)
 
     def _ahead(self, mover: _Mover, asked: Request, moved: int) -> tuple[int, Result | None]:
         if moved == asked.length or not self.at_once(writes=asked.access is Access.WRITE):

@@ -209,7 +209,9 @@ class Iommu(Front):
         check_access(iova, access)
         admitted = self.hardware.admit(requester, pasid, RequestKind.TRANSLATION_REQUEST, Silence())
         outcome = self._lookups.admitted(admitted, requester, iova, access, pasid)
-        return self.hardware.complete(outcome) if isinstance(outcome, Fault) else outcome
+        if isinstance(outcome, Fault):
+            return self.hardware.complete(outcome)
+        return self.hardware.granted(requester, pasid, outcome)
 
     def send_translated(
         self, requester: int, address: int, access: Access = Access.READ, pasid: int | None = None
