@@ -38,6 +38,31 @@ struct iommu_ioas_map_file {
 };
 #define IOMMU_IOAS_MAP_FILE IOMMU_IO(0x8f)
 
+struct iommu_ioas_unmap {
+    uint32_t size, ioas_id;
+    uint64_t iova, length;
+};
+#define IOMMU_IOAS_UNMAP IOMMU_IO(0x86)
+
+struct iommu_hwpt_alloc {
+    uint32_t size, flags, dev_id, pt_id, out_hwpt_id, reserved, data_type, data_len;
+    uint64_t data_uptr;
+    uint32_t fault_id, reserved2;
+};
+#define IOMMU_HWPT_ALLOC IOMMU_IO(0x89)
+enum { HWPT_NEST_PARENT = 1, HWPT_DIRTY_TRACKING = 2, HWPT_FAULT_ID_VALID = 4, HWPT_PASID = 8 };
+
+/* What a FAULT's fd is read in, and what is written to it. */
+struct iommu_hwpt_pgfault {
+    uint32_t flags, dev_id, pasid, grpid, perm, reserved;
+    uint64_t addr;
+    uint32_t length, cookie;
+};
+enum { PGFAULT_PASID_VALID = 1, PGFAULT_LAST = 2 };
+struct iommu_hwpt_page_response {
+    uint32_t cookie, code;
+};
+
 struct iommu_fault_alloc {
     uint32_t size, flags, out_fault_id, out_fault_fd;
 };

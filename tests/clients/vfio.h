@@ -48,3 +48,11 @@ struct vfio_detach {
     uint32_t argsz, flags;
 };
 #define VFIO_DEVICE_DETACH_IOMMUFD_PT VFIO_IO(20)
+
+struct vfio_attach_pasid {
+    uint32_t argsz, flags, pt_id, pasid;
+};
+struct vfio_detach_pasid {
+    uint32_t argsz, flags, pasid;
+};
+enum { VFIO_WITH_PASID = 1 };
