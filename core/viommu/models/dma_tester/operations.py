@@ -81,12 +81,12 @@ def _nop(task: Task) -> None:
 
 
 def _read(task: Task) -> None:
-    size = min(task.work.Length - task.moved, PIECE)
+    size = min(task.length - task.moved, PIECE)
     held = memoryview(bytearray(size))
-    refused = task.bus.read_into(task.work.Source + task.moved, held, task.source)
+    refused = task.bus.read_into(task.source_at + task.moved, held, task.source)
     count = size if refused is None else refused.moved
     task.checksum = zlib.crc32(held[:count], task.checksum)
-    if task.advance(count, refused) and task.moved == task.work.Length:
+    if task.advance(count, refused) and task.moved == task.length:
         task.end = End(result=task.checksum)
 
 
@@ -97,22 +97,22 @@ def _write(task: Task) -> None:
 
 
 def _fill(task: Task) -> None:
-    size = min(task.work.Length - task.moved, PIECE)
+    size = min(task.length - task.moved, PIECE)
     begins = task.moved % WORD
     words = task.work.Operand.to_bytes(WORD, "little") * (size // WORD + 2)
     _put(task, memoryview(words)[begins : begins + size])
 
 
 def _put(task: Task, data: bytes | memoryview) -> None:
-    refused = task.bus.write_from(task.work.Target + task.moved, data, task.target)
+    refused = task.bus.write_from(task.target_at + task.moved, data, task.target)
     count = len(data) if refused is None else refused.moved
-    if task.advance(count, refused, at_target=True) and task.moved == task.work.Length:
+    if task.advance(count, refused, at_target=True) and task.moved == task.length:
         task.end = End(result=task.moved)
 
 
 def _copy(task: Task) -> None:
     work = task.work
-    whole = work.Length * max(work.Operand, 1)
+    whole = task.length * max(work.Operand, 1)
     if whole > MOST_LENGTH:
         task.end = End(Status.BAD_DESCRIPTOR)
         return
@@ -121,28 +121,26 @@ def _copy(task: Task) -> None:
     for _ in range(MOST_COPIES):
         if task.moved >= stops_at:
             break
-        offset = task.moved % work.Length
-        if not piece(task, offset, min(work.Length - offset, stops_at - task.moved)):
+        offset = task.moved % task.length
+        if not piece(task, offset, min(task.length - offset, stops_at - task.moved)):
             return
     if task.moved == whole:
         task.end = End(result=whole)
 
 
 def _copy_at_once(task: Task, offset: int, size: int) -> bool:
-    work = task.work
     pasids = task.source.pasid, task.target.pasid
-    refused = task.bus.copy(work.Source + offset, work.Target + offset, size, *pasids)
+    refused = task.bus.copy(task.source_at + offset, task.target_at + offset, size, *pasids)
     count = size if refused is None else refused.moved
     return task.advance(count, refused, at_target=refused is not None and refused.writes)
 
 
 def _copy_through(task: Task, offset: int, size: int) -> bool:
     """Copy by way of the device, whose accesses say more than the engine's copies can."""
-    work = task.work
     held = memoryview(bytearray(size))
-    unread = task.bus.read_into(work.Source + offset, held, task.source)
+    unread = task.bus.read_into(task.source_at + offset, held, task.source)
     count = size if unread is None else unread.moved
-    unwritten = task.bus.write_from(work.Target + offset, held[:count], task.target) if count else None
+    unwritten = task.bus.write_from(task.target_at + offset, held[:count], task.target) if count else None
     if unwritten is not None:
         return task.advance(unwritten.moved, unwritten, at_target=True)
     return task.advance(count, unread)
@@ -150,18 +148,18 @@ def _copy_through(task: Task, offset: int, size: int) -> bool:
 
 def _compare(task: Task) -> None:
     work = task.work
-    size = min(work.Length - task.moved, PIECE)
+    size = min(task.length - task.moved, PIECE)
     one, other = bytearray(size), bytearray(size)
-    first = task.bus.read_into(work.Source + task.moved, one, task.source)
+    first = task.bus.read_into(task.source_at + task.moved, one, task.source)
     count = size if first is None else first.moved
-    second = task.bus.read_into(work.Target + task.moved, memoryview(other)[:count], task.target) if count else None
+    second = task.bus.read_into(task.target_at + task.moved, memoryview(other)[:count], task.target) if count else None
     count = count if second is None else second.moved
     differs = np.flatnonzero(np.frombuffer(one, np.uint8, count) != np.frombuffer(other, np.uint8, count))
     if differs.size:
         task.end = End(result=task.moved + int(differs[0]))
         return
     refused, at_target = (first, False) if second is None else (second, True)
-    if task.advance(count, refused, at_target=at_target) and task.moved == work.Length:
+    if task.advance(count, refused, at_target=at_target) and task.moved == task.length:
         task.end = End(result=work.Length)
 
 
@@ -180,7 +178,7 @@ def _atomic(change: Callable[[int, int, int], int]) -> Callable[[Task], None]:
 
 def _translate(task: Task) -> None:
     access = Access.READ | Access.WRITE if task.work.Operand & 1 else Access.READ
-    found = task.bus.translate(task.work.Source, access, task.source)
+    found = task.bus.translate(task.source_at, access, task.source)
     if isinstance(found, Refused):
         task.stop(found)
     else:
@@ -189,7 +187,7 @@ def _translate(task: Task) -> None:
 
 def _request_pages(task: Task) -> None:
     work = task.work
-    pages = range(work.Source & -PAGE_SIZE, work.Source + work.Length, PAGE_SIZE)
+    pages = range(task.source_at & -PAGE_SIZE, task.source_at + task.length, PAGE_SIZE)
     if not task.ask_for(list(pages), Access(work.Operand), task.source.pasid, task.ended_by):
         task.end = End(Status.IMPOSSIBLE)
 

@@ -56,8 +56,13 @@ class Task:
     work: Work
     index: int
     resume: Callable[[], None]
+    length: int = field(init=False)
+    source_at: int = field(init=False)
+    target_at: int = field(init=False)
     source: Attributes = field(init=False)
     target: Attributes = field(init=False)
+    is_plain: bool = field(init=False)
+    """Whether it says no more of its accesses than an address and a PASID."""
     moved: int = 0
     checksum: int = 0
     waits: bool = False
@@ -68,16 +73,15 @@ class Task:
 
     def __attrs_post_init__(self) -> None:
         work = self.work
+        self.length, self.source_at, self.target_at = work.Length, work.Source, work.Target
+        self.is_plain = not (work.Ats or work.Privileged or work.Execute)
         self.source = self._attributes(work.SourcePasid if work.SourcePasidValid else None)
         self.target = self._attributes(work.TargetPasid if work.TargetPasidValid else None)
 
     def _attributes(self, pasid: int | None) -> Attributes:
+        if self.is_plain:
+            return Attributes(pasid)
         return Attributes(pasid, bool(self.work.Privileged), bool(self.work.Execute), bool(self.work.Ats))
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether it says no more of its accesses than an address and a PASID."""
-        return not (self.work.Ats or self.work.Privileged or self.work.Execute)
 
     def advance(self, count: int, refused: Refused | None, *, at_target: bool = False) -> bool:
         """Take note of what was moved; whether it goes on at once."""
