@@ -114,7 +114,7 @@ class PageRequests:
 
 def is_stop_marker(request: PageRequest) -> bool:
     """Whether a device says that it stops using a process id, and asks for nothing."""
-    return request.last and not request.access & (Access.READ | Access.WRITE)
+    return request.last and not request.access & (Access.READ | Access.WRITE | Access.EXECUTE)
 
 
 def record_of(request: PageRequest) -> PageRequestRecord:
@@ -126,7 +126,7 @@ def record_of(request: PageRequest) -> PageRequestRecord:
         PRIV=with_process and Access.PRIVILEGED in request.access,
         EXEC=with_process and Access.EXECUTE in request.access,
         DID=request.requester,
-        R=Access.READ in request.access,
+        R=bool(request.access & (Access.READ | Access.EXECUTE)),  # what is executed is read
         W=Access.WRITE in request.access,
         L=request.last,
         PRGI=request.group & 0x1FF,
