@@ -195,6 +195,44 @@ def test_a_program_that_never_answers_is_done_without(tmp_path: Path, monkeypatc
         os.close(fd)
 
 
+def answers_after(seconds: float) -> tuple[socket.socket, socket.socket]:
+    """Make a program that answers each question so late: our end, and its."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def answer() -> None:
+        with suppress(Gone):
+            while True:
+                Packet.receive(theirs)
+                time.sleep(seconds)
+                Packet.of(Op.ANSWER).send(theirs)
+
+    threading.Thread(target=answer, daemon=True).start()
+    return ours, theirs
+
+
+def test_a_program_whose_answers_are_all_slow_is_done_without() -> None:
+    """Each comes within the time that one may take."""
+    ours, theirs = answers_after(0.05)
+    with ours, theirs:
+        link = Link(ours, patience=0.4)
+        answers = list[Packet]()
+        with suppress(Gone):
+            while len(answers) < 20:
+                answers.append(link.ask(Packet.of(Op.PEEK, 0, 8)))
+        assert 1 <= len(answers) < 20
+        assert not link.is_open
+
+
+def test_a_program_may_be_asked_as_often_as_it_answers_at_once() -> None:
+    ours, theirs = answers_after(0)
+    with ours, theirs:
+        link = Link(ours, patience=5)
+        for _ in range(2000):
+            link.ask(Packet.of(Op.PEEK, 0, 8))
+        assert link.is_open
+        link.close()
+
+
 def test_a_service_ends_while_a_program_does_not_answer(tmp_path: Path) -> None:
     with Machine("selftest") as machine:
         service = Service(tmp_path / "socket", machine, Devices(machine))

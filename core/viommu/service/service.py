@@ -166,10 +166,10 @@ class Service:
         try:
             if hello.words[0] == HELPER:
                 Packet(Op.ANSWER).send(connection)
-                program.help_by(Link(connection))
+                program.help_by(Link(connection, SECONDS))
                 return True
             program.is_reachable |= hello.words[0] == REACHABLE
-            link = Link(connection)
+            link = Link(connection, SECONDS)
             while True:
                 self._answer(connection, link, program, _question(connection))
         finally:

@@ -90,6 +90,11 @@ class Packet(NamedTuple):
         a, b, c, d = (*words, 0, 0, 0, 0)[:4]
         return cls(op, (a & WORD, b & WORD, c & WORD, d & WORD), result, payload, fd)
 
+    def close(self) -> None:
+        """Close the descriptor that came along, if one did."""
+        if self.fd is not None:
+            os.close(self.fd)
+
     def send(self, connection: socket.socket) -> None:
         """Send it; the descriptor stays the sender's. Raises Gone."""
         raw = HEADER.pack(self.op, len(self.payload), self.result, *self.words) + self.payload
