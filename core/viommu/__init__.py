@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from viommu._engine import Iotlb
+    from viommu._engine import Iotlb, Translator
     from viommu.captures.capture import Capture
     from viommu.drivers import bind, discover
     from viommu.errors import ViommuError
@@ -45,6 +45,7 @@ _HOMES = {
     "Stage": "faults",
     "Translation": "translation",
     "Translations": "translation",
+    "Translator": "_engine",
     "ViommuError": "errors",
     "bind": "drivers",
     "discover": "drivers",
@@ -74,6 +75,7 @@ __all__ = [
     "Stage",
     "Translation",
     "Translations",
+    "Translator",
     "ViommuError",
     "bind",
     "discover",

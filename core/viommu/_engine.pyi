@@ -707,7 +707,8 @@ class Translator:
     def stream_counters(self, requester: int) -> dict[str, Any]:
         """translations, lookups, hits, misses, walks, entry_loads, faults (int); faults_by_kind (name -> int)."""
     @property
-    def sanitizes(self) -> bool: ...
+    def sanitizes(self) -> bool:
+        """Whether every use of a cache is held against the tables."""
     @property
     def sanitizer_now(self) -> int:
         """Translations that the sanitizer has seen; 0 without it."""
@@ -722,7 +723,8 @@ class Translator:
         """
     def sanitizer_counts(self) -> dict[str, int]:
         """checked, stale, unreported; invalidations, and of those removed_nothing; removed_right, removed_stale."""
-    def reset_counters(self) -> None: ...
+    def reset_counters(self) -> None:
+        """Begin to count anew."""
     def __len__(self) -> int:
         """IOTLB entries that would still hit."""
     @property
