@@ -257,6 +257,16 @@ def test_programs_that_came_and_went_are_forgotten(service: Service, tmp_path: P
     assert comes_true(lambda: not service._programs)
 
 
+def test_a_program_whose_helper_is_the_last_to_go_is_forgotten(service: Service, tmp_path: Path) -> None:
+    with Connection(tmp_path, helper=True) as helper:
+        assert Packet.receive(helper.socket).op == Op.ANSWER
+        with Connection(tmp_path) as asker:
+            assert asker.call(Op.OWNS, 1).result == 0
+        assert comes_true(lambda: not any(program.connections for program in service._programs.values()))
+        assert service._programs
+    assert comes_true(lambda: not service._programs)
+
+
 @pytest.mark.usefixtures("service")
 def test_closing_files_and_making_files_meet_without_a_deadlock(tmp_path: Path) -> None:
     """A call adds files with its context locked; releasing them locks contexts."""

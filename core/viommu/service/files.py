@@ -141,6 +141,10 @@ class Files:
                 if served is not None and forgotten:
                     _release(served)
 
+    def notice(self, connection: int) -> None:
+        """Let `wait` return once when the other side of a connection is closed, too."""
+        self._poll.register(connection, select.EPOLLRDHUP | select.EPOLLONESHOT)
+
     def wait(self) -> None:
         """Wait until something is closed, or `wake` is called."""
         self._poll.poll(None, 1)

@@ -136,6 +136,8 @@ class Service:
             self.files.wait()
             if not self._ended:
                 self.settle()
+                with self._lock:
+                    self._forget_ended()  # of a process that ends, the helper may be the last to go
 
     def _serve(self, connection: socket.socket) -> None:
         kept = False
@@ -167,6 +169,7 @@ class Service:
             if hello.words[0] == HELPER:
                 Packet(Op.ANSWER).send(connection)
                 program.help_by(Link(connection, SECONDS))
+                self.files.notice(connection.fileno())
                 return True
             program.is_reachable |= hello.words[0] == REACHABLE
             link = Link(connection, SECONDS)
