@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import re
+from functools import cache
 from textwrap import indent
 from typing import TYPE_CHECKING
 
@@ -51,8 +52,23 @@ def is_hook(item: Item) -> bool:
 
 def qualified(text: str, home: str) -> str:
     """Write types by their full names, so that a link leads to the one that is meant."""
-    meant = meant_by(home)
-    return NAME.sub(lambda name: meant.get(name[0], name[0]), text)
+    meant, places = meant_by(home), _places()
+
+    def full(name: re.Match[str]) -> str:
+        found = meant.get(name[0], name[0])
+        return places.get(found, found)
+
+    return NAME.sub(full, text)
+
+
+@cache
+def _places() -> dict[str, str]:
+    """Say of what public modules promise, by where it is defined, on which module's page it stands."""
+    return {
+        f"{item.home}.{item.name}": f"{home_of(found, item)}.{item.name}"
+        for found in map(module, public_modules())
+        for item in found.items
+    }
 
 
 def _described(item: Item, *, again: bool) -> list[str]:
@@ -69,13 +85,19 @@ def function(kind: str, item: Function, home: str, *, again: bool = False) -> li
 
 
 def _property(item: Function, home: str) -> list[str]:
-    return directive(f"py:property:: {item.name}", [f"type: {qualified(item.returns, home)}"], item.doc)
+    options = [f"type: {qualified(item.returns, home)}", *_unlisted(item.name)]
+    return directive(f"py:property:: {item.name}", options, item.doc)
+
+
+def _unlisted(name: str) -> list[str]:
+    """Keep an attribute that is named as a builtin type out of the index: annotations would lead to it."""
+    return ["no-index"] if hasattr(builtins, name) else []
 
 
 def _value(kind: str, item: Value, home: str) -> list[str]:
     typed = item.annotation and "TypeAlias" not in item.annotation
     options = [f"type: {qualified(item.annotation, home)}"] if typed else []
-    options += ["no-index"] if hasattr(builtins, item.name) else []  # a type of that name would lead here
+    options += _unlisted(item.name)
     value = " ".join(item.value.split())
     if 0 < len(value) <= LONGEST_VALUE and not value.startswith("field("):
         options.append(f"value: {value}")
@@ -102,7 +124,7 @@ def _class(item: Class) -> list[str]:
 def _bases(item: Class) -> Iterator[str]:
     shown = [base for base in item.bases if base not in {"Protocol", "Object"} and not base.startswith("_")]
     if shown:
-        yield f"Is a {', '.join(f'`{base} <{qualified(base, item.home)}>`' for base in shown)}."
+        yield f"A kind of {', '.join(f'`{base} <{qualified(base, item.home)}>`' for base in shown)}."
         yield ""
 
 
