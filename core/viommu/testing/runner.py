@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from viommu.errors import told
 from viommu.testing.catalogue import rules
+from viommu.testing.hang import Hang, ended_after
 from viommu.testing.rule import Broken, Inapplicable, Level
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class Options:
     effort: float = 1.0
     seed: int = 0
     shrink: bool = True
+    seconds: float = 120.0
+    """How long one rule may take; what takes longer hangs. Only the main thread can tell."""
 
 
 @frozen
@@ -74,14 +77,21 @@ def ask(subject: Subject, asked: Rule, options: Options) -> Verdict:
         return Verdict(asked, Outcome.SKIPPED, reason)
     run = Run(subject, asked, options)
     try:
-        run.all()
+        with ended_after(options.seconds):
+            run.all()
     except Inapplicable as why:
         return Verdict(asked, Outcome.SKIPPED, str(why), seconds=time.monotonic() - began)
+    except Hang as error:
+        return _broken(asked, run, began, str(error), {})
     except Exception as error:  # noqa: BLE001 - whatever a driver raises breaks the rule that was asked
-        outcome = Outcome.FAILED if asked.level is Level.MUST else Outcome.WARNED
         reason, details = (error.message, dict(error.details)) if isinstance(error, Broken) else (_raised(error), {})
-        return Verdict(asked, outcome, reason, details, run.example, run.note, time.monotonic() - began)
+        return _broken(asked, run, began, reason, details)
     return Verdict(asked, Outcome.PASSED, note=run.note, seconds=time.monotonic() - began)
+
+
+def _broken(asked: Rule, run: Run, began: float, reason: str, details: dict[str, str]) -> Verdict:
+    outcome = Outcome.FAILED if asked.level is Level.MUST else Outcome.WARNED
+    return Verdict(asked, outcome, reason, details, run.example, run.note, time.monotonic() - began)
 
 
 @define
