@@ -12,8 +12,12 @@
 namespace viommu::shim {
 namespace {
 
-constexpr const char* led_elsewhere[] = {"/sys/bus/pci/", "/sys/kernel/iommu_groups", "/sys/class/iommu", "/dev/vfio",
-                                         "/dev/iommu"};
+constexpr const char* led_elsewhere[] = {
+    "/sys/bus/pci/",       "/sys/kernel/iommu_groups", "/sys/class/iommu",
+    "/sys/class/vfio-dev", "/sys/devices/pci",         "/sys/devices/virtual/iommu",
+    "/sys/module/iommufd", "/sys/module/vfio",         "/dev/vfio",
+    "/dev/iommu",
+};
 constexpr int first_device = 1 << 16, first_group = 1 << 17;
 
 // The number after a prefix, or -1 where the path is not of that form.
@@ -28,9 +32,10 @@ int numbered(const char* path, const char* prefix) {
 // `path` is whole and tidy.
 int node_at(const char* path) {
     if (strncmp(path, "/dev/", 5)) return -1;
-    if (!strcmp(path, "/dev/iommu")) return 0;
-    if (!strcmp(path, "/dev/vfio/vfio")) return 1;
-    const int device = numbered(path, "/dev/vfio/devices/vfio");
+    if (!strcmp(path, "/dev/iommu") || !strcmp(path, "/dev/char/10:126")) return 0;
+    if (!strcmp(path, "/dev/vfio/vfio") || !strcmp(path, "/dev/char/10:196")) return 1;
+    int device = numbered(path, "/dev/vfio/devices/vfio");
+    if (device < 0) device = numbered(path, "/dev/char/511:");
     if (device >= 0) return first_device + device;
     const int group = numbered(path, "/dev/vfio/");
     return group >= 0 ? first_group + group : -1;

@@ -63,6 +63,28 @@ def test_sysfs_shows_the_device() -> None:
     ]
 
 
+def test_sysfs_links_devices_groups_iommus_and_modules_as_a_kernel_does() -> None:
+    look = (
+        "cd /sys/bus/pci/devices/0000:00:10.0; realpath . driver/module subsystem iommu iommu_group/devices/*"
+        " vfio-dev/vfio0/device /sys/class/vfio-dev/vfio0; cat iommu_group/reserved_regions modalias;"
+        " stat -c %t:%T /dev/vfio/devices/vfio0 /dev/char/$(cat vfio-dev/vfio0/dev)"
+    )
+    done = ran("smmuv3_cmdqv", "edu@00:10.0", "sh", "-c", look)
+    device = "/sys/devices/pci0000:00/0000:00:10.0"
+    assert done.stdout.splitlines() == [
+        device,
+        "/sys/module/vfio_pci",
+        "/sys/bus/pci",
+        "/sys/devices/virtual/iommu/iommu0",
+        device,
+        device,
+        f"{device}/vfio-dev/vfio0",
+        "0x0000000008000000 0x00000000080fffff msi",
+        "pci:v00001234d000011E8sv00000000sd00000000bc00scFFi00",
+        *("1ff:0", "1ff:0"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("written", "said"),
     [
