@@ -6,6 +6,7 @@ import mmap
 import os
 import stat
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from weakref import WeakValueDictionary
 
 import numpy as np
 from attrs import define, field, frozen
@@ -194,9 +195,31 @@ def window_of_file(fd: int, offset: int, length: int | None, *, writable: bool) 
             raise Misaligned(what, value, mmap.ALLOCATIONGRANULARITY)
     if offset < 0 or length <= 0 or offset + length > status.st_size:
         raise OutOfRange("end of the stretch of a file", offset + length, status.st_size, offset + 1)
+    source = FileSource(status.st_dev, status.st_ino)
+    return Window(source, offset, _mapped(fd, source, status.st_size, offset, length, writable=writable))
+
+
+CHUNK = 32 << 20
+"""Bytes of a file that are mapped at once: whoever hands in page after page has few mappings, and few descriptors."""
+
+_chunks: WeakValueDictionary[tuple[FileSource, int, bool], NDArray[np.uint8]] = WeakValueDictionary()
+"""What is mapped of files, as long as it is in use, by source, start and rights."""
+
+
+def _mapped(fd: int, source: FileSource, size: int, offset: int, length: int, *, writable: bool) -> NDArray[np.uint8]:
+    start = offset - offset % CHUNK
+    if offset + length > start + CHUNK:
+        return _map_file(fd, offset, length, writable=writable)
+    key = source, start, writable
+    chunk = _chunks.get(key)
+    if chunk is None or offset + length > start + chunk.size:  # it has grown since
+        chunk = _chunks[key] = _map_file(fd, start, min(CHUNK, size - start), writable=writable)
+    return chunk[offset - start : offset - start + length]
+
+
+def _map_file(fd: int, offset: int, length: int, *, writable: bool) -> NDArray[np.uint8]:
     access = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
-    mapping = mmap.mmap(fd, length, mmap.MAP_SHARED, access, offset=offset)
-    return Window(FileSource(status.st_dev, status.st_ino), offset, _as_bytes(mapping))
+    return _as_bytes(mmap.mmap(fd, length, mmap.MAP_SHARED, access, offset=offset))
 
 
 def _as_bytes(buffer: BufferLike) -> NDArray[np.uint8]:

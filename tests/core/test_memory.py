@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import mmap
 import os
 from itertools import pairwise
@@ -84,6 +85,21 @@ def test_a_window_of_a_file_keeps_the_addresses_that_its_pages_have(memory: Phys
 
     assert window.pa(0) == whole.pa(PAGE)
     assert list(window.runs()) == [(whole.pa(PAGE), 2 * PAGE)]
+
+
+def test_a_file_that_is_handed_in_page_by_page_takes_one_descriptor(memory: PhysicalMemory, memfd: int) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    views = [memory.add_file(memfd, at * PAGE, PAGE) for at in range(4)]
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    os.ftruncate(memfd, 64 * PAGE)  # and one that grows is there as far as it goes
+    views.append(memory.add_file(memfd, 63 * PAGE, PAGE))
+    memory.write(views[-1].pa(), b"end")
+    assert os.pread(memfd, 3, 63 * PAGE) == b"end"
+    for view in views:
+        memory.release(view)
+    del views, view
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_pages_that_a_file_gained_lie_in_a_run_of_their_own(memory: PhysicalMemory, memfd: int) -> None:
