@@ -121,6 +121,35 @@ void large_pages_are_asked_for_once() {
     equals(device.engine.counted().translations, 1u + 2);
 }
 
+// Of contexts that change an access on its way, or let it pass, as of others.
+void hits_of_any_context_are_quick() {
+    ContextSettings passing, privileged;
+    passing.untranslated_input = {{memory_at + 4 * page, memory_at + 5 * page - 1}};
+    privileged.privileged = true;
+    for (const ContextSettings& settings : {passing, privileged}) {
+        Device device;
+        const u32 rid = device.engine.add(x86_at(device.tables.root()), {}, settings);
+        device.engine(rid, iova);
+        equals(device.copy(0, 32 * page, 8 * page, rid, rid).moved, 8 * page);
+        const u64 before = device.engine.hits();
+        const auto expected = device.seen();
+        equals(device.copy(0, 32 * page, 8 * page, rid, rid).moved, 8 * page);
+        equals(device.engine.hits(), before + 16);
+        check(device.seen() == expected, "the same bytes again");
+    }
+    Device device;
+    const u32 rid = device.engine.add(x86_at(device.tables.root()), {}, passing);
+    device.engine(rid, iova);
+    // What passes leads to the same address: this place of memory, whatever the tables say.
+    device.tables.map(memory_at + 4 * page, memory_at);
+    const u64 passes = memory_at + 4 * page - iova;
+    for (int round = 0; round < 2; ++round) {
+        device.words[0] = 5, device.words[4 * page / 8] = 7 + round;
+        equals(device.copy(passes, 32 * page, 8, rid, rid).moved, 8u);
+        equals(device.words[Device::place(32) * page / 8], 7u + round);
+    }
+}
+
 // Both halves of each word are always alike; a torn word would show.
 void words_are_never_torn() {
     Device device;
@@ -193,6 +222,7 @@ int main() {
         {"it says which side stopped it", says_which_side_stopped_it},
         {"what cannot be reached is handed over", hands_over_where_there_is_no_memory},
         {"a large page is translated once", large_pages_are_asked_for_once},
+        {"hits of any context are quick, and right", hits_of_any_context_are_quick},
         {"no word is ever seen in part", words_are_never_torn},
         {"an invalidation waits for what is under way", invalidations_wait_for_copies},
     });

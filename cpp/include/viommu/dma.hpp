@@ -66,18 +66,28 @@ public:
 
     // After the cache has changed.
     void open(Translator::Session& session) {
-        if (session.in_parts() && session.caches() && bound_.context->plain()) window_ = session.window(bound_);
+        if (session.in_parts() && session.caches()) window_ = session.window(bound_);
     }
     // One that is found is not counted yet.
     [[gnu::always_inline]] bool find(u64 iova, u8 access, u64& pa, unsigned& lg2) const {
-        if (!window_ || iova & bound_.context->uncached_bits()) return false;
-        if (!window_.find(iova, window_.set_for(iova), access, bound_.context->allowed(), pa, lg2)) return false;
+        if (!window_) return false;
+        const Context& context = *bound_.context;
+        if (context.plain()) {
+            if (iova & context.uncached_bits() || !look_up(iova, access, pa, lg2)) return false;
+        } else {
+            access = context.overridden(access);
+            if (!context.cacheable(iova, access) || !look_up(context.cache_input(iova), access, pa, lg2)) return false;
+        }
         pa |= iova & below(lg2);
         return true;
     }
     void count(unsigned found) { count_ += found; }
 
 private:
+    [[gnu::always_inline]] bool look_up(u64 input, u8 access, u64& pa, unsigned& lg2) const {
+        return window_.find(input, window_.set_for(input), access, bound_.context->allowed(), pa, lg2);
+    }
+
     BoundContext& bound_;
     IotlbSets::Window window_;
     u64 count_ = 0;
