@@ -885,6 +885,16 @@ def hits_first(method: _Method) -> _Method:
     requester. Whatever else it is given is for the method: wrong arguments, and all else under the sanitizer.
     """
 
+class FileMapping:
+    """A stretch of a file (bytes), mapped shared for as long as somebody holds it; a buffer.
+
+    A file may be cut short meanwhile: what is gone of it is empty memory of this process's from then on, until which
+    nothing is noticed. Raises OSError.
+    """
+
+    def __init__(self, fd: int, offset: int, length: int, writable: bool) -> None: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
 class RegisterPage:
     """Registers that are shared memory; a buffer, and a descriptor for whoever maps it elsewhere.
 

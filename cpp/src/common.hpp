@@ -73,5 +73,6 @@ void bind_dma(py::module_& m);
 void bind_table_writer(py::module_& m);
 void bind_own_memory(py::module_& m);
 void bind_register_page(py::module_& m);
+void bind_file_mapping(py::module_& m);
 
 }  // namespace viommu

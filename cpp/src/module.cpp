@@ -17,4 +17,5 @@ PYBIND11_MODULE(_engine, m) {
     viommu::bind_table_writer(m);
     viommu::bind_own_memory(m);
     viommu::bind_register_page(m);
+    viommu::bind_file_mapping(m);
 }

@@ -1,0 +1,118 @@
+// Mappings of files that others may cut short meanwhile. Touching what is gone raises SIGBUS, which would end us: a
+// page of nobody's takes its place, as memory that is pinned outlives its file.
+#pragma once
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <thread>
+#include <vector>
+
+#include "viommu/types.hpp"
+
+namespace viommu {
+
+class FileGuard {
+public:
+    static FileGuard& only() {
+        static FileGuard* const guard = new FileGuard;  // never gone: a signal may come as the process ends
+        return *guard;
+    }
+
+    // [start, start + length) is a mapping from now on.
+    void add(u64 start, u64 length) {
+        const Held held(lock_);
+        ranges_.push_back({start, start + length});
+        listen();
+    }
+    // No more: before it is unmapped.
+    void remove(u64 start, u64 length) {
+        const Held held(lock_);
+        for (std::size_t index = 0; index < ranges_.size(); ++index) {
+            if (ranges_[index].start != start || ranges_[index].end != start + length) continue;
+            ranges_[index] = ranges_.back();
+            return ranges_.pop_back();
+        }
+    }
+
+private:
+    struct Range {
+        u64 start, end;
+    };
+
+    // Whoever holds it touches no mapping, and so takes no fault: a handler may wait for it.
+    class Held {
+    public:
+        explicit Held(std::atomic_flag& lock) : lock_(lock) {
+            sigset_t all;
+            sigfillset(&all);
+            pthread_sigmask(SIG_SETMASK, &all, &before_);
+            while (lock_.test_and_set(std::memory_order_acquire)) std::this_thread::yield();
+        }
+        ~Held() {
+            lock_.clear(std::memory_order_release);
+            pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+        }
+        Held(const Held&) = delete;
+
+    private:
+        std::atomic_flag& lock_;
+        sigset_t before_;
+    };
+
+    // Whoever has asked for the signal after us gets what we pass on.
+    void listen() {
+        struct sigaction now{};
+        if (sigaction(SIGBUS, nullptr, &now) || (now.sa_flags & SA_SIGINFO && now.sa_sigaction == on_fault)) return;
+        before_ = now;
+        struct sigaction ours{};
+        sigfillset(&ours.sa_mask);
+        ours.sa_flags = SA_SIGINFO | SA_ONSTACK;
+        ours.sa_sigaction = on_fault;
+        sigaction(SIGBUS, &ours, nullptr);
+    }
+
+    static void on_fault(int signal, siginfo_t* info, void* context) {
+        const int kept = errno;
+        FileGuard& guard = only();
+        if (info->si_code <= 0 || !guard.put_page(reinterpret_cast<u64>(info->si_addr)))
+            guard.pass_on(signal, info, context);
+        errno = kept;
+    }
+
+    bool put_page(u64 address) {
+        const Held held(lock_);
+        for (const Range& range : ranges_)
+            if (range.start <= address && address < range.end) return put_page_of(range, address);
+        return false;
+    }
+
+    // Of whatever size the pages of the file are.
+    static bool put_page_of(const Range& range, u64 address) {
+        for (const u64 size : {u64{1} << 12, u64{1} << 16, u64{1} << 21, u64{1} << 30}) {
+            const u64 start = address & -size;
+            if (start < range.start || start + size > range.end) return false;
+            const void* const made = mmap(reinterpret_cast<void*>(start), size, PROT_READ | PROT_WRITE,
+                                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+            if (made != MAP_FAILED) return true;
+        }
+        return false;
+    }
+
+    void pass_on(int signal, siginfo_t* info, void* context) const {
+        if (before_.sa_flags & SA_SIGINFO) return before_.sa_sigaction(signal, info, context);
+        if (before_.sa_handler != SIG_DFL && before_.sa_handler != SIG_IGN) return before_.sa_handler(signal);
+        if (before_.sa_handler == SIG_IGN && info->si_code <= 0) return;
+        std::signal(signal, SIG_DFL);
+        if (info->si_code <= 0) raise(signal);
+    }
+
+    std::vector<Range> ranges_;
+    struct sigaction before_{};
+    std::atomic_flag lock_;
+};
+
+}  // namespace viommu
