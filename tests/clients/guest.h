@@ -8,14 +8,6 @@
 #define GUEST_PAGES 256u
 #define PAGE EDU_PAGE
 
-struct iommu_hwpt_alloc {
-    uint32_t size, flags, dev_id, pt_id, out_hwpt_id, reserved, data_type, data_len;
-    uint64_t data_uptr;
-    uint32_t fault_id, reserved2;
-};
-#define IOMMU_HWPT_ALLOC IOMMU_IO(0x89)
-enum { HWPT_NEST_PARENT = 1, HWPT_FAULT_ID_VALID = 4 };
-
 struct iommu_hwpt_invalidate {
     uint32_t size, hwpt_id;
     uint64_t data_uptr;
