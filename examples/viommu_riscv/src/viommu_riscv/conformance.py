@@ -14,6 +14,8 @@ from viommu_riscv.host.requests import EVERYTHING, Pages, device_tlb
 from viommu_riscv.spec.commands import Iotinval, IotinvalFunction, Opcode
 from viommu_riscv.spec.directories import (
     DeviceAttributes,
+    DirectoryEntry,
+    ExtendedDeviceContext,
     FirstStageContext,
     PdtpMode,
     ProcessContext,
@@ -22,11 +24,13 @@ from viommu_riscv.spec.directories import (
     TranslationControl,
 )
 from viommu_riscv.spec.records import FaultRecord
+from viommu_riscv.spec.registers import Ddtp, IommuMode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from viommu.io_page_table import TableShape
+    from viommu.memory import PhysicalMemory
     from viommu.testing import GuestMemory
 
 UNKNOWN = (0x7F).to_bytes(16, "little")
@@ -98,7 +102,28 @@ class RiscvGuests:
         return CommandRiscv.of(command=UNKNOWN)
 
 
+@frozen
+class ByHand:
+    """Hardware without the host's driver: one device, whose first stage is the page table."""
+
+    tables: TableShape = field(factory=riscv)
+
+    def program(
+        self, memory: PhysicalMemory, requester: int, root: int, take: Callable[[int], int]
+    ) -> Mapping[str, int]:
+        """Write a directory of three levels."""
+        directory = table = take(1)
+        for shift in (15, 6):
+            below = take(1)
+            memory.store(table + 8 * (requester >> shift & 0x1FF), int(DirectoryEntry(V=1, PPN=below)))
+            table = below
+        context = ExtendedDeviceContext(V=1, PSCID=1, fsc_MODE=StageMode.Sv48, fsc_PPN=root)
+        memory.write(table + ExtendedDeviceContext.size * (requester & 0x3F), context.encode())
+        return {"DDTP": int(Ddtp(iommu_mode=IommuMode.LVL3, PPN=directory))}
+
+
 KIT = GuestKit(
+    bare=ByHand(),
     requesters=(0x0108, 0x1_0310),
     features=DeviceFeatures(ats=True, page_requests=True, pasid_bits=8),
     nesting=RiscvGuests(),
