@@ -342,8 +342,9 @@ class FlatTable:
     """A table beside stage 2, which takes over the 4 KiB pages whose numbers (IPA >> 12) match a pattern.
 
     Per page: fetch (``external_abort``; ``address_size`` where the entry lies at or above 2^output_bits) -> present
-    (``translation``) -> form (``malformed`` where it has none) -> ``reserved`` -> rights (``permission``) -> output at or
-    above 2^output_bits (``address_size``). Faults have ``stage`` 3. Fetches of stage-1 entries do not go through it.
+    (``translation``) -> form (``malformed`` where it has none) -> ``reserved`` -> rights (``permission``) -> output
+    at or above 2^output_bits (``address_size``). Faults have ``stage`` 3. Fetches of stage-1 entries do not go
+    through it.
     """
 
     def __init__(
@@ -362,9 +363,9 @@ class FlatTable:
     ) -> None:
         """It takes pages with ``number & compared == pattern``.
 
-        The bits of a number under ``indexed``, put together in their order, are the number of its entry, which lies at
-        ``table | number * 8 * words``. ``words``: 1 or 2. ``present_mask``/``present_value`` are of word 0. The first of
-        ``forms`` (at most 4) that an entry has counts.
+        The bits of a number under ``indexed``, put together in their order, are the number of its entry, which lies
+        at ``table | number * 8 * words``. ``words``: 1 or 2. ``present_mask``/``present_value`` are of word 0. The
+        first of ``forms`` (at most 4) that an entry has counts.
         """
     @property
     def table(self) -> int: ...

@@ -157,7 +157,7 @@ def test_accesses_stages_and_classes_are_the_cores() -> None:
     assert {name: getattr(_engine, name) for name in ("READ", "WRITE", "EXECUTE", "PRIVILEGED")} == {
         access.name: access.value for access in Access
     }
-    assert (list(Stage), list(FaultClass)) == ([0, 1, 2], [0, 1, 2])
+    assert (list(Stage), list(FaultClass)) == ([0, 1, 2, 3], [0, 1, 2])
 
 
 def test_fault_records_have_the_fields_that_are_documented() -> None:
