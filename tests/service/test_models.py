@@ -69,6 +69,25 @@ def test_ioat_halts_at_what_it_cannot_do(descriptor: tuple[int, int, int, int], 
     assert device.read(0, 0x80 + 0x28, 4) == 0
 
 
+def test_ioat_is_armed_by_an_address_and_writes_how_it_halted_where_it_completes() -> None:
+    device, bus = made("ioat")
+    device.write(0, 0x80 + 0x18, 8, 0xA000)
+    device.write(0, 0x80 + 0x04, 1, 0x20)
+    assert device.read(0, 0x80 + 0x08, 8) == 3
+    device.write(0, 0x80 + 0x10, 8, 0x1000)
+    assert device.read(0, 0x80 + 0x08, 8) == 4
+    device.write(0, 0x80 + 0x18, 8, 0xA000)
+    bus.write(0x1000, struct.pack("<IIQQQ", 8, 1 << 3, 0x8000, 0x9000, 0x1040))
+    bus.write(0x1040, struct.pack("<IIQQQ", 8, 1 << 3, MEMORY, 0x9000, 0x1080))
+    device.write(0, 0x80 + 0x00, 2, 0x0004)
+    device.write(0, 0x80 + 0x06, 2, 1)
+    bus.run()
+    assert bus.read(0xA000, 8) == (0x1000).to_bytes(8, "little")
+    device.write(0, 0x80 + 0x06, 2, 2)
+    bus.run()
+    assert bus.read(0xA000, 8) == (0x1000 | 3).to_bytes(8, "little")
+
+
 # --- nvme
 
 ADMIN_SQ, ADMIN_CQ, DATA = 0x10000, 0x11000, 0x20000

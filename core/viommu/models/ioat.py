@@ -23,9 +23,10 @@ CHANERR, CHANERR_MASK = 0x28, 0x2C
 VERSION_3_3 = 0x33
 MSIX_TABLE = 0x2000
 MSIX_ENABLED = 0x08
-INT_REARM, ERR_INT_EN = 0x0001, 0x0010
+INT_REARM, ERR_COMPLETION_EN, ERR_INT_EN = 0x0001, 0x0004, 0x0010
 RESET, SUSPEND, ABORT = 0x20, 0x04, 0x08
-ACTIVE, DONE, SUSPENDED, HALTED = range(4)
+ACTIVE, DONE, SUSPENDED, HALTED, ARMED = range(5)
+"""Halted by a reset or an error; armed by the address of a chain."""
 COMPLETED = -1 << 6
 COUNT_MASK = 0xFFFF
 AT_ONCE = 64
@@ -98,6 +99,8 @@ class Ioat:
             self.armed = bool(self._channel(CHANCTRL, 2) & INT_REARM)
         elif register in {CHAINADDR, CHAINADDR + 4}:
             self.at, self.done = self._channel(CHAINADDR, 8), 0
+            if self.state != ACTIVE:
+                self.state = ARMED
         elif register == DMACOUNT:
             self._start()
 
@@ -144,11 +147,14 @@ class Ioat:
         self.completed = self.at
         self.at, self.done = descriptor.next, self.done + 1 & COUNT_MASK
         if descriptor.control & WRITE_BACK:
-            status = (self.completed & COMPLETED | self.state) & ((1 << 64) - 1)
-            self.bus.write(self._channel(CHANCMP, 8), status.to_bytes(8, "little"))
+            self._write_back()
         if descriptor.control & INTERRUPT:
             self._interrupt()
         return 0
+
+    def _write_back(self) -> None:
+        status = (self.completed & COMPLETED | self.state) & ((1 << 64) - 1)
+        self.bus.write(self._channel(CHANCMP, 8), status.to_bytes(8, "little"))
 
     def _move(self, descriptor: Descriptor) -> int:
         if descriptor.size > 1 << self.transfer_bits:
@@ -169,7 +175,10 @@ class Ioat:
         self.state = HALTED
         at = CHANNEL + CHANERR
         self._put(at, 4, self._get(at, 4) | error)
-        if self._channel(CHANCTRL, 2) & ERR_INT_EN:
+        control = self._channel(CHANCTRL, 2)
+        if control & ERR_COMPLETION_EN:
+            self._write_back()
+        if control & ERR_INT_EN:
             self._interrupt()
 
     def _interrupt(self) -> None:
