@@ -895,6 +895,9 @@ class FileMapping:
 
     def __init__(self, fd: int, offset: int, length: int, writable: bool) -> None: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that was touched of it was still there."""
 
 class RegisterPage:
     """Registers that are shared memory; a buffer, and a descriptor for whoever maps it elsewhere.

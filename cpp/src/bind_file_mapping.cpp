@@ -19,10 +19,12 @@ public:
         FileGuard::only().add(start(), length_);
     }
     ~FileMapping() {
-        FileGuard::only().remove(start(), length_);
+        FileGuard::only().remove(start());
         munmap(bytes_, length_);
     }
     FileMapping(const FileMapping&) = delete;
+
+    bool is_whole() const { return FileGuard::only().is_whole(start()); }
 
     py::buffer_info buffer() const {
         return {static_cast<unsigned char*>(bytes_), static_cast<py::ssize_t>(length_), !writable_};
@@ -41,6 +43,7 @@ private:
 void bind_file_mapping(py::module_& m) {
     py::class_<FileMapping>(m, "FileMapping", py::buffer_protocol())
         .def(py::init<int, u64, u64, bool>(), "fd"_a, "offset"_a, "length"_a, "writable"_a)
+        .def_property_readonly("is_whole", &FileMapping::is_whole)
         .def_buffer(&FileMapping::buffer);
 }
 

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <thread>
+#include <vector>
 
 #include "check.hpp"
 #include "viommu/file_guard.hpp"
@@ -21,7 +22,7 @@ struct Mapped {
         FileGuard::only().add(start(), length);
     }
     ~Mapped() {
-        FileGuard::only().remove(start(), length);
+        FileGuard::only().remove(start());
         munmap(const_cast<char*>(bytes), length);
         close(fd);
     }
@@ -38,7 +39,9 @@ void what_is_gone_is_empty_and_may_be_stored_to() {
     mapped.bytes[0] = 'a';
     mapped.bytes[3 * page] = 'd';
     mapped.cut(1);
+    check(FileGuard::only().is_whole(mapped.start()), "nobody has noticed yet");
     check(mapped.bytes[3 * page] == 0, "not empty");
+    check(!FileGuard::only().is_whole(mapped.start()), "somebody has");
     mapped.bytes[2 * page] = 'c';
     check(mapped.bytes[2 * page] == 'c' && mapped.bytes[0] == 'a', "what is left, and what was stored");
 }

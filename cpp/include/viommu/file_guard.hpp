@@ -8,8 +8,8 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <map>
 #include <thread>
-#include <vector>
 
 #include "viommu/types.hpp"
 
@@ -25,22 +25,27 @@ public:
     // [start, start + length) is a mapping from now on.
     void add(u64 start, u64 length) {
         const Held held(lock_);
-        ranges_.push_back({start, start + length});
+        ranges_[start] = {(start + length + least_page - 1) & -least_page, true};
         listen();
     }
     // No more: before it is unmapped.
-    void remove(u64 start, u64 length) {
+    void remove(u64 start) {
         const Held held(lock_);
-        for (std::size_t index = 0; index < ranges_.size(); ++index) {
-            if (ranges_[index].start != start || ranges_[index].end != start + length) continue;
-            ranges_[index] = ranges_.back();
-            return ranges_.pop_back();
-        }
+        ranges_.erase(start);
+    }
+    // Whether all that was touched of a mapping was there.
+    bool is_whole(u64 start) {
+        const Held held(lock_);
+        const auto found = ranges_.find(start);
+        return found != ranges_.end() && found->second.whole;
     }
 
 private:
+    static constexpr u64 least_page = 4096;
+
     struct Range {
-        u64 start, end;
+        u64 end;
+        bool whole;
     };
 
     // Whoever holds it touches no mapping, and so takes no fault: a handler may wait for it.
@@ -85,16 +90,19 @@ private:
 
     bool put_page(u64 address) {
         const Held held(lock_);
-        for (const Range& range : ranges_)
-            if (range.start <= address && address < range.end) return put_page_of(range, address);
-        return false;
+        auto after = ranges_.upper_bound(address);
+        if (after == ranges_.begin()) return false;
+        auto& [start, range] = *--after;
+        if (address >= range.end || !put_page_within(start, range.end, address)) return false;
+        range.whole = false;
+        return true;
     }
 
     // Of whatever size the pages of the file are.
-    static bool put_page_of(const Range& range, u64 address) {
-        for (const u64 size : {u64{1} << 12, u64{1} << 16, u64{1} << 21, u64{1} << 30}) {
+    static bool put_page_within(u64 first, u64 end, u64 address) {
+        for (const u64 size : {least_page, u64{1} << 16, u64{1} << 21, u64{1} << 30}) {
             const u64 start = address & -size;
-            if (start < range.start || start + size > range.end) return false;
+            if (start < first || start + size > end) return false;
             const void* const made = mmap(reinterpret_cast<void*>(start), size, PROT_READ | PROT_WRITE,
                                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
             if (made != MAP_FAILED) return true;
@@ -110,7 +118,7 @@ private:
         if (info->si_code <= 0) raise(signal);
     }
 
-    std::vector<Range> ranges_;
+    std::map<u64, Range> ranges_;  // by their starts
     struct sigaction before_{};
     std::atomic_flag lock_;
 };
