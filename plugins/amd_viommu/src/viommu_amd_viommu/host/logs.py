@@ -55,12 +55,21 @@ class HostLog:
         self.registers.switch(**self.names.enable)
 
     def take(self) -> Iterator[bytes]:
-        """Give what hardware has logged. The interrupt is acknowledged first, so that what comes now interrupts again.
+        """Give what hardware has logged, until it has logged no more.
 
-        A log that overflowed is started anew once it was read: until then hardware logs nothing.
+        The interrupt is acknowledged first, so that what comes now interrupts again. What comes just while it is
+        acknowledged sets the bit without interrupting, which would be the last one: hence the bit is looked at again.
         """
+        while True:
+            self.registers["STATUS"] = self.names.interrupt
+            yield from self._take_waiting()
+            if int(self.registers.status) & self.names.overflow:
+                self._start_anew()
+            if not int(self.registers.status) & self.names.interrupt:
+                return
+
+    def _take_waiting(self) -> Iterator[bytes]:
         name = self.names.registers
-        self.registers["STATUS"] = self.names.interrupt
         head, tail = self.registers[f"{name}HEAD"], self.registers[f"{name}TAIL"]
         while head != tail:
             raw = self.memory.read(self.base + head, ENTRY) or bytes(ENTRY)
@@ -68,10 +77,9 @@ class HostLog:
             yield raw
             head = (head + ENTRY) % SIZE
         self.registers[f"{name}HEAD"] = head
-        if int(self.registers.status) & self.names.overflow:
-            self._start_anew()
 
     def _start_anew(self) -> None:
+        """Begin anew once all was read: a log that overflowed takes nothing until then."""
         self.overflows += 1
         self.registers.switch(**dict.fromkeys(self.names.enable, 0))
         self.registers["STATUS"] = self.names.overflow
