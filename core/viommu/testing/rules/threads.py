@@ -154,6 +154,57 @@ def _acts(one: Guest, space: GuestSpace, pages: list[int]) -> list[Callable[[ran
 
 
 @rule(
+    "THR-004",
+    "While threads send accesses that are refused and the host listens, no event is told twice or made up; afterwards "
+    "the next one is told.",
+    source="viommu_interrupt: one that comes meanwhile is handled next; LiveHardware.record, from any thread",
+    needs=(Need.NESTING, Need.EVENTS),
+)
+def recording_goes_on(subject: Subject) -> str:
+    """Let devices and the host's interrupt handler meet again and again."""
+    with guest(subject) as one:
+        assert one.viommu is not None  # noqa: S101 - events are of vIOMMUs
+        space, events = one.attached(), one.viommu.veventq_alloc(subject.events.type, 1 << 16)
+        told = 0
+        for round_ in range(ROUNDS):
+            sent = _stray(one, space, round_)
+            found = [subject.events.told(event.data)[1] for event in events.read() if not event.lost]
+            named = [iova for iova in found if iova is not None]
+            strange = [hex(iova) for iova in named if (iova - IOVA) // PAGE not in sent]
+            expect(not strange, f"events name {strange[:4]}, which nobody has accessed")
+            expect(len(named) == len(set(named)), f"{len(named) - len(set(named))} events are told twice")
+            one.device.translate(IOVA - PAGE, Access.READ, space.space.pasid)
+            last = [subject.events.told(event.data)[1] for event in events.read() if not event.lost]
+            expect(last, f"round {round_}: once threads were done, an access that is refused is not told any more")
+            told += len(found) + len(last)
+        return f"{told} events"
+
+
+ROUNDS = 40
+
+
+def _stray(one: Guest, space: GuestSpace, round_: int) -> set[int]:
+    """Let four threads send accesses, each to pages of its own; all of these pages."""
+    each, threads = 16, 4
+    first = round_ * each * threads
+    started = threading.Barrier(threads)
+
+    def send(number: int) -> None:
+        started.wait()
+        for place in range(each):
+            iova = IOVA + (first + number * each + place) * PAGE
+            one.device.translate(iova, Access.READ, space.space.pasid)
+
+    with often_switching():
+        running = [threading.Thread(target=send, args=(number,)) for number in range(threads)]
+        for thread in running:
+            thread.start()
+        for thread in running:
+            thread.join()
+    return set(range(first, first + each * threads))
+
+
+@rule(
     "THR-003",
     "Of accesses that several threads send, each that hardware has room to record is told, once, and whole.",
     source="LiveHardware.record, from any thread",
