@@ -74,6 +74,13 @@ class IommuFd(PlainFile):
             raise TypeError(f"no ioctl takes a {struct.__name__}")
         return number
 
+    def named(self, number: int) -> tuple[str, type[UapiStruct] | None] | None:
+        """Say what an ioctl is called, and which structure it takes; None where there is none of the number."""
+        row = self._table.get(number) or self._table.get(number & 0xFF)
+        if row is not None and row.number == number:
+            return row.name, row.struct
+        return vfio_compat.NAMES.get(number)
+
     @cached_property
     def _numbers(self) -> dict[type[UapiStruct], int]:
         return {row.struct: row.number for row in (*ROWS, *ahead.EVERY, *self._table.values())}

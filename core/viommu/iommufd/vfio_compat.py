@@ -206,3 +206,12 @@ _HANDLERS: Mapping[int, Callable[[Context, UserProcess, int], int]] = {
     0x3B71: _map_dma,
     0x3B72: _unmap_dma,
 }
+NAMES: Mapping[int, tuple[str, type[UapiStruct] | None]] = {
+    0x3B64: ("VFIO_GET_API_VERSION", None),
+    0x3B65: ("VFIO_CHECK_EXTENSION", None),
+    0x3B66: ("VFIO_SET_IOMMU", None),
+    0x3B70: ("VFIO_IOMMU_GET_INFO", Info),
+    0x3B71: ("VFIO_IOMMU_MAP_DMA", Map),
+    0x3B72: ("VFIO_IOMMU_UNMAP_DMA", Unmap),
+}
+"""What each is called, and which structure it takes."""
