@@ -145,6 +145,8 @@ def _walk(steps: Sequence[WalkStep]) -> Iterator[Line]:
 
 
 def _stage_heading(entry: Entry, kind: str) -> Line:
+    if entry.stage == Stage.FLAT:
+        return Line(0, f"instead of stage 2: flat table, {kind} {entry.input:#x}", HEADING)
     return Line(0, f"stage {entry.stage}: {entry.format} tables, {kind} {entry.input:#x}", HEADING)
 
 
@@ -206,7 +208,8 @@ def _refused(fault: Fault) -> Iterator[Line]:
     if fault.refusal is not None:
         yield from _refused_configuration(fault.refusal)
         return
-    where = "before any table" if fault.stage is Stage.NONE else f"in stage {int(fault.stage)}, level {fault.level}"
+    where = f"in stage {int(fault.stage)}, level {fault.level}"
+    where = {Stage.NONE: "before any table", Stage.FLAT: "in the flat table"}.get(fault.stage, where)
     yield Line(1, f"refused {where}: {REASONS[fault.kind]} ({fault.kind.name})", BAD)
     if fault.entry_address:
         yield Line(2, f"entry {fault.entry_value:#018x} at {fault.entry_address:#x}")

@@ -160,3 +160,9 @@ def test_hardware_says_what_a_device_is_granted(machine: Machine) -> None:
     assert isinstance(granted, Translation)
     assert granted.pa == PLAIN
     assert machine.request_translation(3, MAILBOX, Access.WRITE) is Completion.UNTRANSLATED_ONLY
+
+
+def test_an_explained_walk_names_the_flat_table(machine: Machine) -> None:
+    told = str(machine.explain(3, PLAIN))
+
+    assert "instead of stage 2: flat table, IOVA 0x40003000" in told
