@@ -16,6 +16,7 @@ from viommu.cli.drivers import drivers
 from viommu.cli.new_driver import new_driver
 from viommu.cli.oracle import oracle
 from viommu.cli.replay import replay
+from viommu.cli.rerun import rerun
 from viommu.cli.run import run, serve
 from viommu.cli.walk import walk
 
@@ -33,5 +34,5 @@ def app(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (conform, decode, devices, doctor, drivers, new_driver, oracle, replay, run, serve, walk):
+for command in (conform, decode, devices, doctor, drivers, new_driver, oracle, replay, rerun, run, serve, walk):
     app.add_command(command)

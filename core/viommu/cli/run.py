@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import structlog
+from attrs import frozen
 
-from viommu.errors import BadValue
+from viommu.errors import BadValue, told
 from viommu.service.config import MachineConfig
+from viommu.service.course import Course
 from viommu.service.executables import why_not_preloadable
+from viommu.service.recording.recorder import Recorder
 from viommu.service.run import environment_of, served, served_at
 from viommu.service.run import run as run_program
 
@@ -24,6 +27,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from viommu.service.config import Made
+
+
+@frozen
+class Options:
+    """What `viommu run` and `viommu serve` are both told."""
+
+    driver: str | None = None
+    config: Path | None = None
+    plugs: tuple[str, ...] = ()
+    is_logged: bool = False
+    record_to: Path | None = None
+    is_summed_up: bool = False
+
 
 OPTIONS = (
     click.option("--driver", help="The driver of the machine's IOMMU (default: selftest, or what the file says)."),
@@ -40,6 +56,13 @@ OPTIONS = (
         help="Plug in a device, such as edu@00:10.0, for programs to own.",
     ),
     click.option("--log", "is_logged", is_flag=True, help="Log to standard error."),
+    click.option(
+        "--record",
+        "record_to",
+        metavar="FILE",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Write all that happens to a file, which `viommu rerun` repeats.",
+    ),
     click.option("--summary", "is_summed_up", is_flag=True, help="At the end, say on standard error what was done."),
 )
 
@@ -59,40 +82,31 @@ def _with_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--connect", type=click.Path(path_type=Path), help="Use the machine that `viommu serve` keeps at this path."
 )
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)
-def run(
-    driver: str | None,
-    config: Path | None,
-    plugs: tuple[str, ...],
-    is_logged: bool,
-    is_summed_up: bool,
-    connect: Path | None,
-    program: tuple[str, ...],
-) -> int:
+def run(connect: Path | None, program: tuple[str, ...], **given: Any) -> int:  # noqa: ANN401 - click's own
     """Run PROGRAM, which finds /dev/iommu of an emulated machine, and end with its exit status."""
     _must_be_runnable(program[0])
+    options = Options(**given)
     if connect is not None:
-        if driver or config or plugs:
+        if options != Options():
             raise BadValue("--connect", str(connect), "given alone: the machine is described where it is served")
         if not connect.is_socket():
             raise BadValue("--connect", str(connect), "the socket of a running `viommu serve`")
         return run_program(program, environment_of(connect))
-    with _machine(driver, config, plugs, is_logged, is_summed_up) as made, served(*made) as environment:
+    with _machine(options) as (made, course), served(*made, course) as environment:
         return run_program(program, environment)
 
 
 @click.command(short_help="Keep a machine for programs that connect.")
 @_with_options
 @click.option("--socket", "path", required=True, type=click.Path(path_type=Path), help="Where programs connect.")
-def serve(
-    driver: str | None, config: Path | None, plugs: tuple[str, ...], is_logged: bool, is_summed_up: bool, path: Path
-) -> None:
+def serve(path: Path, **given: Any) -> None:  # noqa: ANN401 - click's own
     """Keep a machine until the command is interrupted; `viommu run --connect PATH -- PROGRAM` uses it."""
     if path.exists():
         raise BadValue("--socket", str(path), "a path where nothing is yet")
     ended = Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    with _machine(driver, config, plugs, is_logged, is_summed_up) as made, served_at(path, *made):
+    with _machine(Options(**given)) as (made, course), served_at(path, *made, course):
         ended.wait()
 
 
@@ -105,14 +119,18 @@ def _must_be_runnable(program: str) -> None:
 
 
 @contextmanager
-def _machine(
-    driver: str | None, config: Path | None, plugs: tuple[str, ...], is_logged: bool, is_summed_up: bool
-) -> Iterator[Made]:
-    if is_logged:
+def _machine(options: Options) -> Iterator[tuple[Made, Course]]:
+    """Make a machine, and who is told of what happens on it."""
+    if options.is_logged:
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG))
-    described = MachineConfig() if config is None else MachineConfig.load(config)
-    made = described.changed(driver, plugs).make()
+    described = MachineConfig() if options.config is None else MachineConfig.load(options.config)
+    config = described.changed(options.driver, options.plugs)
+    made = config.make()
     with made.machine:
-        yield made
-        if is_summed_up:
+        recorder = None if options.record_to is None else Recorder(options.record_to, config, made)
+        yield made, recorder or Course()
+        if recorder is not None and recorder.error is not None:
+            reason = recorder.error.strerror or told(recorder.error)
+            print(f"viommu: {options.record_to} holds only the beginning: {reason}", file=sys.stderr)  # noqa: T201
+        if options.is_summed_up:
             print(made.machine.summary(), file=sys.stderr)  # noqa: T201

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from viommu.iommufd.fd import IommuFd
 from viommu.objects.mmap import RegisterMapping
 from viommu.service.mappings import room_of
 from viommu.service.window import Window
 from viommu.service.wire import Op, Packet
-from viommu.vfio.device_file import DeviceFile
+from viommu.vfio.device_file import DeviceFile, LendingProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from viommu.service.files import Served
     from viommu.service.mappings import Mappings
-    from viommu.service.programs import Program
 
 LOW_HALF = 0xFFFF_FFFF
 MOST_LOADED = 64
 """Bytes, by one instruction."""
 
 
-def answer(served: Served, program: Program, question: Packet, mappings: Mappings, maker: object) -> Packet:
+class Caller(LendingProcess, Protocol):
+    """Who asks: a program, or who stands in its place."""
+
+    def carry(self, window: Window) -> Window:
+        """Take bytes of its memory that came along with the call that is being answered."""
+
+
+def answer(served: Served, program: Caller, question: Packet, mappings: Mappings, maker: object) -> Packet:
     """Answer a question about a file. ``maker``: who will map what it is given."""
     if question.op == Op.MAP:
         return _map(served, question, mappings, maker)
@@ -39,7 +45,7 @@ def result(value: int) -> Packet:
     return Packet.of(Op.ANSWER, result=value)
 
 
-def _ioctl(served: Served, program: Program, question: Packet) -> Packet:
+def _ioctl(served: Served, program: Caller, question: Packet) -> Packet:
     operation = getattr(served.file, "ioctl", None)
     if operation is None:
         return result(-errno.ENOTTY)
@@ -50,12 +56,12 @@ def _ioctl(served: Served, program: Program, question: Packet) -> Packet:
     return Packet.of(Op.ANSWER, offset, result=value, payload=stored)
 
 
-def _read(served: Served, program: Program, question: Packet) -> Packet:
+def _read(served: Served, program: Caller, question: Packet) -> Packet:
     _, address, count, position = question.words
     return _moved(served, served.file.read(program, address, count, position))
 
 
-def _write(served: Served, program: Program, question: Packet) -> Packet:
+def _write(served: Served, program: Caller, question: Packet) -> Packet:
     _, address, count, position = question.words
     return _moved(served, served.file.write(program, address, count, position))
 
@@ -86,7 +92,7 @@ def _map(served: Served, question: Packet, mappings: Mappings, maker: object) ->
     return Packet.of(Op.ANSWER, trapped, fd=fd)
 
 
-def _load(served: Served, program: Program, question: Packet) -> Packet:
+def _load(served: Served, program: Caller, question: Packet) -> Packet:
     _, position, count, _ = question.words
     count = min(count, MOST_LOADED)
     window = program.carry(Window.of(0, bytes(count)))
@@ -94,7 +100,7 @@ def _load(served: Served, program: Program, question: Packet) -> Packet:
     return result(value) if value < 0 else _loaded(window.take()[1])
 
 
-def _store(served: Served, program: Program, question: Packet) -> Packet:
+def _store(served: Served, program: Caller, question: Packet) -> Packet:
     position, data = question.words[1], question.payload
     program.carry(Window.of(0, data))
     return result(served.file.write(program, 0, len(data), position))
@@ -116,7 +122,7 @@ def _loaded(data: bytes) -> Packet:
     return Packet.of(Op.ANSWER, result=len(data), payload=data)
 
 
-CALLS: Mapping[int, Callable[[Served, Program, Packet], Packet]] = {
+CALLS: Mapping[int, Callable[[Served, Caller, Packet], Packet]] = {
     Op.IOCTL: _ioctl,
     Op.READ: _read,
     Op.WRITE: _write,

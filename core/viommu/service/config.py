@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from attrs import evolve, field, fields, frozen
+from attrs import asdict, evolve, field, fields, frozen
 
 from viommu._engine import Iotlb
 from viommu.errors import BadValue
@@ -71,6 +71,23 @@ class MachineConfig:
             sanitize=_typed(document, "sanitize", bool, False),
             devices=tuple(_device(table) for table in _tables(document, "device")),
         )
+
+    def to_document(self) -> dict[str, Any]:
+        """Give a document that `parse` makes the same of."""
+        switches: dict[str, Any] = {name: value for name, value in asdict(self.policy).items() if value is True}
+        owner = self.policy.vmid_owner
+        if owner is not VmidOwner.STAGE2:
+            switches["vmid_owner"] = owner.name.lower()
+        document: dict[str, Any] = {
+            "driver": self.driver,
+            "uapi": self.uapi,
+            "registers": dict(self.registers),
+            "policy": switches,
+            "walk_cache_entries": self.walk_cache_entries,
+            "sanitize": self.sanitize,
+            "device": [{"model": plug.model, "at": plug.address, **plug.options} for plug in self.devices],
+        }
+        return document if self.iotlb is None else {**document, "iotlb": dict(self.iotlb)}
 
     def changed(self, driver: str | None, plugs: Iterable[str]) -> Self:
         """Have another driver (None: this one), and more devices, as a command line tells them. Raises BadValue."""

@@ -17,6 +17,7 @@ from attrs import define, field
 
 from viommu.kernel_errors import TooManyFiles
 from viommu.objects.event_file import EventFile, Notifier
+from viommu.service.course import Course
 
 if TYPE_CHECKING:
     from viommu.iommufd.user_memory import UserFile
@@ -81,10 +82,11 @@ class Readable(Notifier):
 
 
 class Files:
-    """All files of all programs, by number."""
+    """All files of all programs, by number; ``course`` is told of each that is released."""
 
-    def __init__(self) -> None:
+    def __init__(self, course: Course | None = None) -> None:
         """Begin with none."""
+        self._course = course or Course()
         self._served: dict[int, Served] = {}
         self._by_end: dict[int, Served] = {}
         self._poll = select.epoll()
@@ -139,7 +141,7 @@ class Files:
                     served = self._by_end.get(end)
                     forgotten = served is not None and self._forget(served)
                 if served is not None and forgotten:
-                    _release(served)
+                    self._release(served)
 
     def notice(self, connection: int) -> None:
         """Let `wait` return once when the other side of a connection is closed, too."""
@@ -158,9 +160,22 @@ class Files:
         with self._reaping:
             for served in tuple(self._served.values()):
                 if self._forget(served):
-                    _release(served)
+                    self._release(served)
             self._poll.close()
             os.close(self._wake)
+
+    @property
+    def served(self) -> tuple[Served, ...]:
+        """All that there are."""
+        return tuple(self._served.values())
+
+    def _release(self, served: Served) -> None:
+        """Release a file. Others wait for it, and must not suffer where that fails."""
+        try:
+            with self._course.closing(served):
+                served.file.release()
+        except Exception:
+            log.exception("a file could not be released", kind=getattr(served.file, "kind", None))
 
     def _forget(self, served: Served) -> bool:
         """Forget a file, unless it is forgotten already."""
@@ -171,14 +186,6 @@ class Files:
             self._poll.unregister(served.ours)
         served.close()
         return True
-
-
-def _release(served: Served) -> None:
-    """Release a file. Others wait for it, and must not suffer where that fails."""
-    try:
-        served.file.release()
-    except Exception:
-        log.exception("a file could not be released", kind=getattr(served.file, "kind", None))
 
 
 def _pipe() -> tuple[int, int]:

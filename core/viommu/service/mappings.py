@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from attrs import define
 
+from viommu.service.course import Course
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -42,10 +44,14 @@ class _Mapped:
 
 
 class Mappings:
-    """All of them. No call tells of munmap, fork or exit: the kernel's lists of mappings are looked at instead."""
+    """All of them. No call tells of munmap, fork or exit: the kernel's lists of mappings are looked at instead.
 
-    def __init__(self) -> None:
+    ``course`` is told of each that ends.
+    """
+
+    def __init__(self, course: Course | None = None) -> None:
         """Begin with none."""
+        self._course = course or Course()
         self._mapped: dict[Region, _Mapped] = {}
         self._lock = RLock()
 
@@ -92,7 +98,14 @@ class Mappings:
             inodes = {inode for pid in pids() for inode in _mapped_inodes(pid)}
             for region, mapped in tuple(self._mapped.items()):
                 if mapped.maker is None and mapped.inode not in inodes:
-                    del self._mapped[region]
+                    self.end(region)
+
+    def end(self, region: Region) -> None:
+        """Close the mapping of a region, if there is one."""
+        with self._lock:
+            mapped = self._mapped.pop(region, None)
+            if mapped is not None:
+                with self._course.unmapping(mapped.mapping):
                     mapped.close()
 
 

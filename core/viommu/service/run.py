@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from viommu.machine import Machine
+    from viommu.service.course import Course
 
 SOCKET_VARIABLE = "VIOMMU_SOCKET"
 SHADOW_VARIABLE = "VIOMMU_SHADOW"
@@ -38,24 +39,28 @@ def shim_path() -> Path:
 
 
 @contextmanager
-def served(machine: Machine, devices: Devices | None = None) -> Iterator[dict[str, str]]:
+def served(machine: Machine, devices: Devices | None = None, course: Course | None = None) -> Iterator[dict[str, str]]:
     """Serve a machine's /dev/iommu, and its devices: gives the environment that programs need to find them.
+
+    ``course`` is told of all that happens.
 
     Raises OSError, BadValue.
     """
     with (
         tempfile.TemporaryDirectory(prefix="viommu-", dir=os.environ.get("XDG_RUNTIME_DIR")) as folder,
-        served_at(Path(folder) / "socket", machine, devices) as environment,
+        served_at(Path(folder) / "socket", machine, devices, course) as environment,
     ):
         yield environment
 
 
 @contextmanager
-def served_at(path: Path, machine: Machine, devices: Devices | None = None) -> Iterator[dict[str, str]]:
+def served_at(
+    path: Path, machine: Machine, devices: Devices | None = None, course: Course | None = None
+) -> Iterator[dict[str, str]]:
     """The same at a path, where programs that are started elsewhere may connect. Raises OSError, BadValue."""
     environment = environment_of(path)
     plugged = Devices(machine) if devices is None else devices
-    service = Service(path, machine, plugged)
+    service = Service(path, machine, plugged, course)
     try:
         make_shadow(_shadow_of(path), plugged)
         yield environment

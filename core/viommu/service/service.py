@@ -19,19 +19,20 @@ from viommu.iommufd.user_memory import User
 from viommu.kernel_errors import KernelError
 from viommu.service import calls
 from viommu.service.calls import result
+from viommu.service.course import Course
 from viommu.service.files import Files
 from viommu.service.link import Link
 from viommu.service.mappings import Mappings
+from viommu.service.nodes import opened
 from viommu.service.notes import take_note
 from viommu.service.programs import Program
 from viommu.service.wire import NOT_OURS, TOKEN_BYTES, Gone, Op, Packet, Silent
-from viommu.vfio.device_file import DeviceFile
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from viommu.iommufd.user_memory import UserFile
     from viommu.machine import Machine
+    from viommu.service.calls import Caller
     from viommu.service.files import Served
     from viommu.vfio.devices import Devices
 
@@ -43,9 +44,6 @@ SECONDS = 30
 """A program that answers no question for so long, while others may wait for what it holds, is done without."""
 PAUSE = 0.05
 """Seconds, before a connection is accepted that could not be."""
-IOMMU_NODE, VFIO_NODE, DEVICE_NODE, GROUP_NODE = 0, 1, 1 << 16, 1 << 17
-"""What OPEN names: /dev/iommu, /dev/vfio/vfio, and with their numbers /dev/vfio/devices/vfioN and /dev/vfio/N."""
-NUMBER_MASK = DEVICE_NODE - 1
 DESTROY = next(row.number for row in ROWS if row.struct is uapi.Destroy)
 HELPER, REACHABLE = 1, 2
 """A greeting's first word: this connection answers, and asks nothing; or what calls point to may be read directly."""
@@ -57,12 +55,14 @@ class Service:
     Only processes of the user who runs it are served.
     """
 
-    def __init__(self, path: Path, machine: Machine, devices: Devices) -> None:
-        """Listen at ``path``. Raises OSError."""
+    def __init__(self, path: Path, machine: Machine, devices: Devices, course: Course | None = None) -> None:
+        """Listen at ``path``; ``course`` is told of all that happens. Raises OSError."""
         self.machine = machine
         self.devices = devices
-        self.files = Files()
-        self.mappings = Mappings()
+        self.course = course or Course()
+        self.files = Files(self.course)
+        self.mappings = Mappings(self.course)
+        self.course.begin(self.files)
         self._users: dict[int, User] = {}
         self._programs: dict[bytes, Program] = {}
         self._connections: set[socket.socket] = set()
@@ -92,18 +92,21 @@ class Service:
         for thread in self._threads:
             thread.join()
         self._listener.close()
-        self.files.close()
+        with self.course.turn:
+            self.files.close()
+        self.course.end()
 
     def settle(self, caller: object = None, *, unmapped: bool = True) -> None:
         """Do what was done without a call: stores to registers, closed descriptors, and mappings that are gone.
 
         ``caller`` calls, or is gone. ``unmapped`` False: whether somebody maps something makes no difference now.
         """
-        self.machine.watch.settle()
-        self.files.reap()
-        self.mappings.called(caller)
-        if unmapped:
-            self.mappings.reap(self._pids)
+        with self.course.turn:
+            self.machine.watch.settle()
+            self.files.reap()
+            self.mappings.called(caller)
+            if unmapped:
+                self.mappings.reap(self._pids)
 
     # --- who connects
 
@@ -183,7 +186,8 @@ class Service:
             self._forget_ended()
             if token not in self._programs:
                 whose = self._users.setdefault(user, User())
-                self._programs[token] = Program(pid, self.machine.memory, self.files, whose)
+                memory = self.course.memory_of_programs(self.machine.memory)
+                self._programs[token] = Program(pid, memory, self.files, whose)
             program = self._programs[token]
             program.connections += 1
             return program
@@ -209,9 +213,10 @@ class Service:
     def _answer(self, connection: socket.socket, link: Link, program: Program, question: Packet) -> None:
         program.calling(link)
         try:
-            self.settle(connection, unmapped=_destroys(question))
-            answer = self._answered(connection, program, question)
-            self.machine.watch.show()
+            with self.course.turn:
+                self.settle(connection, unmapped=_destroys(question))
+                answer = self._answered(connection, program, question)
+                self.machine.watch.show()
         except Gone:
             raise
         except Exception:
@@ -228,7 +233,7 @@ class Service:
     def _answered(self, connection: socket.socket, program: Program, question: Packet) -> Packet:
         first = question.words[0]
         if question.op == Op.OPEN:
-            return self._open(node=first)
+            return self.course.answered(program, question, lambda _: self._open(node=first))
         if question.op == Op.PINNED:
             return self._pinned(pid=first)
         if question.op == Op.NOTE:
@@ -238,22 +243,16 @@ class Service:
             return _owned(served)
         if served is None:
             return result(NOT_OURS)
-        return calls.answer(served, program, question, self.mappings, connection)
+
+        def act(caller: Caller) -> Packet:
+            return calls.answer(served, caller, question, self.mappings, connection)
+
+        return self.course.answered(program, question, act)
 
     def _open(self, node: int) -> Packet:
-        number = node & NUMBER_MASK
-        file: UserFile
-        if node in {IOMMU_NODE, VFIO_NODE}:
-            file = self.machine.open_file(vfio=node == VFIO_NODE)
-        elif number >= len(self.devices):
-            return result(-errno.ENOENT)
-        elif node & GROUP_NODE:
-            try:
-                file = self.devices.groups[number].open()
-            except KernelError as error:
-                return result(-error.code)
-        else:
-            file = DeviceFile(self.devices[number])
+        file = opened(self.machine, self.devices, node)
+        if isinstance(file, int):
+            return result(file)
         try:
             served, theirs = self.files.add(file, node)
         except KernelError:

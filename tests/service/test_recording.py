@@ -1,0 +1,174 @@
+"""Runs of programs that know nothing of this project are recorded, and repeated without them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from viommu.service.config import MachineConfig
+from viommu.service.recording.lines import BadRecording, LineReader
+from viommu.service.recording.recorder import Recorder
+from viommu.service.rerun.rerun import Recording, Result, rerun
+from viommu.service.run import served
+from viommu.vfio.devices import Plug
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+EDU = "0000:00:10.0"
+DEVICE = ("edu@00:10.0",)
+VIOMMU = [sys.executable, "-m", "viommu"]
+MOST_CHECKED = 400
+
+
+def record(path: Path, *program: str | Path, driver: str = "selftest", devices: tuple[str, ...] = ()) -> Path:
+    """Record a program that must succeed."""
+    config = MachineConfig().changed(driver, devices)
+    made = config.make()
+    with made.machine, served(*made, Recorder(path, config, made)) as environment:
+        words = [str(word) for word in program]
+        done = subprocess.run(words, env={**os.environ, **environment}, check=False, timeout=60)
+    assert done.returncode == 0
+    return path
+
+
+def again(path: Path, machine: MachineConfig | None = None) -> Result:
+    """Repeat a recording, on another machine where one is given."""
+    recording = Recording(path)
+    return rerun(recording, recording.config(None, machine))
+
+
+def viommu(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [*VIOMMU, *(str(word) for word in words)]
+    return subprocess.run(command, text=True, capture_output=True, timeout=60, check=False)
+
+
+@pytest.fixture(scope="module")
+def of_edu(tmp_path_factory: pytest.TempPathFactory, client: Callable[[str], Path]) -> Path:
+    """A run of a driver in user space: DMA, interrupts, registers."""
+    return record(tmp_path_factory.mktemp("edu") / "run", client("edu"), EDU, driver="vtd", devices=DEVICE)
+
+
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [
+        ("calls", "threads"),
+        ("calls", "fork"),
+        ("memory", "memory_grows_where_it_lies"),
+        ("memory", "stores_wait_while_memory_is_shared"),
+        ("memory", "stacks_are_reached_where_they_are"),
+        ("processes", "threads_make_children_at_the_same_time"),
+    ],
+)
+def test_a_run_is_repeated_without_its_program(
+    client: Callable[[str], Path], tmp_path: Path, name: str, case: str
+) -> None:
+    result = again(record(tmp_path / "run", client(name), case))
+    assert result.difference is None
+    assert result.is_whole
+    assert result.records > 1
+
+
+@pytest.mark.parametrize("driver", ["vtd", "smmuv3_cmdqv", "amd_viommu"])
+def test_dma_and_interrupts_are_repeated(client: Callable[[str], Path], tmp_path: Path, driver: str) -> None:
+    path = record(tmp_path / "run", client("edu"), EDU, driver=driver, devices=DEVICE)
+    result = again(path)
+    assert result.difference is None
+    assert any(line.get("interrupts") for line in LineReader(path))
+    assert any(line.get("changes") for line in LineReader(path))
+    assert any(line.get("stored") for line in LineReader(path))
+
+
+def test_a_machine_of_which_less_is_known_differs_where_a_call_does(of_edu: Path) -> None:
+    result = again(of_edu, machine=MachineConfig(driver="vtd", uapi="6.13", devices=Recording(of_edu).machine.devices))
+    assert result.difference is None  # edu needs nothing newer
+    other = MachineConfig(driver="vtd", devices=(Plug.parse(f"edu@{EDU},dma_mask=0xfff"),))
+    difference = again(of_edu, machine=other).difference
+    assert difference is not None
+    assert difference.call == f"write of device {EDU}, BAR 0 at 0x98"
+    assert difference.program.startswith("edu (process ")
+
+
+def test_what_is_lost_of_a_recording_is_not_noticed_before_that(of_edu: Path, tmp_path: Path) -> None:
+    whole = of_edu.read_bytes()
+    records = again(of_edu).records
+    for part in range(4):
+        path = tmp_path / f"cut {part}"
+        path.write_bytes(whole[: len(whole) * (part + 4) // 8])
+        result = again(path)
+        assert result.difference is None
+        assert not result.is_whole
+        assert 0 < result.records < records
+
+
+def test_a_record_is_in_the_file_as_soon_as_it_has_happened(tmp_path: Path) -> None:
+    config = MachineConfig()
+    made = config.make()
+    path = tmp_path / "run"
+    asked = "import os; os.open('/dev/iommu', os.O_RDWR)"
+    with made.machine, served(*made, Recorder(path, config, made)) as environment:
+        subprocess.run([sys.executable, "-c", asked], env={**os.environ, **environment}, check=True, timeout=60)
+        assert "open" in [line.get("what") for line in LineReader(path)]
+
+
+def test_a_recording_is_its_owners(of_edu: Path) -> None:
+    assert of_edu.stat().st_mode & 0o777 == 0o600
+
+
+def test_no_damage_to_a_file_does_more_than_to_be_told(
+    client: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = record(tmp_path / "run", client("calls"), "ioctl").read_bytes()
+    path = tmp_path / "damaged"
+    for at in range(0, len(whole), max(1, len(whole) // MOST_CHECKED)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
+        with suppress(BadRecording):
+            again(path)
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(0, ()), (1, ("--driver", "selftest")), (2, ("--driver", "no-such-driver"))]
+)
+def test_the_command_ends_with_what_it_found(of_edu: Path, status: int, words: tuple[str, ...]) -> None:
+    done = viommu("rerun", of_edu, *words)
+    assert done.returncode == status, done.stdout + done.stderr
+    said = viommu("rerun", of_edu, "--json", *words)
+    if status < 2:
+        assert json.loads(said.stdout)["same"] is (status == 0)
+    else:
+        assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("data", [b"", b"no gzip", b"\x1f\x8b\x08\0\0\0\0\0\0\x03"])
+def test_what_is_no_recording_is_told_in_one_line(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(data)
+    done = viommu("rerun", path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+
+
+def test_a_run_that_is_recorded_prints_nothing_of_it(client: Callable[[str], Path], tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    done = viommu("run", "--record", path, "--", client("calls"), "ioctl")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert viommu("rerun", path).stdout.startswith("the same: ")
+
+
+def test_a_file_that_cannot_be_written_is_told_before_the_program_runs(tmp_path: Path) -> None:
+    done = viommu("run", "--record", tmp_path / "nowhere" / "run", "--", "echo", "here")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "nowhere" in done.stderr
+
+
+def test_a_full_disk_ends_the_recording_and_not_the_program(client: Callable[[str], Path]) -> None:
+    done = viommu("run", "--record", "/dev/full", "--", client("calls"), "ioctl")
+    assert done.returncode == 0
+    assert "/dev/full holds only the beginning: No space left on device" in done.stderr
