@@ -104,7 +104,7 @@ def serve(path: Path, **given: Any) -> None:  # noqa: ANN401 - click's own
     if path.exists():
         raise BadValue("--socket", str(path), "a path where nothing is yet")
     ended = Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: ended.set())
     with _machine(Options(**given)) as (made, course), served_at(path, *made, course):
         ended.wait()

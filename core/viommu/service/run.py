@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 from viommu import _engine
 from viommu.errors import BadValue
+from viommu.service.janitor import swept
 from viommu.service.service import Service
 from viommu.service.shadow import make_shadow
+from viommu.service.signals import forwarding
 from viommu.vfio.devices import Devices
 
 if TYPE_CHECKING:
@@ -48,7 +50,8 @@ def served(machine: Machine, devices: Devices | None = None, course: Course | No
     """
     with (
         tempfile.TemporaryDirectory(prefix="viommu-", dir=os.environ.get("XDG_RUNTIME_DIR")) as folder,
-        served_at(Path(folder) / "socket", machine, devices, course) as environment,
+        swept(Path(folder)),
+        _served_at(Path(folder) / "socket", machine, devices, course) as environment,
     ):
         yield environment
 
@@ -58,6 +61,14 @@ def served_at(
     path: Path, machine: Machine, devices: Devices | None = None, course: Course | None = None
 ) -> Iterator[dict[str, str]]:
     """The same at a path, where programs that are started elsewhere may connect. Raises OSError, BadValue."""
+    with swept(path, _shadow_of(path)), _served_at(path, machine, devices, course) as environment:
+        yield environment
+
+
+@contextmanager
+def _served_at(
+    path: Path, machine: Machine, devices: Devices | None, course: Course | None
+) -> Iterator[dict[str, str]]:
     environment = environment_of(path)
     plugged = Devices(machine) if devices is None else devices
     service = Service(path, machine, plugged, course)
@@ -85,15 +96,15 @@ def _shadow_of(path: Path) -> Path:
 
 
 def run(program: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run a program, with what `served` gives on top of our environment; its exit status as a shell tells it."""
+    """Run a program, with what `served` gives on top of our environment; its exit status as a shell tells it.
+
+    Signals that ask this process to end, or tell it something, are the program's.
+    """
     whole = {**os.environ, **environment}
     before = os.environ.get(PRELOAD_VARIABLE)
     if before:
         whole[PRELOAD_VARIABLE] = f"{environment[PRELOAD_VARIABLE]}:{before}"
-    with subprocess.Popen(program, env=whole) as running:  # noqa: S603 - it is what the user asked for
-        while True:
-            try:
-                code = running.wait()
-            except KeyboardInterrupt:  # the terminal has told the program too
-                continue
-            return SIGNALLED - code if code < 0 else code
+    with forwarding() as forwards, subprocess.Popen(program, env=whole) as running:  # noqa: S603 - what the user asked for
+        forwards.to(running)
+        code = running.wait()
+    return SIGNALLED - code if code < 0 else code
