@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from viommu.api.nested import NestedHwpt
     from viommu.api.viommu import HwQueue, Vdevice, Viommu
     from viommu.machine import Machine
+    from viommu.policies import Policy
     from viommu.testing.guest_kit import Queue, Space
     from viommu.testing.subject import Subject
 
@@ -36,9 +37,14 @@ TAG_BYTES = 8
 
 
 @contextmanager
-def host(subject: Subject, *, cached: bool = True, abandoned: bool = False) -> Iterator[Host]:
-    """Make a machine with an open file, and close it in the end; not if it is ``abandoned`` with broken hardware."""
-    machine = subject.machine(iotlb=Iotlb() if cached else None)
+def host(
+    subject: Subject, *, cached: bool = True, abandoned: bool = False, policy: Policy | None = None
+) -> Iterator[Host]:
+    """Make a machine with an open file, and close it in the end; not if it is ``abandoned`` with broken hardware.
+
+    ``policy`` None: the kit's.
+    """
+    machine = subject.machine(iotlb=Iotlb() if cached else None, policy=policy or subject.kit.policy)
     try:
         yield Host(subject, machine, machine.open_iommufd())
     except BaseException:
@@ -50,9 +56,9 @@ def host(subject: Subject, *, cached: bool = True, abandoned: bool = False) -> I
 
 
 @contextmanager
-def guest(subject: Subject, *, cached: bool = True, abandoned: bool = False) -> Iterator[Guest]:
+def guest(subject: Subject, *, cached: bool = True, policy: Policy | None = None) -> Iterator[Guest]:
     """Make a machine with one guest on it, as `host`."""
-    with host(subject, cached=cached, abandoned=abandoned) as made:
+    with host(subject, cached=cached, policy=policy) as made:
         yield made.guest()
 
 
@@ -71,12 +77,15 @@ class Host:
             self.devices.append(self.iommu.bind(self.subject.plug(self.machine, len(self.devices))))
         return self.devices[number]
 
-    def guest(self, number: int = 0) -> Guest:
-        """Make a guest on one of the devices, by a nesting parent of its own."""
+    def guest(self, number: int = 0, *, on: Viommu | None = None) -> Guest:
+        """Make a guest on one of the devices, by a nesting parent of its own; ``on``: that is given to this vIOMMU."""
         device = self.device(number)
         ioas, memory = self.iommu.ioas_alloc(), self.machine.buffer(GUEST_PAGES * PAGE)
         ioas.map(memory, BASE)
-        return Guest(self, device, memory, ioas, ioas.hwpt_alloc(device, nest_parent=True), number)
+        parent = ioas.hwpt_alloc(device, nest_parent=True)
+        if on is not None:
+            on.set_stage2(parent)
+        return Guest(self, device, memory, ioas, parent, number, on)
 
 
 @define(eq=False)
@@ -89,7 +98,7 @@ class Guest:
     ioas: Ioas
     parent: Hwpt
     number: int = 0
-    viommu: Viommu | None = field(init=False, default=None)
+    viommu: Viommu | None = None
     next: int = BASE
     spaces: list[GuestSpace] = field(factory=list)
     vdevices: list[Vdevice] = field(factory=list)
@@ -100,9 +109,9 @@ class Guest:
     """Memory of the host's for a rule to map."""
 
     def __attrs_post_init__(self) -> None:
-        """Make the vIOMMU, and let it know the device."""
+        """Make the vIOMMU, if it is not there, and let it know the device."""
         nesting = self.subject.nesting
-        if nesting.viommu is not None:
+        if self.viommu is None and nesting.viommu is not None:
             self.viommu = self.parent.viommu_alloc(self.device, nesting.viommu, nesting.viommu_data())
             self.vdevices.append(self.viommu.vdevice_alloc(self.device, self.virt_id))
 

@@ -65,6 +65,25 @@ def guests_are_described(subject: Subject) -> None:
 
 
 @rule(
+    "DRV-006",
+    "A machine's summary can be told at any time, in lines of text.",
+    source="viommu_costs, Returns",
+    needs=(Need.HOST,),
+)
+def costs_are_lines(subject: Subject) -> None:
+    """Ask before and after something has happened."""
+    with host(subject) as world:
+        for _ in range(2):
+            lines = subject.driver.ask("viommu_costs", activity=world.machine.activity) or ()
+            expect(all(isinstance(line, str) for line in lines), "viommu_costs gives something that is no text")
+            expect(str(world.machine.summary()).strip(), "the summary is empty")
+            device = world.device()
+            device.attach(world.iommu.ioas_alloc())
+            device.dma_read(0x1000, 8)
+            device.detach()
+
+
+@rule(
     "DRV-005",
     "What a driver says of a device stays as it is.",
     source="viommu_device_facts, viommu_reserved_regions, Owes",

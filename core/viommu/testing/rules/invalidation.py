@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import evolve, frozen
 from hypothesis import strategies as st
 
 from viommu.api.buffers import copied
-from viommu.testing.rule import Level, Need, expect, rule
+from viommu.api.viommu import DeviceTlbEntry
+from viommu.testing.rule import Inapplicable, Level, Need, expect, rule
 from viommu.testing.tables import PAGE
 from viommu.testing.worlds import IOVA, guest
 
@@ -161,6 +162,34 @@ def little_more_is_forgotten(subject: Subject) -> str:
         lost = [place for place in places if place != 7 and not space.reaches(IOVA + place * PAGE)]
         expect(len(lost) < len(places) - 1, "an invalidation of one page drops all others of its space")
         return f"{len(lost)} of 63 other pages forgotten"
+
+
+@rule(
+    "INV-005",
+    "Device TLBs that are invalidated by a call drop what is named; what the IOMMU caches itself is left alone.",
+    source="viommu_invalidate_device_tlb, Owes (policy device_tlb_invalidation)",
+    needs=(Need.VIOMMU, Need.ATS),
+)
+def device_tlbs_are_invalidated_by_calls(subject: Subject) -> None:
+    """Have the device keep two pages, change both in secret, and drop one."""
+    if not subject.driver.implements("viommu_invalidate_device_tlb"):
+        raise Inapplicable("the driver does not invalidate device TLBs by a call (viommu_invalidate_device_tlb)")
+    with guest(subject, policy=evolve(subject.kit.policy, device_tlb_invalidation=True)) as one:
+        assert one.viommu is not None  # noqa: S101 - it needs VIOMMU
+        space, endpoint = one.attached(), one.device.endpoint
+        for place in range(2):
+            space.tables.map(IOVA + place * PAGE, one.page())
+            endpoint.translate_by_ats(IOVA + place * PAGE, pasid=space.space.pasid)
+        if len(endpoint.with_ats.tlb) != 2:
+            raise Inapplicable("a guest's device gets no translations by ATS here")
+        cached = space.reaches(IOVA)
+        space.tables.map(IOVA, one.page())
+        entry = DeviceTlbEntry(one.virt_id, IOVA, IOVA + PAGE - 1, pasid=space.space.pasid)
+        done = one.viommu.invalidate_device_tlbs([entry])
+        expect(done == 1, f"{done} of one entry is said to be executed")
+        left = len(endpoint.with_ats.tlb)
+        expect(left == 1, f"{left} of 2 translations are left in the device, where one was named")
+        expect(space.reaches(IOVA) == cached, "the IOMMU's own cache was emptied too")
 
 
 def _told(found: int | None) -> str:

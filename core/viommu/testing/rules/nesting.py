@@ -9,7 +9,7 @@ from attrs import frozen
 from hypothesis import strategies as st
 
 from viommu.faults import Access
-from viommu.testing.rule import Need, expect, rule
+from viommu.testing.rule import Inapplicable, Need, expect, rule
 from viommu.testing.tables import PAGE
 from viommu.testing.worlds import BASE, GUEST_PAGES, IOVA, guest, tag
 
@@ -168,6 +168,27 @@ def replaced_spaces_are_gone(subject: Subject, plan: list[int]) -> None:
                 f"space {number + 1} is attached, and DMA reaches {_at(found)}, not {_at(pages[number])}",
                 walk=partial(spaces[number].explained, IOVA),
             )
+
+
+@rule(
+    "NST-006",
+    "What the host unmaps from a guest's memory is in no TLB of the guest's device either.",
+    source="PagingDomain.unmap: no translation of it stays cached; PCIe ATS",
+    needs=(Need.NESTING, Need.ATS),
+)
+def hosts_unmap_reaches_device_tlbs(subject: Subject) -> None:
+    """Have the device keep a translation to memory that the host then takes away."""
+    with guest(subject) as one:
+        space, extra = one.attached(), BASE + (GUEST_PAGES + 512) * PAGE
+        memory = one.host.machine.buffer(PAGE)
+        one.ioas.map(memory, extra)
+        space.tables.map(IOVA, extra)
+        kept = one.device.endpoint.translate_by_ats(IOVA, pasid=space.space.pasid)
+        if not hasattr(kept, "pa"):
+            raise Inapplicable("a guest's device gets no translations by ATS here")
+        one.ioas.unmap(extra, PAGE)
+        again = one.device.endpoint.translate_by_ats(IOVA, pasid=space.space.pasid)
+        expect(not hasattr(again, "pa"), f"the device's own TLB still gives {again!r}")
 
 
 def _at(address: int | None) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
+from attrs import evolve
 from hypothesis import strategies as st
 
 from viommu.kernel_errors import Busy, Exists, KernelError, NotThere
@@ -180,3 +182,55 @@ def parents_carry_several(subject: Subject) -> None:
             for other in others:
                 other.destroy()
             expect(space.reaches(IOVA) is not None, "DMA is refused once other vIOMMUs on the parent went")
+
+
+@rule(
+    "OBJ-007",
+    "A device that was reset is attached as before, and its own TLB counts as empty.",
+    source="viommu_reset, Owes",
+    needs=(Need.NESTING,),
+)
+def resets_keep_attachments(subject: Subject) -> None:
+    """Reset it while a guest's table governs it."""
+    with guest(subject) as one:
+        space = one.attached()
+        space.tables.map(IOVA, one.page())
+        before = space.reaches(IOVA)
+        for _ in range(3):
+            one.device.endpoint.reset()
+            found = space.reaches(IOVA)
+            expect(found == before, f"after a reset DMA reaches {found!r}, before it did {before!r}")
+        space.tables.unmap(IOVA)
+        space.drop()
+        expect(space.reaches(IOVA) is None, "after a reset, invalidations have no effect")
+
+
+@rule(
+    "OBJ-008",
+    "An empty vIOMMU that is given its stage 2 later is as one that was made on it.",
+    source="viommu_set_stage2, Owes (policy late_stage2)",
+    needs=(Need.VIOMMU,),
+)
+def stage_2_may_come_later(subject: Subject) -> None:
+    """Make the vIOMMU and its vDEVICE first."""
+    if not subject.driver.implements("viommu_set_stage2"):
+        raise Inapplicable("the driver's vIOMMUs take their stage 2 when they are made (viommu_set_stage2)")
+    nesting = subject.nesting
+    assert nesting.viommu is not None  # noqa: S101 - it needs VIOMMU
+    with host(subject, policy=evolve(subject.kit.policy, late_stage2=True)) as world:
+        device = world.device()
+        viommu = world.iommu.viommu_alloc(device, nesting.viommu, nesting.viommu_data())
+        viommu.vdevice_alloc(device, subject.kit.virtual_ids[0])
+        one = world.guest(on=viommu)
+        with refusing(Exists):
+            viommu.set_stage2(one.parent)
+        space = one.attached()
+        space.tables.map(IOVA, one.page())
+        space.reaches(IOVA)
+        page = one.page()
+        space.tables.map(IOVA, page)
+        space.drop(IOVA, IOVA + PAGE - 1)
+        works = space.reaches(IOVA) == page
+        expect(works, "DMA, or an invalidation, does not work", walk=partial(space.explained, IOVA))
+        with refusing(Busy):
+            one.parent.destroy()

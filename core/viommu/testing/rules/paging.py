@@ -229,3 +229,35 @@ def small_pages_do_the_same(subject: Subject) -> None:
                     found=repr(largest),
                 )
             device.detach()
+
+
+@rule(
+    "PAG-008",
+    "What is unmapped is in no device's own TLB any more, nor is what governed before a replace or a detach.",
+    source="PagingDomain.unmap, viommu_attach, viommu_detach: no translation of it stays cached; PCIe ATS",
+    needs=(Need.HOST, Need.ATS),
+    plan=lambda subject: st.lists(st.sampled_from(["unmap", "replace", "detach"]), min_size=1, max_size=6),  # noqa: ARG005
+    examples=10,
+)
+def device_tlbs_are_told(subject: Subject, plan: list[str]) -> None:
+    """Have the device keep a translation, then take away what it stands on."""
+    with host(subject) as world:
+        device, memory = world.device(), world.machine.buffer(PAGE)
+        spaces = [world.iommu.ioas_alloc() for _ in range(2)]
+        tables = [ioas.hwpt_alloc(device) for ioas in spaces]
+        for end in plan:
+            spaces[0].map(memory, BASE)
+            device.attach(tables[0])
+            kept = device.endpoint.translate_by_ats(BASE)
+            expect(hasattr(kept, "pa"), f"an access by ATS ends as {kept!r}")
+            if end == "unmap":
+                spaces[0].unmap_all()
+            elif end == "replace":
+                device.replace(tables[1])
+            else:
+                device.detach()
+            again = device.endpoint.translate_by_ats(BASE)
+            expect(not hasattr(again, "pa"), f"after {end}, the device's own TLB still gives {again!r}")
+            device.detach()
+            if end != "unmap":
+                spaces[0].unmap_all()
