@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -30,21 +30,30 @@ class Summary:
     """Commands that hardware executed from the host's own queues, by kind."""
     costs: Sequence[str]
     """What that would have cost on real hardware, in the words of the driver (`viommu_costs`)."""
+    lookups: Mapping[str, int] = field(factory=Counter)
+    """Of all IOMMUs: translations, and of them hits, walks, faults and what else the engine counts."""
+    faults: Mapping[str, int] = field(factory=Counter)
+    """Accesses that were refused, by kind."""
 
     @classmethod
     def of(cls, activity: Activity, iommus: Iterable[Iommu]) -> Summary:
         """Gather it. Raises DriverBug."""
         every, drivers = Counter[str](), {}
+        lookups, faults = Counter[str](), Counter[str]()
         for iommu in iommus:
+            counted = iommu.translator.counters()
+            faults.update(counted.pop("faults_by_kind"))
+            lookups.update(counted)
             every += iommu.command_counts
             drivers[iommu.driver.info.name] = iommu.driver
         costs = [line for driver in drivers.values() for line in driver.ask("viommu_costs", activity=activity) or ()]
-        return cls(activity, every - activity.guest_commands, costs)
+        return cls(activity, every - activity.guest_commands, costs, lookups, faults)
 
     @property
     def lines(self) -> list[tuple[str, str]]:
         """Give titles and texts."""
         did = self.activity
+        found = Counter(self.lookups)
         called = f"{_kinds(did.ioctls)}; event queues: {_kinds(did.file_calls)}"
         return [
             ("ioctls of the user", called),
@@ -55,6 +64,8 @@ class Summary:
             ("guests, without exit", f"{did.guest_writes} register writes, {did.guest_reads} reads"),
             ("their commands", _kinds(did.guest_commands)),
             ("written to guests", _kinds(did.guest_records)),
+            ("translations", f"{found['translations']}: {found['hits']} hits, {found['walks']} walks"),
+            ("faults", _kinds(self.faults)),
             *(("on real hardware", line) for line in self.costs),
         ]
 
@@ -77,6 +88,8 @@ class Summary:
             "guest_register_reads": did.guest_reads,
             "guest_commands": dict(did.guest_commands),
             "guest_records": dict(did.guest_records),
+            "lookups": dict(self.lookups),
+            "faults": dict(self.faults),
             "costs": list(self.costs),
         }
 

@@ -44,6 +44,9 @@ def test_interrupts_that_the_host_handles_are_counted_by_source() -> None:
             device = iommu.bind(endpoint)
             device.attach(iommu.ioas_alloc())
             device.dma_read(0x1000, 4)
+    told = dict(machine.summary().lines)
+    assert told["translations"] == "1: 0 hits, 1 walks"
+    assert told["faults"] == "1 (1 translation)"
     assert machine.activity.interrupts.total() == 1
     assert machine.activity.host_calls == machine.activity.ioctls.total() + 1
 

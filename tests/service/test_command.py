@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 VIOMMU = [sys.executable, "-m", "viommu"]
@@ -42,6 +43,17 @@ def test_a_summary_counts_what_was_asked() -> None:
     )
     assert done.returncode == 0
     assert "ioctls of the user" in done.stderr
+    assert done.stderr.splitlines()[1].split()[:5] == ["open", "of", "/dev/iommu", "1", "0"]
+
+
+def test_a_summary_counts_what_a_driver_in_user_space_does(client: Callable[[str], Path]) -> None:
+    words = ["--driver", "vtd", "--device", "edu@00:10.0", "--", str(client("edu")), "0000:00:10.0"]
+    said = viommu("run", "--summary", *words).stderr
+    counts = {words[0]: words[1:3] for line in said.splitlines() if (words := line.rsplit(maxsplit=4))}
+    assert counts["VFIO_DEVICE_BIND_IOMMUFD"] == ["4", "2"]
+    assert counts["IOMMU_IOAS_MAP"] == ["1", "0"]
+    assert "0000:00:10.0 MSI           5" in said
+    assert "faults                  1 (1 translation)" in said
 
 
 def test_a_program_that_is_not_there_is_named() -> None:

@@ -22,6 +22,7 @@ from viommu.service.executables import why_not_preloadable
 from viommu.service.recording.recorder import Recorder
 from viommu.service.run import environment_of, served, served_at
 from viommu.service.run import run as run_program
+from viommu.service.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -128,9 +129,11 @@ def _machine(options: Options) -> Iterator[tuple[Made, Course]]:
     made = config.make()
     with made.machine:
         recorder = None if options.record_to is None else Recorder(options.record_to, config, made)
-        yield made, recorder or Course()
+        course = recorder or Course()
+        tally = Tally(course, made.devices) if options.is_summed_up else None
+        yield made, tally or course
         if recorder is not None and recorder.error is not None:
             reason = recorder.error.strerror or told(recorder.error)
             print(f"viommu: {options.record_to} holds only the beginning: {reason}", file=sys.stderr)  # noqa: T201
-        if options.is_summed_up:
-            print(made.machine.summary(), file=sys.stderr)  # noqa: T201
+        if tally is not None:
+            print(f"{tally}\n\n{made.machine.summary()}", file=sys.stderr)  # noqa: T201
