@@ -837,9 +837,10 @@ def dma_copy(
     target: int,
     target_pasid: int | None,
     length: int,
+    times: int = 1,
     /,
 ) -> tuple[int, bool, Result | None] | None:
-    """What a device copies from one IOVA to another, in ascending order; None where all of it was copied.
+    """What a device copies from one IOVA to another, in ascending order, so many times; None where all was copied.
 
     Else how many bytes were, whether it was the target that stopped it (and not the source), and the result of that
     side, as of `dma_read`. The other side may have been asked for its part of the same bytes.
@@ -886,6 +887,7 @@ def hits_first(method: _Method) -> _Method:
     requester. Whatever else it is given is for the method: wrong arguments, and all else under the sanitizer.
     """
 
+@final
 class FileMapping:
     """A stretch of a file (bytes), mapped shared for as long as somebody holds it; a buffer.
 
@@ -899,6 +901,7 @@ class FileMapping:
     def is_whole(self) -> bool:
         """Whether all that was touched of it was still there."""
 
+@final
 class RegisterPage:
     """Registers that are shared memory; a buffer, and a descriptor for whoever maps it elsewhere.
 
@@ -922,6 +925,7 @@ class RegisterPage:
         Raises IndexError.
         """
 
+@final
 class RegisterWatch:
     """Waits for stores to pages: awake while there are any, 1 ms late when there were none, 4 ms after a second."""
 

@@ -108,19 +108,19 @@ py::object dma_write(PyObject* const* args) {
 py::object dma_copy(PyObject* const* args) {
     Asked source, target;
     PyObject* const of_target[] = {args[0], args[1], args[4], args[5]};
-    u64 length;
+    u64 length, times;
     const bool meant = source.read(args, false) && target.read(of_target, true) &&
                        read_number(args[6], ~u64{0}, length) && source.read_length(length) &&
-                       target.read_length(length);
+                       target.read_length(length) && read_number(args[7], ~u64{0} / length, times) && times;
     if (!meant) return py::make_tuple(0, false, py::none());
+    const CopyRequest asked{
+        source.request.key, source.request.iova, target.request.key, target.request.iova, length, times};
     CopyProgress progress;
     {
         py::gil_scoped_release unlocked;
-        const CopyRequest asked{source.request.key, source.request.iova, target.request.key, target.request.iova,
-                                length};
-        progress = DmaCopy(source.translator->engine, asked).run();
+        progress = DmaCopy::run_all(source.translator->engine, asked);
     }
-    if (progress.moved == length) return py::none();
+    if (progress.moved == length * times) return py::none();
     return py::make_tuple(progress.moved, progress.writes,
                           progress.translated ? py::cast(progress.result) : py::object(py::none()));
 }
@@ -129,6 +129,15 @@ template <py::object (*function)(PyObject* const*), Py_ssize_t takes>
 PyObject* call(PyObject*, PyObject* const* args, Py_ssize_t count) {
     if (count != takes) return PyErr_Format(PyExc_TypeError, "takes %zd arguments, %zd were given", takes, count);
     return raising([&] { return function(args); });
+}
+// The last argument of a copy may be left out.
+PyObject* call_copy(PyObject* self, PyObject* const* args, Py_ssize_t count) {
+    if (count != 7) return call<dma_copy, 8>(self, args, count);
+    PyObject* all[8];
+    std::copy_n(args, 7, all);
+    const py::object once = py::int_(1);
+    all[7] = once.ptr();
+    return call<dma_copy, 8>(self, all, 8);
 }
 template <py::object (*function)(PyObject* const*), Py_ssize_t takes>
 PyMethodDef method(const char* name, const char* documentation) {
@@ -146,9 +155,10 @@ void bind_dma(py::module_& m) {
                                  "The same into a buffer."),
         method<dma_write, 5>("dma_write", "dma_write(translator, requester, iova, pasid, data, /)\n\n"
                                           "The same for what a device writes."),
-        method<dma_copy, 7>("dma_copy",
-                            "dma_copy(translator, requester, source, source_pasid, target, target_pasid, length, /)\n\n"
-                            "The same for what a device copies."),
+        fast_method(
+            "dma_copy", call_copy, METH_FASTCALL,
+            "dma_copy(translator, requester, source, source_pasid, target, target_pasid, length, times=1, /)\n\n"
+            "The same for what a device copies."),
         {},
     };
     if (PyModule_AddFunctions(m.ptr(), methods) < 0) throw py::error_already_set();

@@ -70,6 +70,17 @@ void counts_each_page_of_either_side() {
     equals(device.engine.hits(), 1u + 16);
 }
 
+void copies_over_and_over() {
+    Device device;
+    const ContextKey key{device.rid, no_pasid};
+    const CopyRequest asked{key, iova, key, iova + 32 * page, 3 * page, 5};
+    equals(DmaCopy::run_all(device.engine.translator, asked).moved, 15 * page);
+    equals(device.engine.counted().translations, 1u + 5 * 6);
+    device.engine.ram[device.tables.entry(iova + 2 * page)] = 0;
+    device.engine.translator.invalidate_all();
+    equals(DmaCopy::run_all(device.engine.translator, asked).moved, 2 * page);
+}
+
 void stops_without_configuration() {
     Device device;
     const u32 other = device.engine.add(device.tables);
@@ -218,6 +229,7 @@ int main() {
     return run({
         {"a copy copies its bytes", copies_bytes},
         {"each page of either side is counted", counts_each_page_of_either_side},
+        {"a copy may be done over and over", copies_over_and_over},
         {"it stops where nothing is configured", stops_without_configuration},
         {"it says which side stopped it", says_which_side_stopped_it},
         {"what cannot be reached is handed over", hands_over_where_there_is_no_memory},

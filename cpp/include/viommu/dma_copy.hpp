@@ -6,13 +6,14 @@
 
 namespace viommu {
 
-// What a device is to copy, in ascending order: `length` bytes, which wrap on neither side.
+// What a device is to copy, in ascending order: `length` bytes, which wrap on neither side; so many times over.
 struct CopyRequest {
     ContextKey source_key;
     u64 source;
     ContextKey target_key;
     u64 target;
     u64 length;
+    u64 times = 1;
 };
 
 // How far a copy came. If `writes`, its target stopped it, else its source; `translated` and `result` are as of a
@@ -36,6 +37,15 @@ public:
         while (progress_.moved < length_ && run_locked()) {
         }
         return progress_;
+    }
+    // All times over; `moved` is what was copied in all.
+    static CopyProgress run_all(Translator& translator, const CopyRequest& asked) {
+        for (u64 before = 0;; before += asked.length) {
+            CopyProgress progress = DmaCopy(translator, asked).run();
+            const bool whole = progress.moved == asked.length;
+            progress.moved += before;
+            if (!whole || progress.moved == asked.length * asked.times) return progress;
+        }
     }
 
 private:
