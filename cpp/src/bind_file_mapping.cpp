@@ -41,7 +41,7 @@ private:
 }  // namespace
 
 void bind_file_mapping(py::module_& m) {
-    py::class_<FileMapping>(m, "FileMapping", py::buffer_protocol())
+    py::class_<FileMapping>(m, "FileMapping", py::is_final(), py::buffer_protocol())
         .def(py::init<int, u64, u64, bool>(), "fd"_a, "offset"_a, "length"_a, "writable"_a)
         .def_property_readonly("is_whole", &FileMapping::is_whole)
         .def_buffer(&FileMapping::buffer);

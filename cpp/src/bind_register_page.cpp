@@ -85,7 +85,7 @@ std::vector<std::pair<std::size_t, u64>> take(PyRegisterPage& page) {
 
 void bind_register_page(py::module_& m) {
     using Page = PyRegisterPage;
-    py::class_<Page, std::shared_ptr<Page>>(m, "RegisterPage", py::buffer_protocol())
+    py::class_<Page, std::shared_ptr<Page>>(m, "RegisterPage", py::is_final(), py::buffer_protocol())
         .def(py::init<u64, const std::vector<std::pair<u32, u32>>&>(), "length"_a, "words"_a)
         .def_property_readonly("fd", [](const Page& page) { return page.fd(); })
         .def("take", &take)
@@ -101,7 +101,7 @@ void bind_register_page(py::module_& m) {
         .def_buffer([](const Page& page) {
             return py::buffer_info(reinterpret_cast<u8*>(page.bytes()), static_cast<py::ssize_t>(page.length()));
         });
-    py::class_<RegisterWatch>(m, "RegisterWatch")
+    py::class_<RegisterWatch>(m, "RegisterWatch", py::is_final())
         .def(py::init<>())
         .def(
             "add", [](RegisterWatch& watch, const std::shared_ptr<Page>& page) { watch.add(page); }, "page"_a)

@@ -80,7 +80,7 @@ def members(stub: ast.ClassDef) -> Iterator[tuple[str, ast.FunctionDef | None]]:
     for node in stub.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             yield node.target.id, None
-        elif isinstance(node, ast.FunctionDef) and node.name != "__new__":
+        elif isinstance(node, ast.FunctionDef) and node.name not in {"__new__", "__buffer__"}:  # which has no function
             is_property = any(ast.unparse(d) == "property" for d in node.decorator_list)
             yield node.name, None if is_property else node
 
