@@ -16,6 +16,7 @@ from rich.console import Console
 
 from tools.bench import (
     command_paths,
+    device_paths,
     fault_paths,
     goals,
     guest_queue_paths,
@@ -107,6 +108,7 @@ def main(arguments: list[str]) -> None:
         | machine_paths.groups()
         | command_paths.groups()
         | iommufd_paths.groups()
+        | device_paths.groups()
         | fault_paths.groups()
         | guest_queue_paths.groups()
         | vcmdq_paths.groups(),

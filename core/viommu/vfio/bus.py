@@ -88,15 +88,16 @@ class FunctionBus:
         self, source: int, target: int, length: int, source_pasid: int | None = None, target_pasid: int | None = None
     ) -> Refused | None:
         """Copy memory to memory; what lies before a refused byte is copied."""
-
-        def copied() -> Refused | None:
+        if not self.config.is_master:  # as `_tried` does, which would cost more than a small copy
+            return Refused(source, Why.NOT_MASTER)
+        try:
             stopped = self.endpoint.dma_copy(source, target, length, source_pasid, target_pasid)
-            if stopped is None:
-                return None
-            at = (target if stopped.writes else source) + stopped.moved
-            return self._refused(at, stopped.cause, stopped.moved, writes=stopped.writes)
-
-        return self._tried(source, copied)
+        except BadField:
+            return Refused(source, Why.IMPOSSIBLE)
+        if stopped is None:
+            return None
+        at = (target if stopped.writes else source) + stopped.moved
+        return self._refused(at, stopped.cause, stopped.moved, writes=stopped.writes)
 
     def update(
         self, iova: int, size: int, change: Callable[[int], int], attributes: Attributes = PLAIN

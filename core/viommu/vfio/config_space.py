@@ -66,12 +66,12 @@ class ConfigSpace:
     @property
     def is_master(self) -> bool:
         """Whether the function may send DMA."""
-        return bool(self.command & BUS_MASTER)
+        return bool(self._bytes[COMMAND] & BUS_MASTER)
 
     @property
     def has_memory(self) -> bool:
         """Whether its BARs answer."""
-        return bool(self.command & MEMORY)
+        return bool(self._bytes[COMMAND] & MEMORY)
 
     @property
     def has_wire_disabled(self) -> bool:

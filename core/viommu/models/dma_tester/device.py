@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 IDENTITY = PciIdentity(vendor=0x1234, device=0xD3A7, class_code=0x088000, revision=regs.VERSION)
 ROUNDS = 64
 """So often every ring is looked at before registers are answered again."""
-MOST_BYTES = 32 << 20
+MOST_BYTES = 64 << 20
 """So many bytes are moved before that."""
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PIECE = 1 << 20
 """Bytes that are moved at a time where the device has them in its hands; a copy without more to it takes PIECES."""
-PIECES = 4
+PIECES = 16
 MOST_COPIES = 256
 """So often a short copy is repeated before others get their turn."""
 IMMEDIATE = 16
