@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from attrs import define, field, frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from viommu.hookspecs import Registers
     from viommu.layout import Descriptor
@@ -132,12 +132,23 @@ class RegisterFile:
             value |= self[name] << shift if shift >= 0 else self[name] >> -shift
         return value & (1 << size * BYTE) - 1
 
-    def write(self, offset: int, size: int, value: int) -> list[Store]:
-        """Store ``size`` bytes as software does; tells what happened to each register, lowest offset first."""
-        places = self._places.get((offset, size), ())
-        return [self._store(name, register, offset, size, value) for name, register in places]
+    def write(self, offset: int, size: int, value: int, kept: Callable[[Store], int] | None = None) -> list[Store]:
+        """Store ``size`` bytes as software does; tells what happened to each register, lowest offset first.
 
-    def _store(self, name: str, register: Register, offset: int, size: int, value: int) -> Store:
+        ``kept`` says of a store which bits keep their value all the same, as the state of other registers has it.
+        """
+        places = self._places.get((offset, size), ())
+        return [self._store(name, register, offset, size, value, kept) for name, register in places]
+
+    def _store(
+        self,
+        name: str,
+        register: Register,
+        offset: int,
+        size: int,
+        value: int,
+        kept: Callable[[Store], int] | None,
+    ) -> Store:
         shift = (offset - register.offset) * BYTE
         all_bits = (1 << size * BYTE) - 1
         placed, covered = value & all_bits, all_bits
@@ -149,6 +160,9 @@ class RegisterFile:
             before = self[name]
             written = (before & ~register.clears & ~covered | placed) & register.mask
             after = register.stored(before, written)
+            if kept is not None:
+                mask = kept(Store(name, before, written, after))
+                after = before & mask | after & ~mask
             self._values[name] = after
         return Store(name, before, written, after)
 

@@ -15,7 +15,7 @@ from viommu_smmuv3_cmdqv.hardware.command_queue import CommandQueue
 from viommu_smmuv3_cmdqv.hardware.command_unit import CommandUnit
 from viommu_smmuv3_cmdqv.hardware.event_queue import EventQueue
 from viommu_smmuv3_cmdqv.hardware.reactions import REACTIONS
-from viommu_smmuv3_cmdqv.hardware.register_rules import DECLARED, accepted
+from viommu_smmuv3_cmdqv.hardware.register_rules import DECLARED, kept_bits
 from viommu_smmuv3_cmdqv.hardware.report import report
 from viommu_smmuv3_cmdqv.hardware.request_queue import RequestQueue
 from viommu_smmuv3_cmdqv.hardware.signals import Signals
@@ -138,8 +138,9 @@ class Smmuv3:
             self.cmdqv.write(offset - PLACE, size, value)
             return
         chip = self.chip
-        stores = [accepted(store, chip.registers, chip.features) for store in chip.registers.write(offset, size, value)]
-        for store in stores:
+        for store in chip.registers.write(
+            offset, size, value, lambda store: kept_bits(store, chip.registers, chip.features)
+        ):
             react = REACTIONS.get(store.name)
             if react is not None:
                 react(self, store)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from attrs import evolve
-
 from viommu.registers import Register
 from viommu_smmuv3_cmdqv.spec.queue_registers import IRQ_CTRL
 from viommu_smmuv3_cmdqv.spec.register_map import REGISTERS
@@ -39,15 +37,10 @@ QUEUE_ATTRIBUTES = int(CR1(QUEUE_IC=3, QUEUE_OC=3, QUEUE_SH=3))
 QUEUE_ENABLES = int(CR0(CMDQEN=1, EVTQEN=1, PRIQEN=1))
 
 
-def accepted(store: Store, registers: RegisterFile, features: Features) -> Store:
-    """Undo what a store may not change, and say what it did."""
+def kept_bits(store: Store, registers: RegisterFile, features: Features) -> int:
+    """Give the bits that a store may not change."""
     rule = _RULES.get(store.name)
-    if rule is None:
-        return store
-    kept = rule(store, registers["CR0"], registers["IRQ_CTRL"], features)
-    after = store.before & kept | store.after & ~kept
-    registers[store.name] = after
-    return evolve(store, after=after)
+    return 0 if rule is None else rule(store, registers["CR0"], registers["IRQ_CTRL"], features)
 
 
 def _cr0(_: Store, _cr0: int, _irq: int, features: Features) -> int:
