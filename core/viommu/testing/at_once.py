@@ -9,6 +9,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from viommu.errors import told
 from viommu.kernel_errors import KernelError
 from viommu.testing.rule import Broken, expect
 
@@ -59,6 +60,27 @@ def at_once(acts: Sequence[Callable[[random.Random], object]], seconds: float = 
     stuck = sum(thread.is_alive() for thread in threads)
     expect(not stuck, f"{stuck} of {len(threads)} threads wait for ever")
     if wrong:
-        first = wrong[0]
-        raise first if isinstance(first, Broken) else Broken(f"a thread has raised {type(first).__name__}: {first}", {})
+        raise wrong[0] if isinstance(wrong[0], Broken) else Broken(f"a thread has raised {told(wrong[0])}", {})
     return sum(done)
+
+
+def together(threads: int, act: Callable[[int], None]) -> None:
+    """Do something in so many threads at the same time, each with its number. Raises Broken for what one raises."""
+    started, wrong = threading.Barrier(threads), list[BaseException]()
+
+    def run(number: int) -> None:
+        started.wait()
+        try:
+            act(number)
+        except BaseException as error:  # noqa: BLE001 - it is told by the thread that asks
+            wrong.append(error)
+
+    with often_switching():
+        running = [threading.Thread(target=run, args=(number,), daemon=True) for number in range(threads)]
+        for thread in running:
+            thread.start()
+        for thread in running:
+            thread.join(STUCK_AFTER)
+    expect(not any(thread.is_alive() for thread in running), f"one of {threads} threads waits for ever")
+    if wrong:
+        raise wrong[0] if isinstance(wrong[0], Broken) else Broken(f"a thread has raised {told(wrong[0])}", {})

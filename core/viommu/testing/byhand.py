@@ -61,7 +61,7 @@ class ByHand:
         """Write tables and structures, then make the hardware."""
         bare, ram = subject.kit.bare, Ram(PhysicalMemory())
         assert bare is not None  # noqa: S101 - a rule that needs BARE has it
-        tables, requester = Tables(ram, bare.tables), subject.kit.requesters[0]
+        tables, requester = Tables(ram, bare.tables), subject.requesters[0]
         values = bare.program(ram.memory, requester, tables.root, ram.take)
         machine = subject.machine(memory=ram.memory, registers={**subject.kit.registers, **values})
         return cls(machine, tables, requester, ram)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Subject"]
 
+PAGE_LG2 = 12
+
 
 @define(slots=False)
 class Subject:
@@ -51,11 +53,17 @@ class Subject:
         usual = {"memory": "64M", "registers": dict(self.kit.registers), "policy": self.kit.policy}
         return Machine(self.driver, **usual | changes)  # type: ignore[arg-type]
 
+    @property
+    def requesters(self) -> tuple[int, int]:
+        """The kit's ids of two devices, or 0 and 1 where hardware has no ids that large."""
+        first, second = self.kit.requesters
+        return (first, second) if max(first, second) < 1 << self.driver.info.requester_bits else (0, 1)
+
     def plug(self, machine: Machine, number: int) -> Endpoint:
         """Put one of the kit's two devices into a machine. Raises as `Machine.add_device`."""
         has = self.kit.features
         return machine.add_device(
-            self.kit.requesters[number],
+            self.requesters[number],
             ats=has.ats,
             page_requests=has.page_requests,
             pasid_bits=has.pasid_bits,
@@ -101,12 +109,26 @@ class Subject:
         with self.machine() as machine:
             return isinstance(machine.hardware.model, LiveHardware)
 
+    @cached_property
+    def too_large(self) -> str | None:
+        """Say whose pages are larger than those that the kit maps."""
+        if self.kit.nesting is not None and self.kit.nesting.tables.granule_lg2 > PAGE_LG2:
+            return "pages of the guests' tables"
+        with self.machine() as machine, machine.open_iommufd() as iommu:
+            ioas, device = iommu.ioas_alloc(), iommu.bind(self.plug(machine, 0))
+            ioas.hwpt_alloc(device)
+            return "pages of its page tables" if ioas.alignment > 1 << PAGE_LG2 else None
+
     def why_not(self, asked: Rule) -> str | None:
         """Say why a rule does not apply; None where it does."""
         if asked.id in self.kit.waived:
             return f"the driver says: {self.kit.waived[asked.id]}"
         lacking = [need.value for need in asked.needs if not self.has(need)]
-        return f"the driver has no {', no '.join(lacking)}" if lacking else None
+        if lacking:
+            return f"the driver has no {', no '.join(lacking)}"
+        if self.has_host and {Need.HOST, Need.NESTING} & set(asked.needs) and self.too_large is not None:
+            return f"{self.too_large} are larger than 4 KiB, and the kit maps pages of that size"
+        return None
 
     def has(self, need: Need) -> bool:
         """Say whether the driver has what a rule needs."""

@@ -77,15 +77,19 @@ class Host:
             self.devices.append(self.iommu.bind(self.subject.plug(self.machine, len(self.devices))))
         return self.devices[number]
 
-    def guest(self, number: int = 0, *, on: Viommu | None = None) -> Guest:
-        """Make a guest on one of the devices, by a nesting parent of its own; ``on``: that is given to this vIOMMU."""
+    def guest(self, number: int = 0, *, on: Viommu | None = None, virt_id: int | None = None) -> Guest:
+        """Make a guest on one of the devices, by a nesting parent of its own; ``on``: that is given to this vIOMMU.
+
+        ``virt_id`` None: the kit's for that device.
+        """
         device = self.device(number)
         ioas, memory = self.iommu.ioas_alloc(), self.machine.buffer(GUEST_PAGES * PAGE)
         ioas.map(memory, BASE)
         parent = ioas.hwpt_alloc(device, nest_parent=True)
         if on is not None:
             on.set_stage2(parent)
-        return Guest(self, device, memory, ioas, parent, number, on)
+        name = self.subject.kit.virtual_ids[number] if virt_id is None else virt_id
+        return Guest(self, device, memory, ioas, parent, number, name, on)
 
 
 @define(eq=False)
@@ -97,7 +101,9 @@ class Guest:
     memory: NDArray[np.uint8]
     ioas: Ioas
     parent: Hwpt
-    number: int = 0
+    number: int
+    virt_id: int
+    """By which the guest knows its device."""
     viommu: Viommu | None = None
     next: int = BASE
     spaces: list[GuestSpace] = field(factory=list)
@@ -119,11 +125,6 @@ class Guest:
     def subject(self) -> Subject:
         """The driver that is asked."""
         return self.host.subject
-
-    @property
-    def virt_id(self) -> int:
-        """By which the guest knows its device."""
-        return self.subject.kit.virtual_ids[self.number]
 
     # --- memory
 

@@ -41,7 +41,7 @@ def fresh_hardware_survives(subject: Subject, plan: Writes) -> None:
             machine.write_register(offset, value & (1 << 8 * size) - 1, size)
             found = machine.read_register(offset, size)
             expect(0 <= found < 1 << 8 * size, f"register {offset:#x} of {size} bytes reads as {found:#x}")
-            outcome = machine.translate(subject.kit.requesters[0], 0x1000)
+            outcome = machine.translate(subject.requesters[0], 0x1000)
             if isinstance(outcome, Fault):
                 machine.report(outcome)
 
@@ -86,7 +86,7 @@ def any_registers_are_judged(subject: Subject, plan: dict[str, int]) -> None:
         machine = subject.machine(registers=plan)
     except BadRegister:
         return
-    outcome = machine.translate(subject.kit.requesters[0], 0x1000)
+    outcome = machine.translate(subject.requesters[0], 0x1000)
     if isinstance(outcome, Fault):
         machine.report(outcome)
 
@@ -104,7 +104,7 @@ def configuration_is_read_only(subject: Subject) -> None:
         device.attach(world.iommu.ioas_alloc().hwpt_alloc(device))
         frames, memory = world.machine.host().port.frames, world.machine.memory
         before = [memory.read(pa, length) for pa, length in frames.stretches()]
-        for requester in subject.kit.requesters:
+        for requester in subject.requesters:
             told = [repr(world.machine.hardware.configure(requester, None, Silence())) for _ in range(3)]
             stripped = {_without_addresses(one) for one in told}
             expect(

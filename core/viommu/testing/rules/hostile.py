@@ -167,7 +167,7 @@ def any_memory_is_survived(subject: Subject, plan: list[Flip]) -> None:
             machine.memory.store(at, (machine.memory.load(at) or 0) ^ 1 << bit)
         machine.translator.invalidate_contexts()
         pasids = (None, 1) if subject.has(Need.PASIDS) else (None,)
-        for requester in subject.kit.requesters:
+        for requester in subject.requesters:
             for access in (Access.READ, Access.WRITE, Access.READ | Access.EXECUTE):
                 for pasid in pasids:
                     outcome = machine.translate(requester, HOST_BASE, access, pasid)

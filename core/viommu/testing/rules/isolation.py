@@ -31,9 +31,10 @@ class Two:
     spaces: tuple[GuestSpace, GuestSpace]
 
     @classmethod
-    def of(cls, world: Host) -> Two:
-        """Make them alike: what a guest chooses itself, both choose the same."""
-        ours, theirs = world.guest(0), world.guest(1)
+    def of(cls, world: Host, *, alike: bool = True) -> Two:
+        """Make them: what guests choose themselves, both choose the same; if ``alike``, virtual ids of devices too."""
+        ours = world.guest(0)
+        theirs = world.guest(1, virt_id=ours.virt_id if alike else None)
         spaces = (ours.attached(), theirs.attached())
         for one, space in zip((ours, theirs), spaces, strict=True):
             one.take(1 + one.number)  # so that equal places are not equal pages
@@ -137,7 +138,7 @@ def device_tlbs_are_their_guests(subject: Subject) -> None:
     if subject.nesting.drop_device(0) is None:
         raise Inapplicable("the driver's format has no request that empties a device's TLB (Nesting.drop_device)")
     with host(subject) as world:
-        two = Two.of(world)
+        two = Two.of(world, alike=False)
         kept = []
         for one, space in zip((two.ours, two.theirs), two.spaces, strict=True):
             endpoint = one.device.endpoint
@@ -145,7 +146,7 @@ def device_tlbs_are_their_guests(subject: Subject) -> None:
             kept.append(endpoint.with_ats.tlb)
         if not all(len(tlb) for tlb in kept):
             raise Inapplicable("a guest's device gets no translations by ATS here")
-        known = {*subject.kit.virtual_ids[1:], *subject.kit.requesters, 0} - {two.ours.virt_id}
+        known = {*subject.kit.virtual_ids[1:], *subject.requesters, 0} - {two.ours.virt_id}
         for name in sorted(known):
             _drop_device(two, name)
             expect(len(kept[1]), f"a guest that names a device {name:#x} empties the TLB of its neighbour's")

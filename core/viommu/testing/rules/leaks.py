@@ -136,8 +136,9 @@ class Calls:
     def map(self) -> Undo:
         """Map where no table has been made yet."""
         assert self.one.spare is not None  # noqa: S101
-        self.one.ioas.map(self.one.spare, IOVA << 6)
-        return lambda: self.one.ioas.unmap(IOVA << 6, PAGE)
+        far = max(last for _, last in self.one.ioas.ranges()) // 2 & -PAGE
+        self.one.ioas.map(self.one.spare, far)
+        return lambda: self.one.ioas.unmap(far, PAGE)
 
     def add_device(self) -> Undo:
         """Put the second device into the machine."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -11,9 +9,9 @@ from attrs import define
 
 from viommu.faults import Access
 from viommu.kernel_errors import KernelError
-from viommu.testing.at_once import SECONDS, at_once, often_switching
+from viommu.testing.at_once import at_once, together
 from viommu.testing.history import BASE
-from viommu.testing.rule import Need, expect, rule
+from viommu.testing.rule import Inapplicable, Need, expect, rule
 from viommu.testing.tables import PAGE
 from viommu.testing.worlds import IOVA, guest, host, tag
 
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from viommu.api.device import Device
     from viommu.api.hwpt import Hwpt
     from viommu.api.ioas import Ioas
+    from viommu.machine import Machine
     from viommu.testing.subject import Subject
     from viommu.testing.worlds import Guest, GuestSpace, Host
 
@@ -154,106 +153,43 @@ def _acts(one: Guest, space: GuestSpace, pages: list[int]) -> list[Callable[[ran
 
 
 @rule(
-    "THR-004",
-    "While threads send accesses that are refused and the host listens, no event is told twice or made up; afterwards "
-    "the next one is told.",
-    source="viommu_interrupt: one that comes meanwhile is handled next; LiveHardware.record, from any thread",
-    needs=(Need.NESTING, Need.EVENTS),
+    "THR-005",
+    "Halves of a register that two threads write at the same time are both kept.",
+    source="LiveHardware.write, from any thread: a VMM's and the host's",
+    needs=(Need.LIVE,),
 )
-def recording_goes_on(subject: Subject) -> str:
-    """Let devices and the host's interrupt handler meet again and again."""
-    with guest(subject) as one:
-        assert one.viommu is not None  # noqa: S101 - events are of vIOMMUs
-        space, events = one.attached(), one.viommu.veventq_alloc(subject.events.type, 1 << 16)
-        told = 0
-        for round_ in range(ROUNDS):
-            sent = _stray(one, space, round_)
-            found = [subject.events.told(event.data)[1] for event in events.read() if not event.lost]
-            named = [iova for iova in found if iova is not None]
-            strange = [hex(iova) for iova in named if (iova - IOVA) // PAGE not in sent]
-            expect(not strange, f"events name {strange[:4]}, which nobody has accessed")
-            expect(len(named) == len(set(named)), f"{len(named) - len(set(named))} events are told twice")
-            one.device.translate(IOVA - PAGE, Access.READ, space.space.pasid)
-            last = [subject.events.told(event.data)[1] for event in events.read() if not event.lost]
-            expect(last, f"round {round_}: once threads were done, an access that is refused is not told any more")
-            told += len(found) + len(last)
-        return f"{told} events"
+def register_halves_are_kept(subject: Subject) -> str:
+    """Find registers of 8 bytes whose halves both hold what is stored, and write each half in a thread of its own."""
+    with subject.machine() as machine:
+        found = [offset for offset in range(0, REGISTERS, 8) if _holds_both_halves(machine, offset)][:MOST_REGISTERS]
+        if not found:
+            raise Inapplicable("no register of 8 bytes, of those below 0x1000, holds two halves that are stored")
 
+        def write(number: int) -> None:
+            for value in range(1, 1 + WRITES):
+                for offset in found:
+                    machine.write_register(offset + 4 * number, value << 12 & WORD, 4)
 
-ROUNDS = 40
-
-
-def _stray(one: Guest, space: GuestSpace, round_: int) -> set[int]:
-    """Let four threads send accesses, each to pages of its own; all of these pages."""
-    each, threads = 16, 4
-    first = round_ * each * threads
-    started = threading.Barrier(threads)
-
-    def send(number: int) -> None:
-        started.wait()
-        for place in range(each):
-            iova = IOVA + (first + number * each + place) * PAGE
-            one.device.translate(iova, Access.READ, space.space.pasid)
-
-    with often_switching():
-        running = [threading.Thread(target=send, args=(number,)) for number in range(threads)]
-        for thread in running:
-            thread.start()
-        for thread in running:
-            thread.join()
-    return set(range(first, first + each * threads))
-
-
-@rule(
-    "THR-003",
-    "Of accesses that several threads send, each that hardware has room to record is told, once, and whole.",
-    source="LiveHardware.record, from any thread",
-    needs=(Need.NESTING, Need.EVENTS),
-)
-def every_record_is_told(subject: Subject) -> str:
-    """Find out for how many there is room; then let threads send so many, with the host not listening until the end."""
-    room = _told_after(subject, 1, 512)
-    threads, total = 4, 0
-    each = len(room) // threads
-    expect(each, f"of 512 accesses, {len(room)} are told")
-    until = time.monotonic() + 2 * SECONDS
-    while time.monotonic() < until:
-        found = _told_after(subject, threads, each)
+        lost = []
+        for _ in range(WAVES):
+            together(2, write)
+            last = WRITES << 12
+            lost += [offset for offset in found if machine.read_register(offset, 8) != last << 32 | last]
         expect(
-            sorted(found) == sorted(range(threads * each)),
-            f"{threads} threads send {each} accesses each; {len(found)} are told, {len(set(found))} different ones",
+            not lost, f"of register {hex(lost[0]) if lost else ''} a half is lost that one of two threads has written"
         )
-        total += threads * each
-    return f"{total} records"
+        return f"{len(found)} registers"
 
 
-def _told_after(subject: Subject, threads: int, each: int) -> list[int]:
-    """Let threads send accesses to different pages; those that the guest is told of once the host listens."""
-    with guest(subject) as one:
-        assert one.viommu is not None  # noqa: S101 - events are of vIOMMUs
-        space, events = one.attached(), one.viommu.veventq_alloc(subject.events.type, 1 << 13)
-        machine, iommu = one.host.machine, one.device.endpoint.physical.iommu
-        waiting: list[object] = []
-        machine.handle_interrupts(waiting.append)
-        started = threading.Barrier(threads)
+REGISTERS, MOST_REGISTERS = 0x1000, 4
+WORD = (1 << 32) - 1
+WRITES, WAVES = 60, 20
 
-        def send(number: int) -> None:
-            started.wait()
-            for place in range(number * each, (number + 1) * each):
-                one.device.translate(IOVA + place * PAGE, Access.READ, space.space.pasid)
 
-        with often_switching():
-            running = [threading.Thread(target=send, args=(number,)) for number in range(threads)]
-            for thread in running:
-                thread.start()
-            for thread in running:
-                thread.join()
-
-        def hear(interrupt: object) -> None:
-            subject.driver.ask("viommu_interrupt", iommu=iommu, interrupt=interrupt)
-
-        machine.handle_interrupts(hear)
-        for interrupt in waiting:
-            hear(interrupt)
-        told = [subject.events.told(event.data)[1] for event in events.read() if not event.lost]
-        return [(iova - IOVA) // PAGE for iova in told if iova is not None]
+def _holds_both_halves(machine: Machine, offset: int) -> bool:
+    """Whether a register takes any pages' number in both halves."""
+    for value in (0x0003_F000_0003_F000, 0):
+        machine.write_register(offset, value, 8)
+        if machine.read_register(offset, 8) != value:
+            return False
+    return True

@@ -140,7 +140,7 @@ def others_are_not_governed(subject: Subject) -> None:
     world = ByHand.of(subject)
     world.tables.map(0, HIGH)
     last = (1 << subject.driver.info.requester_bits) - 1
-    for requester in {subject.kit.requesters[1], world.requester ^ 1, world.requester + 1, last} - {world.requester}:
+    for requester in {subject.requesters[1], world.requester ^ 1, world.requester + 1, last} - {world.requester}:
         outcome = world.machine.translate(requester & last, 0)
         # What nobody has programmed may pass untranslated, where hardware has it so.
         apart = isinstance(outcome, Fault) or outcome.pa != HIGH
@@ -158,8 +158,9 @@ def others_are_not_governed(subject: Subject) -> None:
 def any_bits_are_survived(subject: Subject, plan: list[tuple[int, int]]) -> None:
     """Flip bits of words that are not zero."""
     world = ByHand.of(subject)
+    page = 1 << world.tables.shape.granule_lg2
     for place in range(4):
-        world.tables.map(place * PAGE, place * PAGE)
+        world.tables.map(place * page, place * page)
     memory, start = world.ram.memory, world.ram.view.pa()
     words = np.frombuffer(world.ram.read(start, 1 << 20), np.uint64)
     used = [start + 8 * int(place) for place in np.flatnonzero(words)]
@@ -167,7 +168,7 @@ def any_bits_are_survived(subject: Subject, plan: list[tuple[int, int]]) -> None
         at = used[index % len(used)]
         memory.store(at, (memory.load(at) or 0) ^ 1 << bit)
     for access in (Access.READ, Access.WRITE, Access.EXECUTE):
-        outcome = world.machine.translate(world.requester, PAGE, access)
+        outcome = world.machine.translate(world.requester, page, access)
         if isinstance(outcome, Fault):
             world.machine.report(outcome)
-        world.machine.explain(world.requester, PAGE, access)
+        world.machine.explain(world.requester, page, access)
