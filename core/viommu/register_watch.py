@@ -181,12 +181,14 @@ class RegisterWatch:
 
     def show(self) -> None:
         """Show now what hardware has; any thread may, with whatever locks."""
-        for page in tuple(self._pages):
-            page.show()
+        if self._pages:
+            for page in tuple(self._pages):
+                page.show()
 
     def settle(self) -> None:
         """Carry out now what software has stored. Not for who holds a lock that carrying out takes."""
-        self._pages.settle()
+        if self._pages:
+            self._pages.settle()
 
     def close(self) -> None:
         """End the thread."""

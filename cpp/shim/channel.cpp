@@ -187,7 +187,7 @@ public:
 
 private:
     i64 answered(Message& message, Descriptor* received, const Payload& payload) {
-        if (!send_packet(fd_, message, payload.bytes, -1)) return lost(message);
+        if (!send_packet(fd_, message, payload.bytes, -1) && !sent_without(message)) return lost(message);
         for (;;) {
             Descriptor descriptor;
             if (!receive_packet(fd_, packet_, descriptor)) return lost(message);
@@ -202,6 +202,12 @@ private:
         }
     }
 
+    // What was to go along is not there any more: another thread unmapped it just now.
+    bool sent_without(Message& message) {
+        if (errno != EFAULT) return false;
+        message.length = 0;
+        return send_packet(fd_, message, nullptr, -1);
+    }
     bool open() { return (fd_ = greeted(Greeting::reachable)) >= 0; }
     bool serve(Descriptor& descriptor) { return answer_packet(fd_, packet_, descriptor); }
     i64 lost(Message& message) {

@@ -26,7 +26,8 @@ private:
 // Whether this program was started with a service.
 bool serviced();
 
-// What goes along with a question: `message.length` bytes; and room for those of the answer, which has no more.
+// What goes along with a question: `message.length` bytes, or none where they cannot be read; and room for those of the
+// answer, which has no more.
 struct Payload {
     const void* bytes = nullptr;
     void* room = nullptr;

@@ -68,7 +68,7 @@ enum class Greeting : u64 {
 inline constexpr u64 readable = 1, writable = 2, shared = 4;
 
 inline constexpr std::size_t most_bytes = 64 * 1024;  // of a payload
-inline constexpr std::size_t most_carried = 512;      // of an ioctl's argument: what is longer is asked for
+inline constexpr std::size_t most_carried = 64;       // from an ioctl's argument on: what lies beyond is asked for
 inline constexpr std::size_t token_bytes = 16;
 
 inline constexpr i64 not_ours = -4095;  // the answer about a file that the service does not know: no errno

@@ -45,7 +45,7 @@ def test_arrays_are_read_directly_or_asked_for(
 
 
 def test_a_window_is_memory_as_far_as_it_goes() -> None:
-    window = Window.of(0x1000, b"abcdef")
+    window = Window(0x1000, b"abcdef")
     assert window.read(0x1002, 3) == b"cde"
     assert window.write(0x1001, b"XY")
     assert window.read(0x1000, 6) == b"aXYdef"
@@ -53,14 +53,14 @@ def test_a_window_is_memory_as_far_as_it_goes() -> None:
 
 @pytest.mark.parametrize(("address", "length"), [(0xFFF, 2), (0x1005, 2), (0x1006, 1), (0xFFF, 8), (0x1000, 0)])
 def test_what_is_not_all_within_is_left_to_others(address: int, length: int) -> None:
-    window = Window.of(0x1000, b"abcdef")
+    window = Window(0x1000, b"abcdef")
     assert window.read(address, length) is None
     assert not window.write(address, bytes(length))
     assert window.take() == (0, b"")
 
 
 def test_what_was_stored_goes_back_once() -> None:
-    window = Window.of(0x1000, b"abcdef")
+    window = Window(0x1000, b"abcdef")
     window.write(0x1004, b"E")
     window.write(0x1002, b"C")
     assert window.take() == (2, b"CdE")
@@ -69,5 +69,5 @@ def test_what_was_stored_goes_back_once() -> None:
 
 @pytest.mark.parametrize(("address", "length", "meets"), [(0xFFF, 1, False), (0xFFF, 2, True), (0x1005, 9, True)])
 def test_a_window_says_whether_it_is_met(address: int, length: int, meets: bool) -> None:
-    assert Window.of(0x1000, b"abcdef").meets(address, length) is meets
-    assert not Window.of(0x1000, b"").meets(0x1000, 8)
+    assert Window(0x1000, b"abcdef").meets(address, length) is meets
+    assert not Window(0x1000, b"").meets(0x1000, 8)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from viommu.service.files import Served
     from viommu.service.mappings import Mappings
 
+ANSWER = int(Op.ANSWER)
+ACCESSES = frozenset({int(Op.LOAD), int(Op.STORE)})
 LOW_HALF = 0xFFFF_FFFF
 MOST_LOADED = 64
 """Bytes, by one instruction."""
@@ -32,12 +34,12 @@ class Caller(LendingProcess, Protocol):
 
 def answer(served: Served, program: Caller, question: Packet, mappings: Mappings, maker: object) -> Packet:
     """Answer a question about a file. ``maker``: who will map what it is given."""
-    if question.op == Op.MAP:
-        return _map(served, question, mappings, maker)
-    if question.op in {Op.LOAD, Op.STORE} and isinstance(served.file, IommuFd):
+    if question.op in ACCESSES and isinstance(served.file, IommuFd):
         return _access(served.file, question, mappings)
     call = CALLS.get(question.op)
-    return result(-errno.ENOSYS) if call is None else call(served, program, question)
+    if call is not None:
+        return call(served, program, question)
+    return _map(served, question, mappings, maker) if question.op == Op.MAP else result(-errno.ENOSYS)
 
 
 def result(value: int) -> Packet:
@@ -50,10 +52,10 @@ def _ioctl(served: Served, program: Caller, question: Packet) -> Packet:
     if operation is None:
         return result(-errno.ENOTTY)
     _, number, address, _ = question.words
-    argument = program.carry(Window.of(address, question.payload))
+    argument = program.carry(Window(address, question.payload))
     value = int(operation(number, address, program))
     offset, stored = argument.take()
-    return Packet.of(Op.ANSWER, offset, result=value, payload=stored)
+    return Packet(ANSWER, (offset, 0, 0, 0), value, stored)
 
 
 def _read(served: Served, program: Caller, question: Packet) -> Packet:
@@ -95,14 +97,14 @@ def _map(served: Served, question: Packet, mappings: Mappings, maker: object) ->
 def _load(served: Served, program: Caller, question: Packet) -> Packet:
     _, position, count, _ = question.words
     count = min(count, MOST_LOADED)
-    window = program.carry(Window.of(0, bytes(count)))
+    window = program.carry(Window(0, bytes(count)))
     value = served.file.read(program, 0, count, position)
     return result(value) if value < 0 else _loaded(window.take()[1])
 
 
 def _store(served: Served, program: Caller, question: Packet) -> Packet:
     position, data = question.words[1], question.payload
-    program.carry(Window.of(0, data))
+    program.carry(Window(0, data))
     return result(served.file.write(program, 0, len(data), position))
 
 
@@ -123,9 +125,12 @@ def _loaded(data: bytes) -> Packet:
 
 
 CALLS: Mapping[int, Callable[[Served, Caller, Packet], Packet]] = {
-    Op.IOCTL: _ioctl,
-    Op.READ: _read,
-    Op.WRITE: _write,
-    Op.LOAD: _load,
-    Op.STORE: _store,
+    int(op): call
+    for op, call in (
+        (Op.IOCTL, _ioctl),
+        (Op.READ, _read),
+        (Op.WRITE, _write),
+        (Op.LOAD, _load),
+        (Op.STORE, _store),
+    )
 }

@@ -83,7 +83,7 @@ class Mappings:
 
     def called(self, caller: object) -> None:
         """Take note that somebody calls: what it was about to map is mapped, or never will be."""
-        for mapped in tuple(self._mapped.values()):
+        for mapped in tuple(self._mapped.values()) if self._mapped else ():
             if mapped.maker is caller:
                 mapped.maker = None
 

@@ -104,11 +104,14 @@ class Program:
 
     # --- whom to ask
 
-    def calling(self, link: Link | None) -> None:
-        """Take note of the thread that this thread of ours answers; None: it is answered."""
-        self._calling.link = link
-        self._calling.installed = {}
-        self._calling.window = None
+    def calling(self, link: Link) -> None:
+        """Take note of the thread that this thread of ours answers."""
+        calling = self._calling
+        calling.link, calling.window, calling.installed = link, None, {}
+
+    def answered(self) -> None:
+        """Take note that it is answered."""
+        self._calling.link = self._calling.window = None
 
     def carry(self, window: Window) -> Window:
         """Take bytes of its memory that came along with the call that is being answered."""

@@ -223,7 +223,7 @@ class Service:
             log.exception("a call failed within the service", op=question.op, pid=program.pid)
             answer = Packet.of(Op.ANSWER, result=-errno.EIO)
         finally:
-            program.calling(None)
+            program.answered()
         try:
             answer.send(connection)
         finally:
@@ -232,6 +232,8 @@ class Service:
 
     def _answered(self, connection: socket.socket, program: Program, question: Packet) -> Packet:
         first = question.words[0]
+        if question.op in calls.CALLS:
+            return self._asked_of(self.files.find(first), connection, program, question)
         if question.op == Op.OPEN:
             return self.course.answered(program, question, lambda _: self._open(node=first))
         if question.op == Op.PINNED:
@@ -241,6 +243,9 @@ class Service:
         served = self.files.find(first)
         if question.op == Op.OWNS:
             return _owned(served)
+        return self._asked_of(served, connection, program, question)
+
+    def _asked_of(self, served: Served | None, connection: socket.socket, program: Program, question: Packet) -> Packet:
         if served is None:
             return result(NOT_OURS)
 
@@ -285,4 +290,4 @@ def _owned(served: Served | None) -> Packet:
 
 def _destroys(question: Packet) -> bool:
     """Whether a question may be refused because of what is mapped."""
-    return question.op == Op.IOCTL and question.words[1] == DESTROY
+    return question.words[1] == DESTROY and question.op == Op.IOCTL

@@ -10,41 +10,37 @@ class Window:
     """``data`` lies at ``address`` in the program. What is stored into it goes back with the answer."""
 
     address: int
-    data: bytearray
+    data: bytes
     _first: int = 0
     _end: int = 0
     """Of what was stored to: offsets."""
 
-    @classmethod
-    def of(cls, address: int, data: bytes) -> Window:
-        """Make one, into which nothing was stored."""
-        return cls(address, bytearray(data))
-
     def read(self, address: int, length: int) -> bytes | None:
         """Give bytes; None where it does not hold all of them."""
         start = address - self.address
-        return bytes(self.data[start : start + length]) if self._holds(start, length) else None
+        return self.data[start : start + length] if self._holds(start, length) else None
 
     def write(self, address: int, data: bytes) -> bool:
         """Store bytes; False where it does not hold all of them."""
-        start, end = address - self.address, address - self.address + len(data)
+        start = address - self.address
         if not self._holds(start, len(data)):
             return False
-        self.data[start:end] = data
+        end = start + len(data)
+        self.data = self.data[:start] + data + self.data[end:]
         self._first = min(self._first, start) if self._end else start
         self._end = max(self._end, end)
         return True
-
-    def meets(self, address: int, length: int) -> bool:
-        """Whether it holds some of these bytes."""
-        start = address - self.address
-        return start < len(self.data) and start + length > 0
 
     def take(self) -> tuple[int, bytes]:
         """Give what was stored into it: offset and bytes, once."""
         first, end = self._first, self._end
         self._first = self._end = 0
-        return first, bytes(self.data[first:end])
+        return first, self.data[first:end]
+
+    def meets(self, address: int, length: int) -> bool:
+        """Whether it holds some of these bytes."""
+        start = address - self.address
+        return start < len(self.data) and start + length > 0
 
     def _holds(self, start: int, length: int) -> bool:
         return start >= 0 and length > 0 and start + length <= len(self.data)
