@@ -128,6 +128,17 @@ def test_programs_that_are_killed_leave_nothing(
     assert not [entry for entry in logs if entry["log_level"] == "error"]
 
 
+VIOMMU = [sys.executable, "-m", "viommu"]
+
+
+def is_emptied(folder: Path) -> bool:
+    """Whether nothing lies in a folder any more, once who cleans up has done so."""
+    deadline = time.monotonic() + SECONDS
+    while (left := list(folder.iterdir())) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not left
+
+
 @kills
 def test_a_service_that_is_killed_takes_the_device_away(
     count: int, client: Callable[[str], Path], mark: str, marked: dict[str, str], tmp_path: Path
@@ -135,16 +146,29 @@ def test_a_service_that_is_killed_takes_the_device_away(
     chance = random.Random(count)
     before = census(mark)
     path = tmp_path / "machine"
-    viommu = [sys.executable, "-m", "viommu"]
     for _ in range(max(count // 5, 1)):
-        with subprocess.Popen([*viommu, "serve", "--socket", str(path)], env=marked) as service:
+        with subprocess.Popen([*VIOMMU, "serve", "--socket", str(path)], env=marked) as service:
             while not path.is_socket():
                 assert service.poll() is None
                 time.sleep(0.01)
-            connected = (*viommu, "run", "--connect", str(path), "--")
+            connected = (*VIOMMU, "run", "--connect", str(path), "--")
             with busy(client("busy"), *connected, environment=marked) as program:
                 time.sleep(chance.uniform(0, LONGEST))
                 service.kill()
                 assert program.wait(timeout=SECONDS) == NO_DEVICE
-        path.unlink()
+        assert is_emptied(tmp_path)
     assert comes_back(before, mark) == before
+
+
+@kills
+def test_a_run_that_is_killed_leaves_a_program_without_its_device_and_nothing_else(
+    count: int, client: Callable[[str], Path], mark: str, marked: dict[str, str], tmp_path: Path
+) -> None:
+    chance = random.Random(count)
+    before = census(mark)
+    for _ in range(max(count // 5, 1)):
+        with busy(client("busy"), *VIOMMU, "run", "--", environment=marked) as run:
+            time.sleep(chance.uniform(0, LONGEST))
+            run.kill()
+        assert is_emptied(tmp_path)
+    assert comes_back(before, mark) == before  # the program has ended by itself

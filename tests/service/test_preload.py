@@ -11,7 +11,7 @@ from shutil import copy, which
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -102,6 +102,7 @@ def test_rights_that_one_has_already_change_nothing(compiled: dict[str, Path], t
     assert why_not_preloadable(path) is None
 
 
+@example(raw=b"\0", begins=b"#!")
 @given(raw=st.binary(max_size=256), begins=st.sampled_from([b"", b"#!", b"\x7fELF\x02\x01", b"\x7fELF\x01\x01"]))
 def test_no_file_is_too_strange(tmp_path_factory: pytest.TempPathFactory, raw: bytes, begins: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "strange"
@@ -112,6 +113,8 @@ def test_no_file_is_too_strange(tmp_path_factory: pytest.TempPathFactory, raw: b
 def test_what_is_not_there_is_for_others_to_tell(tmp_path: Path) -> None:
     assert why_not_preloadable(tmp_path / "nothing") is None
     assert why_not_preloadable(tmp_path) is None
+    os.mkfifo(tmp_path / "pipe")
+    assert why_not_preloadable(tmp_path / "pipe") is None  # without waiting for whoever writes
 
 
 @pytest.mark.parametrize("name", ["static", "musl"])

@@ -36,10 +36,8 @@ def why_not_preloadable(program: str | Path) -> str | None:
 
 def _reason(path: str, interpreters: int) -> str | None:
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - of any kind
-            head = file.read(HEAD_BYTES)
-            status = os.fstat(file.fileno())
-    except OSError:
+        head, status = _looked_at(path)
+    except (OSError, ValueError):  # a name may be no name
         return None
     if head.startswith(b"#!"):
         interpreter = _interpreter(head) if interpreters else None
@@ -50,9 +48,21 @@ def _reason(path: str, interpreters: int) -> str | None:
     return _of_format(path, head) or _of_rights(path, status)
 
 
+def _looked_at(path: str) -> tuple[bytes, os.stat_result]:
+    """Read the beginning of a file. Raises OSError; ValueError: it is none. A pipe's is not waited for."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError(path)
+        return os.pread(fd, HEAD_BYTES, 0), status
+    finally:
+        os.close(fd)
+
+
 def _interpreter(head: bytes) -> str | None:
     """Give the interpreter of a script; of one that `env` looks for, that."""
-    words = head[2:LINE_BYTES].split(b"\n", 1)[0].decode(errors="surrogateescape").split()
+    words = head[2:LINE_BYTES].split(b"\n", 1)[0].split(b"\0", 1)[0].decode(errors="surrogateescape").split()
     if not words:
         return None
     if Path(words[0]).name != "env":
