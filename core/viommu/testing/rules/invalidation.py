@@ -55,7 +55,7 @@ def _changes(subject: Subject) -> st.SearchStrategy[list[Change]]:  # noqa: ARG0
     source="viommu_invalidate, viommu_invalidate_nested, Owes",
     needs=NEEDS,
     plan=_changes,
-    examples=25,
+    examples=60,
 )
 def nothing_is_stale(subject: Subject, plan: list[Change]) -> None:
     """Change entries whose translations are cached, invalidate, and read."""

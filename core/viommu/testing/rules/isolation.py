@@ -66,7 +66,7 @@ class Two:
     plan=lambda subject: st.lists(  # noqa: ARG005
         st.tuples(st.integers(0, 1), st.integers(0, PLACES - 1), st.booleans()), max_size=10
     ),
-    examples=15,
+    examples=30,
 )
 def equal_numbers_are_apart(subject: Subject, plan: list[tuple[int, int, bool]]) -> None:
     """Remap and invalidate in one, and look at both."""

@@ -48,7 +48,7 @@ def _maps(subject: Subject) -> st.SearchStrategy[list[Mapping]]:  # noqa: ARG001
     source="viommu_alloc_nested, viommu_alloc_nested_on, viommu_attach; nested translation",
     needs=(Need.NESTING,),
     plan=_maps,
-    examples=25,
+    examples=50,
 )
 def guests_tables_lead(subject: Subject, plan: list[Mapping]) -> None:
     """Map pages, and read every place."""
@@ -122,7 +122,7 @@ def detached_reaches_nothing(subject: Subject) -> None:
     source="PagingDomain.unmap: no translation of it stays cached",
     needs=(Need.NESTING,),
     plan=lambda subject: st.lists(st.integers(0, 7), min_size=1, max_size=6),  # noqa: ARG005
-    examples=10,
+    examples=20,
 )
 def hosts_unmap_reaches_guests(subject: Subject, plan: list[int]) -> None:
     """Map extra memory piece by piece into the guest's, and unmap it while it is cached."""
@@ -150,7 +150,7 @@ def hosts_unmap_reaches_guests(subject: Subject, plan: list[int]) -> None:
     source="viommu_attach, Owes",
     needs=(Need.NESTING,),
     plan=lambda subject: st.lists(st.integers(0, 2), min_size=1, max_size=8),  # noqa: ARG005
-    examples=10,
+    examples=20,
 )
 def replaced_spaces_are_gone(subject: Subject, plan: list[int]) -> None:
     """Attach three spaces by turns; the same IOVA leads elsewhere in each."""

@@ -52,7 +52,7 @@ def _order(subject: Subject) -> st.SearchStrategy[list[int]]:  # noqa: ARG001
     source="iommufd object model; viommu_destroy, viommu_free_domain, viommu_vdevice_destroy, viommu_hw_queue_destroy",
     needs=(Need.NESTING,),
     plan=_order,
-    examples=20,
+    examples=40,
 )
 def all_orders_end(subject: Subject, plan: list[int]) -> None:
     """Ask again and again, in one order, until none is left."""

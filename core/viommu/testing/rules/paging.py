@@ -106,7 +106,7 @@ class Many:
     source="PagingDomain.unmap: no translation of it stays cached; the host's own command queue wraps on the way",
     needs=(Need.HOST,),
     plan=lambda subject: st.lists(st.integers(1, 40), min_size=4, max_size=12).map(lambda made: Many(tuple(made))),  # noqa: ARG005
-    examples=3,
+    examples=2,
 )
 def many_unmaps_are_told(subject: Subject, plan: Many) -> str:
     """Map, use and unmap pages until the host has given thousands of commands."""

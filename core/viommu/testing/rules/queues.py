@@ -104,7 +104,7 @@ def _other_page(running: Running, place: int, turn: int) -> int:
     source="viommu_hw_queue_init; the ring that the guest's hardware has",
     needs=NEEDS,
     plan=lambda subject: st.lists(st.one_of(st.integers(1, 20), st.integers(-3, -1)), min_size=1, max_size=10),  # noqa: ARG005
-    examples=15,
+    examples=30,
 )
 def batches_of_any_length(subject: Subject, plan: list[int]) -> None:
     """Ring once for each batch; its last commands are those that matter. Negative: so many less than a full ring."""
@@ -129,7 +129,7 @@ def batches_of_any_length(subject: Subject, plan: list[int]) -> None:
     source="the life of one invalidation: a refused command stops the queue, with the vendor's consumer index",
     needs=NEEDS,
     plan=lambda subject: st.tuples(st.integers(0, 70), st.integers(0, 5)),  # noqa: ARG005
-    examples=15,
+    examples=30,
 )
 def refused_commands_stop(subject: Subject, plan: tuple[int, int]) -> None:
     """Put one between two that count, at any place of the ring."""
