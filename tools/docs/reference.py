@@ -13,7 +13,7 @@ from tools.docs.source import Class, Function, Value, meant_by, module, public_m
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from tools.docs.source import Item, Module, Parameter
+    from tools.docs.source import Item, Parameter
 
 NAME = re.compile(r"(?<![.\w\"'])[A-Z]\w*(?!\s*=|:|\.)")
 LONGEST_VALUE = 60
@@ -27,7 +27,7 @@ def page(name: str, *, hooks: bool = False) -> str:
     elsewhere: list[str] = []
     seen: set[str] = set()
     for item in found.items:
-        home = home_of(found, item)
+        home = home_of(item)
         if home != name:
             elsewhere.append(f":py:obj:`{item.name} <{home}.{item.name}>`")
         elif hooks or not is_hook(item):
@@ -38,11 +38,10 @@ def page(name: str, *, hooks: bool = False) -> str:
     return "\n".join(lines)
 
 
-def home_of(found: Module, item: Item) -> str:
-    """Say on which module's page an item stands: the one that defines it, or the first that promises it."""
-    if item.home in public_modules():
-        return item.home
-    return next(each for each in public_modules() if item in module(each).items) if item.home else found.name
+def home_of(item: Item) -> str:
+    """Say on which module's page an item stands: of those that promise it, the one that defines it, or the first."""
+    promising = [name for name in public_modules() if item in module(name).items]
+    return item.home if item.home in promising else promising[0]
 
 
 def is_hook(item: Item) -> bool:
@@ -65,7 +64,7 @@ def qualified(text: str, home: str) -> str:
 def _places() -> dict[str, str]:
     """Say of what public modules promise, by where it is defined, on which module's page it stands."""
     return {
-        f"{item.home}.{item.name}": f"{home_of(found, item)}.{item.name}"
+        f"{item.home}.{item.name}": f"{home_of(item)}.{item.name}"
         for found in map(module, public_modules())
         for item in found.items
     }
