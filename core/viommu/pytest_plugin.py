@@ -17,6 +17,27 @@ if TYPE_CHECKING:
 
 SECONDS = 60.0
 
+OPTIONS = {
+    "--viommu-effort": ("VIOMMU_CONFORM_EFFORT", "how hard `DriverContract` asks: 1 is as viommu conform does"),
+    "--viommu-seed": ("VIOMMU_CONFORM_SEED", "which examples `DriverContract` draws"),
+}
+"""Options of pytest, by the variables that they set (`viommu.testing.contract`)."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Offer the options of the conformance kit."""
+    group = parser.getgroup("viommu")
+    for option, (_, text) in OPTIONS.items():
+        group.addoption(option, type=float if option.endswith("effort") else int, help=text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take the options that are given."""
+    for option, (variable, _) in OPTIONS.items():
+        value = config.getoption(option)
+        if value is not None:
+            os.environ[variable] = str(value)
+
 
 class MakesMachines(Protocol):
     """What `viommu_machine` is."""
