@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from viommu.captures.rows import DescribedRow, FaultRow, MutatedRow, RecordedRow
     from viommu.machine import Machine
 
+__all__ = ["SECTIONS", "Disputed", "Mismatch", "Replay", "Section", "replay"]
+
 SECTIONS = ("translations", "commands", "faults", "mutations")
 """What a capture holds, as its files are named."""
 
