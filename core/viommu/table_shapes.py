@@ -153,14 +153,14 @@ def arm_stage2(
     )
 
 
-def riscv(levels: int = 4, *, guest_stage: bool = False) -> TableShape:
+def riscv(levels: int = 4, *, guest_stage: bool = False, dirty: bool = False) -> TableShape:
     """RISC-V Sv39, Sv48, Sv57 (3, 4, 5 levels), or their x4 forms (privileged architecture). Write implies read.
 
-    Raises OutOfRange.
+    ``dirty``: writable leaves begin clean (D=0), for hardware that keeps their dirty state. Raises OutOfRange.
     """
     _check("levels", levels, 3, 5)
     leaf = int(RiscvLeaf(V=1, U=1, A=1))
-    read, write = int(RiscvLeaf(R=1)), int(RiscvLeaf(R=1, W=1, D=1))
+    read, write = int(RiscvLeaf(R=1)), int(RiscvLeaf(R=1, W=1, D=not dirty))
     return TableShape(
         levels=levels,
         table_flags=(int(RiscvPointer(V=1)),) * levels,

@@ -20,6 +20,7 @@ from viommu.io_page_table import IoPageTable
 from viommu.kernel_errors import NoMemory, OutOfRangeSize
 from viommu.memory import PhysicalMemory
 from viommu.ops import Prot
+from viommu.spec.riscv import RiscvLeaf
 from viommu.table_frames import CHUNK, TableFrames
 
 if TYPE_CHECKING:
@@ -311,6 +312,15 @@ def test_what_is_extra_is_in_every_leaf() -> None:
     domain.table.map(0, 0, TABLE + PAGE, READ, extra=1 << 11)
     leaves = [domain.table.leaf(0), domain.table.leaf(TABLE)]
     assert [leaf and leaf.entry >> 11 & 1 for leaf in leaves] == [1, 1]
+
+
+@pytest.mark.parametrize("dirty", [False, True])
+def test_leaves_of_riscv_begin_as_dirty_as_asked(dirty: bool) -> None:
+    table = IoPageTable(TableFrames(PhysicalMemory()), table_shapes.riscv(3, dirty=dirty))
+    table.map(0, 0, PAGE, READ | Prot.WRITE)
+    leaf = table.leaf(0)
+    assert leaf is not None
+    assert bool(RiscvLeaf.decode(leaf.entry).D) is not dirty
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import define, evolve, field
+from attrs import define, field
 from viommu.io_page_table import IoPageTable
 from viommu.kernel_errors import Invalid, Unsupported
 from viommu.ops import DomainFlags
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from viommu_riscv.host.unit import Unit
     from viommu_riscv.spec.commands import Command
     from viommu_riscv.spec.directories import StageMode
-
-DIRTY = 1 << 7
-"""D of a leaf."""
 
 
 @define(eq=False, kw_only=True)
@@ -199,11 +196,8 @@ def _first_stage(unit: Unit) -> FirstStageDomain:
 
 def _second_stage(unit: Unit, flags: DomainFlags) -> SecondStageDomain:
     mode = unit.able.second_stage
-    shape = riscv_shape(LEVELS[mode], guest_stage=True)
     tracks = DomainFlags.DIRTY_TRACKING in flags
-    if tracks:  # hardware sets D when it is the first to write
-        none, read, write, both = shape.rights
-        shape = evolve(shape, rights=(none, read, write & ~DIRTY, both & ~DIRTY))
+    shape = riscv_shape(LEVELS[mode], guest_stage=True, dirty=tracks)
     return SecondStageDomain(
         mode=mode,
         table=IoPageTable(unit.frames, shape),
