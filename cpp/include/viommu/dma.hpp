@@ -82,8 +82,17 @@ public:
         return true;
     }
     void count(unsigned found) { count_ += found; }
+    // Reads where pages to come are looked for, so that all of it comes into the host's caches at once: what is moved
+    // drives it out of them. (A prefetch would be dropped where the host's TLB lacks the page.)
+    void read_ahead(u64 iova, u64 bytes) const {
+        if (!window_ || window_.first_lg2() != smallest_lg2) return;
+        for (u64 at = 0; at < bytes; at += u64{1} << smallest_lg2)
+            static_cast<void>(*static_cast<const volatile u64*>(window_.set_for(iova + at)));
+    }
 
 private:
+    static constexpr unsigned smallest_lg2 = 12;
+
     [[gnu::always_inline]] bool look_up(u64 input, u8 access, u64& pa, unsigned& lg2) const {
         return window_.find(input, window_.set_for(input), access, bound_.context->allowed(), pa, lg2);
     }

@@ -82,6 +82,9 @@ private:
             session.translate(side_.key, bound_, side_.iova, side_.access, result);
             return result.ok() && take(result.pa, result.page_lg2);
         }
+        void read_ahead(u64 bytes) const {
+            if (side_.left < bytes) hits_.read_ahead(side_.iova + side_.left, bytes - side_.left);
+        }
         void cache_changed(Translator::Session& session) { hits_.open(session); }
         u64 left() const { return side_.left; }
         std::byte* host() const { return memory_.in_one_piece(side_.pa, side_.left); }
@@ -140,6 +143,8 @@ private:
         Part parts[most_parts];
         unsigned count = 0;
         u64 found = 0;
+        source.read_ahead(bytes);
+        target.read_ahead(bytes);
         while (found < bytes && source.find_quickly() && target.find_quickly()) {
             const Part part{target.host(), source.host(), std::min({source.left(), target.left(), bytes - found})};
             if (count && parts[count - 1].to + parts[count - 1].size == part.to &&
