@@ -55,6 +55,9 @@ class CheckedHardware:
     redirecting: RedirectingHardware | None = field(init=False, repr=False)
     """The model, where some of its pages lead to no memory."""
 
+    granting: GrantingHardware | None = field(init=False, repr=False)
+    """The model, where it has a say in what a translation request is answered."""
+
     @live.default
     def _live(self) -> LiveHardware | None:
         return self.model if isinstance(self.model, LiveHardware) else None
@@ -62,6 +65,11 @@ class CheckedHardware:
     @redirecting.default
     def _redirecting(self) -> RedirectingHardware | None:
         return self.model if isinstance(self.model, RedirectingHardware) else None
+
+    @granting.default
+    def _granting(self) -> GrantingHardware | None:
+        # Once: to ask a protocol whether something implements it takes longer than a translation.
+        return self.model if isinstance(self.model, GrantingHardware) else None
 
     @classmethod
     def made_by(
@@ -121,8 +129,8 @@ class CheckedHardware:
 
     def granted(self, requester: int, pasid: int | None, translation: Translation) -> Translation | Completion:
         """Say what answers a translation request that was translated so. Raises DriverBug."""
-        model = self.model
-        if not isinstance(model, GrantingHardware):
+        model = self.granting
+        if model is None:
             return translation
         found = self._call("granted", model.granted, requester, pasid, translation)
         if not isinstance(found, Translation | Completion):
