@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 from xml.etree.ElementTree import fromstring
 
 import pytest
@@ -15,6 +15,7 @@ from viommu.cli import main
 from viommu.faults import Fault, Refusal, Report
 from viommu.hookspecs import Decoded, DriverInfo
 from viommu.io_page_table import TableShape
+from viommu.ops import DeviceFacts
 from viommu.testing import DriverContract, GuestKit, Options, Subject, conform
 from viommu.testing.catalogue import AREAS, rules
 from viommu.testing.report import as_json, as_junit, story
@@ -139,6 +140,42 @@ def test_hardware_that_never_answers_is_told_after_a_while() -> None:
 
     told = broken(toy_with(Hanging), "HST-005", options=Options(effort=0.2, seconds=0.5))
     assert "within 0.5 seconds" in told.reason
+
+
+def test_a_driver_that_cannot_be_brought_up_breaks_rules_and_ends_nothing() -> None:
+    class Unready(ExplainingToy):
+        @viommu.hookimpl
+        def viommu_probe(self) -> None:
+            raise ZeroDivisionError
+
+        @viommu.hookimpl
+        def viommu_device_facts(self) -> DeviceFacts:
+            return DeviceFacts()
+
+        @viommu.hookimpl
+        def viommu_alloc_paging(self) -> None:
+            return None
+
+        @viommu.hookimpl
+        def viommu_attach(self) -> None:
+            return None
+
+    found = verdicts(Unready(), "DIR", "DRV")
+    assert found["DRV-001"].outcome is Outcome.PASSED
+    assert "viommu_probe" in found["DIR-001"].reason
+    assert found["DIR-001"].outcome is Outcome.FAILED
+
+
+def test_what_is_seen_once_alone_is_told_too() -> None:
+    class Moody(Hardware):
+        moods: ClassVar[list[bool]] = [False, True]
+
+        def report(self, fault: Fault) -> Report:
+            if self.moods and self.moods.pop():
+                raise ZeroDivisionError
+            return super().report(fault)
+
+    assert "ZeroDivisionError" in broken(toy_with(Moody), "HST-005").reason
 
 
 def test_an_explanation_that_loses_bits_is_told_with_the_bytes() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
 
+from viommu.errors import told
 from viommu.kernel_errors import NAMES, KernelError
 
 if TYPE_CHECKING:
@@ -152,4 +153,7 @@ def refusing(*kinds: type[KernelError]) -> Iterator[None]:
 
 
 def _told(detail: Detail) -> str:
-    return str(detail()) if callable(detail) else detail
+    try:
+        return str(detail()) if callable(detail) else detail
+    except Exception as error:  # noqa: BLE001 - a broken driver cannot be explained either
+        return f"it cannot be told: {told(error)}"

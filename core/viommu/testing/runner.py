@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field, frozen
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.errors import Flaky
 
 from viommu.errors import told
 from viommu.testing.catalogue import rules
@@ -72,20 +73,22 @@ def conform(subject: Subject, options: Options | None = None, wanted: Iterable[s
 def ask(subject: Subject, asked: Rule, options: Options) -> Verdict:
     """Ask one rule."""
     began = time.monotonic()
-    reason = subject.why_not(asked)
-    if reason is not None:
-        return Verdict(asked, Outcome.SKIPPED, reason)
     run = Run(subject, asked, options)
     try:
         with ended_after(options.seconds):
+            reason = subject.why_not(asked)
+            if reason is not None:
+                raise Inapplicable(reason)  # noqa: TRY301 - as one that is found later
             run.all()
     except Inapplicable as why:
         return Verdict(asked, Outcome.SKIPPED, str(why), seconds=time.monotonic() - began)
     except Hang as error:
         return _broken(asked, run, began, str(error), {})
+    except Flaky as error:
+        reason, details = _seen(run.seen or error)
+        return _broken(asked, run, began, f"{reason} (not each time)", details)
     except Exception as error:  # noqa: BLE001 - whatever a driver raises breaks the rule that was asked
-        reason, details = (error.message, dict(error.details)) if isinstance(error, Broken) else (_raised(error), {})
-        return _broken(asked, run, began, reason, details)
+        return _broken(asked, run, began, *_seen(error))
     return Verdict(asked, Outcome.PASSED, note=run.note, seconds=time.monotonic() - began)
 
 
@@ -103,6 +106,8 @@ class Run:
     options: Options
     example: str = ""
     note: str = ""
+    seen: BaseException | None = None
+    """What was raised last."""
     _failing: set[str] = field(factory=set)
     _until: float = float("inf")
 
@@ -123,7 +128,8 @@ class Run:
             self.note = self.asked.check(self.subject, plan) or self.note
         except Inapplicable:
             raise
-        except BaseException:
+        except BaseException as error:
+            self.seen = error
             self._failing.add(known)
             self._until = min(self._until, time.monotonic() + SHRINK_SECONDS)
             raise
@@ -143,5 +149,6 @@ class Run:
         return seed(self.options.seed)(chosen(test))
 
 
-def _raised(error: BaseException) -> str:
-    return f"it raised {told(error)}"
+def _seen(error: BaseException) -> tuple[str, dict[str, str]]:
+    """Give what to tell of it, and what belongs to that."""
+    return (error.message, dict(error.details)) if isinstance(error, Broken) else (f"it raised {told(error)}", {})
