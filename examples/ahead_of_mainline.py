@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from attrs import define
 
 from viommu import Iotlb, Machine, Policy
-from viommu.api.viommu import DeviceTlbEntry
+from viommu.api import DeviceTlbEntry
 from viommu.iommufd.experimental import ExperimentalType
 from viommu.iommufd.uapi import HwptVtdS1
 from viommu.kernel_errors import KernelError
@@ -23,10 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from viommu.api.device import Device
-    from viommu.api.hwpt import Hwpt
-    from viommu.api.iommufd import Iommufd
-    from viommu.api.viommu import Viommu
+    from viommu.api import Device, Hwpt, Iommufd, Viommu
 
 MOCK = 0xDEADBEEF
 GUEST_DEVICE, IOVA, PAGE = 0x42, 0x4000, 0x1000

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from viommu.api.viommu import Viommu
+    from viommu.api import Viommu
     from viommu.devices import Device
     from viommu.objects.mmap import RegisterMapping
     from viommu_amd_viommu.spec.commands import AnyCommand

@@ -17,9 +17,7 @@ from viommu.kernel_errors import KernelError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from viommu.api.device import Device
-    from viommu.api.hwpt import Hwpt
-    from viommu.api.iommufd import Iommufd
+    from viommu.api import Device, Hwpt, Iommufd
     from viommu.iommufd.uapi_struct import UapiStruct
 
 POLICY = Policy(late_stage2=True, software_queues=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from viommu.api.viommu import Viommu
+    from viommu.api import Viommu
     from viommu.layout import Descriptor
     from viommu.objects.mmap import RegisterMapping
 

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from viommu.api.device import Device
-    from viommu.api.hwpt import Hwpt
-    from viommu.api.iommufd import Iommufd
+    from viommu.api import Device, Hwpt, Iommufd
     from viommu.layout import Descriptor
     from viommu.objects.mmap import RegisterMapping
 
