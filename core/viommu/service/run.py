@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 from contextlib import contextmanager
@@ -60,7 +61,13 @@ def served(machine: Machine, devices: Devices | None = None, course: Course | No
 def served_at(
     path: Path, machine: Machine, devices: Devices | None = None, course: Course | None = None
 ) -> Iterator[dict[str, str]]:
-    """The same at a path, where programs that are started elsewhere may connect. Raises OSError, BadValue."""
+    """The same at a path, where programs that are started elsewhere may connect. Raises OSError, BadValue.
+
+    Nothing may be there, nor at the same path with `.files` behind it: both are removed at the end.
+    """
+    for taken in (path, _shadow_of(path)):
+        if os.path.lexists(taken):
+            raise BadValue("socket", str(taken), "a path where nothing is yet")
     with swept(path, _shadow_of(path)), _served_at(path, machine, devices, course) as environment:
         yield environment
 
@@ -71,6 +78,7 @@ def _served_at(
 ) -> Iterator[dict[str, str]]:
     environment = environment_of(path)
     plugged = Devices(machine) if devices is None else devices
+    _shadow_of(path).mkdir(mode=stat.S_IRWXU)  # anew, so that nobody has put anything into it
     service = Service(path, machine, plugged, course)
     try:
         make_shadow(_shadow_of(path), plugged)
