@@ -266,7 +266,7 @@ def test_reports_for_programs_have_every_rule() -> None:
 def test_the_command_tells_rules_and_sums(capsys: pytest.CaptureFixture[str], tmp_path: object) -> None:
     assert main(["conform", "vtd", "--rule", "DRV", "--junit", f"{tmp_path}/report.xml"]) == 0
     assert "DRV-001  passed" in (told := capsys.readouterr().out)
-    assert told.splitlines()[-1] == "vtd: 5 passed"
+    assert told.splitlines()[-1] == f"vtd: {len(rules(('DRV',)))} passed"
     assert main(["conform", "vtd", "--rule", "DRV-002", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["counts"]["passed"] == 1
 
