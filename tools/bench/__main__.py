@@ -23,6 +23,7 @@ from tools.bench import (
     instructions,
     iommufd_paths,
     machine_paths,
+    shim_paths,
     vcmdq_paths,
 )
 from tools.bench.paths import Here, Measured, Path, Program, Source, groups_of, measure
@@ -111,7 +112,8 @@ def main(arguments: list[str]) -> None:
         | device_paths.groups()
         | fault_paths.groups()
         | guest_queue_paths.groups()
-        | vcmdq_paths.groups(),
+        | vcmdq_paths.groups()
+        | shim_paths.groups(),
         asked.rounds,
     )
     console = Console(stderr=True)

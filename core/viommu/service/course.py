@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class Course:
     """One that takes no note, and lets things happen at once."""
 
+    takes_no_note = True
+    """Nobody needs to tell it of a question before it is answered, nor to wait for a turn."""
     turn: AbstractContextManager[object] = nullcontext()
     """Is held, outside of all locks, while something happens."""
 

@@ -60,6 +60,7 @@ class Service:
         self.machine = machine
         self.devices = devices
         self.course = course or Course()
+        self._watch = machine.watch
         self.files = Files(self.course)
         self.mappings = Mappings(self.course)
         self.course.begin(self.files)
@@ -102,11 +103,15 @@ class Service:
         ``caller`` calls, or is gone. ``unmapped`` False: whether somebody maps something makes no difference now.
         """
         with self.course.turn:
-            self.machine.watch.settle()
-            self.files.reap()
-            self.mappings.called(caller)
-            if unmapped:
-                self.mappings.reap(self._pids)
+            self._settle(caller, unmapped=unmapped)
+
+    def _settle(self, caller: object, *, unmapped: bool) -> None:
+        """The same for who has the turn."""
+        self._watch.settle()
+        self.files.reap()
+        self.mappings.called(caller)
+        if unmapped:
+            self.mappings.reap(self._pids)
 
     # --- who connects
 
@@ -213,10 +218,11 @@ class Service:
     def _answer(self, connection: socket.socket, link: Link, program: Program, question: Packet) -> None:
         program.calling(link)
         try:
-            with self.course.turn:
-                self.settle(connection, unmapped=_destroys(question))
-                answer = self._answered(connection, program, question)
-                self.machine.watch.show()
+            if self.course.takes_no_note:
+                answer = self._in_turn(connection, program, question)
+            else:
+                with self.course.turn:
+                    answer = self._in_turn(connection, program, question)
         except Gone:
             raise
         except Exception:
@@ -229,6 +235,13 @@ class Service:
         finally:
             if answer.fd is not None:
                 os.close(answer.fd)
+
+    def _in_turn(self, connection: socket.socket, program: Program, question: Packet) -> Packet:
+        """Answer, after what was done before without a call; registers that are mapped show what it led to."""
+        self._settle(connection, unmapped=_destroys(question))
+        answer = self._answered(connection, program, question)
+        self._watch.show()
+        return answer
 
     def _answered(self, connection: socket.socket, program: Program, question: Packet) -> Packet:
         first = question.words[0]
@@ -248,6 +261,8 @@ class Service:
     def _asked_of(self, served: Served | None, connection: socket.socket, program: Program, question: Packet) -> Packet:
         if served is None:
             return result(NOT_OURS)
+        if self.course.takes_no_note:
+            return calls.answer(served, program, question, self.mappings, connection)
 
         def act(caller: Caller) -> Packet:
             return calls.answer(served, caller, question, self.mappings, connection)

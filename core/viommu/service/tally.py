@@ -69,6 +69,8 @@ class Times:
 class Tally(Course):
     """Counts, and leaves the rest to another."""
 
+    takes_no_note = False
+
     def __init__(self, inner: Course, devices: Devices) -> None:
         """Count what ``inner`` is told of, and interrupts of devices."""
         self.inner = inner

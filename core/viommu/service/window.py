@@ -17,15 +17,14 @@ class Window:
 
     def read(self, address: int, length: int) -> bytes | None:
         """Give bytes; None where it does not hold all of them."""
-        start = address - self.address
-        return self.data[start : start + length] if self._holds(start, length) else None
+        start, end = address - self.address, address - self.address + length
+        return self.data[start:end] if 0 <= start < end <= len(self.data) else None
 
     def write(self, address: int, data: bytes) -> bool:
         """Store bytes; False where it does not hold all of them."""
-        start = address - self.address
-        if not self._holds(start, len(data)):
+        start, end = address - self.address, address - self.address + len(data)
+        if not 0 <= start < end <= len(self.data):
             return False
-        end = start + len(data)
         self.data = self.data[:start] + data + self.data[end:]
         self._first = min(self._first, start) if self._end else start
         self._end = max(self._end, end)
@@ -41,6 +40,3 @@ class Window:
         """Whether it holds some of these bytes."""
         start = address - self.address
         return start < len(self.data) and start + length > 0
-
-    def _holds(self, start: int, length: int) -> bool:
-        return start >= 0 and length > 0 and start + length <= len(self.data)

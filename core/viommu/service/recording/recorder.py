@@ -56,6 +56,8 @@ class Recorder(Course):
     One thing happens at a time on a machine that is recorded: whose ``turn`` it is holds up everybody else.
     """
 
+    takes_no_note = False
+
     def __init__(self, path: Path, config: MachineConfig, made: Made) -> None:
         """Begin a file, and stand between the machine and what comes from outside. Raises OSError."""
         self.turn = RLock()
