@@ -150,13 +150,15 @@ sanitize: setup
 	$(TSAN_ENGINE) $(PYTEST) tests/plugins/test_hammer.py
 	$(ASAN_ENGINE) $(PYTEST) $(wildcard tests/engine tests/oracle)
 
-# All four distributions, and the proof: they install into an empty environment, and work there.
+# All four distributions, and the proof: they install into an empty environment, and work there; so does a stranger's
+# driver that is begun there.
 wheels: $(VENV)/.tools
 	rm -rf build/wheels build/wheel-check
 	for source in . $(PLUGINS); do $(VENV)/bin/python -m build --outdir build/wheels $$source || exit 1; done
 	mkdir -p $(WHEELS) && cp build/wheels/* $(WHEELS)
 	$(PYTHON) -m venv build/wheel-check
 	build/wheel-check/bin/python -m pip install -qq build/wheels/*.whl
+	cd build/wheel-check && bin/viommu new-driver acme && bin/python -m pip install -qq ./acme && bin/viommu conform acme
 	cd build/wheel-check && bin/viommu drivers
 	cd build/wheel-check && bin/viommu replay $(CURDIR)/$(firstword $(sort $(wildcard $(CAPTURES)/*/)))
 
