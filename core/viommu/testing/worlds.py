@@ -111,8 +111,6 @@ class Guest:
     queues: list[HwQueue] = field(factory=list)
     kept: list[int] = field(factory=list)
     """Pages for a rule to use again and again."""
-    spare: NDArray[np.uint8] | None = None
-    """Memory of the host's for a rule to map."""
 
     def __attrs_post_init__(self) -> None:
         """Make the vIOMMU, if it is not there, and let it know the device."""

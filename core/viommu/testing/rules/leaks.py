@@ -18,6 +18,12 @@ from viommu.testing.worlds import IOVA, guest, host
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from viommu.api.device import Device
+    from viommu.api.hwpt import Hwpt
+    from viommu.api.ioas import Ioas
     from viommu.testing.subject import Subject
     from viommu.testing.worlds import Guest, Host
 
@@ -107,44 +113,60 @@ def guests_leave_nothing(subject: Subject) -> None:
 
 
 @define(eq=False)
-class Calls:
-    """Calls that make something, each with what undoes it. Some stand on what others have made."""
+class HostCalls:
+    """Calls of a host that make something, each with what undoes it."""
+
+    world: Host
+    device: Device
+    ioas: Ioas
+    hwpt: Hwpt
+    """A page table that governs nothing."""
+    spare: NDArray[np.uint8]
+
+    def listed(self) -> dict[str, Act]:
+        """Give them by name."""
+        return {
+            "HWPT_ALLOC, paging": self.paging,
+            "attach, paging": self.attach_paging,
+            "IOAS_MAP": self.map,
+            "add_device": self.add_device,
+        }
+
+    def paging(self) -> Undo:
+        """Make a page table of what is mapped."""
+        return self.ioas.hwpt_alloc(self.device).destroy
+
+    def attach_paging(self) -> Undo:
+        """Let a page table govern the device, which nothing governs."""
+        self.device.attach(self.hwpt)
+        return self.device.detach
+
+    def map(self) -> Undo:
+        """Map where no table has been made yet."""
+        far = max(last for _, last in self.ioas.ranges()) // 2 & -PAGE
+        self.ioas.map(self.spare, far)
+        return lambda: self.ioas.unmap(far, PAGE)
+
+    def add_device(self) -> Undo:
+        """Put the second device into the machine."""
+        made = self.world.subject.plug(self.world.machine, 1)
+        return lambda: self.world.machine.remove_device(made)
+
+
+@define(eq=False)
+class GuestCalls:
+    """Calls for a guest that make something, each with what undoes it. Some stand on what others have made."""
 
     one: Guest
 
     def listed(self) -> dict[str, Act]:
         """Give them by name."""
-        one, found = self.one, {"HWPT_ALLOC, paging": self.paging, "attach, paging": self.attach_paging}
-        found |= {"IOAS_MAP": self.map, "add_device": self.add_device, "HWPT_ALLOC, nested": self.nested}
-        found["attach, nested"] = self.attach_nested
+        one, found = self.one, {"HWPT_ALLOC, nested": self.nested, "attach, nested": self.attach_nested}
         if one.viommu is not None:
-            found["VIOMMU_ALLOC"] = self.viommu
-            found["VDEVICE_ALLOC"] = self.vdevice
+            found |= {"VIOMMU_ALLOC": self.viommu, "VDEVICE_ALLOC": self.vdevice}
             if one.subject.nesting.queues is not None:
                 found["HW_QUEUE_ALLOC"] = self.queue
         return found
-
-    def paging(self) -> Undo:
-        """Make a page table of what is mapped."""
-        return self.one.ioas.hwpt_alloc(self.one.device).destroy
-
-    def attach_paging(self) -> Undo:
-        """Let a page table govern the device, which nothing governs."""
-        self.one.device.attach(self.one.parent)
-        return self.one.device.detach
-
-    def map(self) -> Undo:
-        """Map where no table has been made yet."""
-        assert self.one.spare is not None  # noqa: S101
-        far = max(last for _, last in self.one.ioas.ranges()) // 2 & -PAGE
-        self.one.ioas.map(self.one.spare, far)
-        return lambda: self.one.ioas.unmap(far, PAGE)
-
-    def add_device(self) -> Undo:
-        """Put the second device into the machine."""
-        machine = self.one.host.machine
-        made = self.one.subject.plug(machine, 1)
-        return lambda: machine.remove_device(made)
 
     def nested(self) -> Undo:
         """Make a nested HWPT of the space that is there."""
@@ -179,22 +201,42 @@ class Calls:
 
 @rule(
     "LEK-003",
-    "A call that fails for want of memory, at whatever point, leaves everything as it was, and works the next time.",
+    "A call for a guest that fails for want of memory, at whatever point, leaves everything as it was, and works the "
+    "next time.",
     source="hookspecs: all or nothing; iommufd: a failure before an id is published leaves nothing",
     needs=(Need.NESTING,),
 )
-def failures_leave_nothing(subject: Subject) -> str:
+def failures_for_guests_leave_nothing(subject: Subject) -> str:
     """Let the first, second, ... n-th allocation of each call fail."""
-    tried = 0
     with guest(subject) as one:
-        one.spare = one.host.machine.buffer(PAGE)
         if subject.nesting.queues is not None:
             one.kept.append(one.take(-(-subject.queues.length // PAGE)))
         one.space()
-        for name, act in Calls(one).listed().items():
-            act()()  # what stays for good, such as tables on the way to an entry, is made now
-            act()()
-            tried += _fail(one.host, name, act)
+        return _failing(one.host, GuestCalls(one).listed())
+
+
+@rule(
+    "LEK-004",
+    "A call of a host that fails for want of memory, at whatever point, leaves everything as it was, and works the "
+    "next time.",
+    source="hookspecs: all or nothing; PagingDomain.map: and then nothing of it is mapped",
+    needs=(Need.HOST,),
+)
+def failures_leave_nothing(subject: Subject) -> str:
+    """Let the first, second, ... n-th allocation of each call fail."""
+    with host(subject) as world:
+        device, ioas = world.device(), world.iommu.ioas_alloc()
+        ioas.map(world.machine.buffer(PAGE), BASE)
+        calls = HostCalls(world, device, ioas, ioas.hwpt_alloc(device), world.machine.buffer(PAGE))
+        return _failing(world, calls.listed())
+
+
+def _failing(world: Host, calls: dict[str, Act]) -> str:
+    tried = 0
+    for name, act in calls.items():
+        act()()  # what stays for good, such as tables on the way to an entry, is made now
+        act()()
+        tried += _fail(world, name, act)
     return f"{tried} failures"
 
 
