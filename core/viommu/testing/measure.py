@@ -40,12 +40,12 @@ PASSED_BY = (
 
 @frozen
 class Kept:
-    """``frames``: bytes of table frames in use; ``numbers``: ids that are taken; ``parts``: entries of containers."""
+    """Bytes of table ``frames`` in use, ``numbers`` that are taken, entries of containers (``parts``), ``objects``."""
 
     frames: int
     numbers: int
     parts: int
-    pins: int
+    objects: int
 
     @classmethod
     def of(cls, world: Host) -> Kept:
@@ -60,7 +60,7 @@ class Kept:
             ("bytes of table frames", self.frames, before.frames),
             ("ids", self.numbers, before.numbers),
             ("entries of containers", self.parts, before.parts),
-            ("objects", self.pins, before.pins),
+            ("objects", self.objects, before.objects),
         )
         return [f"{now - then} {what} more" for what, now, then in pairs if now > then]
 

@@ -196,6 +196,7 @@ class GuestSpace:
     tables: Tables
     space: Space
     hwpt: NestedHwpt
+    is_attached: bool = False
 
     def attach(self) -> None:
         """Let it govern the guest's device, in the place of what does."""
@@ -205,8 +206,6 @@ class GuestSpace:
         for one in attached:
             one.is_attached = False
         self.is_attached = True
-
-    is_attached: bool = False
 
     def drop(self, start: int = 0, last: int = (1 << 64) - 1) -> int:
         """Have the guest invalidate IOVAs, by whatever it invalidates with; how many requests were executed."""
