@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from viommu.service.config import Made
 
+__all__ = ["MakesMachines", "RunsPrograms", "viommu_machine", "viommu_run"]
+
 SECONDS = 60.0
 
 OPTIONS = {

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
+__all__ = ["MachineConfig", "Made"]
+
 T = TypeVar("T")
 
 FILE_BYTES = 1 << 20
