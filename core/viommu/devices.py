@@ -25,6 +25,7 @@ MOST_RESPONSES = 4096
 """Page responses that are kept until somebody looks at them; the oldest go first."""
 
 PAGE_LG2 = 12
+RIGHTS_BITS = int(Access.READ | Access.WRITE | Access.EXECUTE)
 
 
 @frozen
@@ -69,11 +70,11 @@ class DeviceTlb:
 
     def find(self, pasid: int | None, iova: int, access: Access) -> Held | None:
         """The translation of an address that grants ``access``, if one is held."""
-        wanted = access & (Access.READ | Access.WRITE | Access.EXECUTE)
+        wanted = int(access) & RIGHTS_BITS  # an enum's operators are slow
         with self._lock:
             for size_lg2 in sorted({key[1] for key in self._held}):
                 held = self._held.get((pasid, size_lg2, iova >> size_lg2))
-                if held is not None and held.rights & wanted == wanted:
+                if held is not None and int(held.rights) & wanted == wanted:
                     return held
         return None
 

@@ -9,7 +9,6 @@ from attrs import frozen
 from viommu.faults import Refusal
 from viommu.platform import Completion, RequestKind
 from viommu_vtd.hardware import legacy, scalable
-from viommu_vtd.hardware.search import Search
 from viommu_vtd.spec.faults import FaultReason
 from viommu_vtd.spec.registers import TranslationTableMode
 from viommu_vtd.spec.root_context import TranslationType
@@ -17,8 +16,10 @@ from viommu_vtd.spec.root_context import TranslationType
 if TYPE_CHECKING:
     from viommu.faults import ConfigurationLog
     from viommu.formats import Context
+    from viommu_vtd.hardware.live.admissions import Admissions
     from viommu_vtd.hardware.live.state import State
     from viommu_vtd.hardware.model import VtdHardware
+    from viommu_vtd.hardware.search import Search
     from viommu_vtd.spec.root_context import ScalableContextEntry
 
 F = FaultReason
@@ -56,15 +57,19 @@ def completion(reason: FaultReason) -> Completion:
 
 
 def admit(
-    state: State, requester: int, pasid: int | None, kind: RequestKind, log: ConfigurationLog
+    state: State,
+    admissions: Admissions,
+    requester: int,
+    pasid: int | None,
+    kind: RequestKind,
+    log: ConfigurationLog,
 ) -> Context | Refusal | None:
-    """Answer `viommu.hookspecs.LiveHardware.admit`."""
+    """Answer `viommu.hookspecs.LiveHardware.admit`. ``admissions`` are those of `judge`."""
     translation = state.translation
     if not translation.unit.status.TES:
         # Without remapping nothing gives translations, nor believes those that a device says it has.
         return Refusal("ATS while translation is off", silent=True, detail="GSTS.TES is 0")
-    search = Search(translation.unit, translation.memory, log)
-    refusal = _refusal(translation, search, requester, pasid)
+    refusal, silenced = admissions.refusal(translation, requester, pasid, log)
     if kind is not RequestKind.TRANSLATED:
         return refusal
     if refusal is not None:
@@ -75,10 +80,10 @@ def admit(
             suppressed=refusal.suppressed,
             detail=refusal.detail,
         )
-    return translation.translated(silenced=search.silenced)
+    return translation.translated(silenced=silenced)
 
 
-def _refusal(translation: VtdHardware, search: Search, requester: int, pasid: int | None) -> Refusal | None:
+def judge(translation: VtdHardware, search: Search, requester: int, pasid: int | None) -> Refusal | None:
     """Why this device may not use ATS; None where it may."""
     mode_wrong = translation.mode_refusal(search)
     if mode_wrong is not None:

@@ -12,9 +12,9 @@ from viommu.platform import PageResponse, ResponseCode
 from viommu.translation import refused
 from viommu_vtd.hardware import scalable
 from viommu_vtd.hardware.access_bits import EXECUTES, PRIVILEGED, READS, WRITES
+from viommu_vtd.hardware.live.admissions import Admissions
 from viommu_vtd.hardware.live.ats import pasid_refusal
 from viommu_vtd.hardware.live.events import EventInterrupt
-from viommu_vtd.hardware.search import Search
 from viommu_vtd.spec.faults import FaultReason
 from viommu_vtd.spec.page_requests import PAGE_REQUEST, PageRequestDescriptor
 from viommu_vtd.spec.queue_registers import PQA, PRS
@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from viommu.faults import Fault
     from viommu.platform import PageRequest
     from viommu_vtd.hardware.live.state import State
+    from viommu_vtd.hardware.model import VtdHardware
+    from viommu_vtd.hardware.search import Search
 
 PAGE_LG2 = 12
+SILENCE = Silence()
 PENDING, OVERFLOW = PRS.PPR.mask, PRS.PRO.mask
 
 
@@ -35,6 +38,7 @@ class PageRequestQueue:
 
     state: State
     interrupt: EventInterrupt = field(init=False)
+    _admissions: Admissions = field(init=False, factory=lambda: Admissions(judge))
 
     def __attrs_post_init__(self) -> None:
         self.interrupt = EventInterrupt(self.state, "page-request", "PE")
@@ -44,7 +48,8 @@ class PageRequestQueue:
         if not self.state.unit.status.TES:
             self._answer(request, ResponseCode.INVALID)
             return None
-        refusal = self._refusal(request)
+        translation = self.state.translation
+        refusal, _ = self._admissions.refusal(translation, request.requester, request.pasid, SILENCE)
         if refusal is not None:
             self._answer(request, _response(refusal))
             return refused(request.requester, request.pasid, request.iova, request.access, refusal)
@@ -85,20 +90,20 @@ class PageRequestQueue:
         if request.last:
             self.state.platform.respond(PageResponse(request.requester, request.pasid, request.group, code))
 
-    def _refusal(self, request: PageRequest) -> Refusal | None:
-        translation = self.state.translation
-        search = Search(translation.unit, translation.memory, Silence())
-        wrong = translation.mode_refusal(search)
-        if wrong is not None:
-            return wrong
-        if translation.mode == TranslationTableMode.LEGACY:
-            return search.refuse(FaultReason.PAGE_GROUP_IN_LEGACY_MODE, "a page request in legacy mode")
-        entry = scalable.context_entry(search, request.requester)
-        if isinstance(entry, Refusal):
-            return entry
-        if not entry.PRE:
-            return search.refuse(FaultReason.PAGE_REQUEST_DISABLED, "PRE is 0: page requests are not allowed")
-        return pasid_refusal(search, entry, request.pasid)
+
+def judge(translation: VtdHardware, search: Search, requester: int, pasid: int | None) -> Refusal | None:
+    """Why a device may not ask for pages; None where it may."""
+    wrong = translation.mode_refusal(search)
+    if wrong is not None:
+        return wrong
+    if translation.mode == TranslationTableMode.LEGACY:
+        return search.refuse(FaultReason.PAGE_GROUP_IN_LEGACY_MODE, "a page request in legacy mode")
+    entry = scalable.context_entry(search, requester)
+    if isinstance(entry, Refusal):
+        return entry
+    if not entry.PRE:
+        return search.refuse(FaultReason.PAGE_REQUEST_DISABLED, "PRE is 0: page requests are not allowed")
+    return pasid_refusal(search, entry, pasid)
 
 
 def descriptor_of(request: PageRequest) -> PageRequestDescriptor:

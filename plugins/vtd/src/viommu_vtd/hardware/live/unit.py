@@ -11,6 +11,7 @@ from viommu.faults import Report
 from viommu.formats import Context
 from viommu.platform import Completion
 from viommu_vtd.hardware.live import ats, cures
+from viommu_vtd.hardware.live.admissions import Admissions
 from viommu_vtd.hardware.live.control import Control
 from viommu_vtd.hardware.live.fault_log import FaultLog
 from viommu_vtd.hardware.live.invalidation import Invalidator
@@ -45,6 +46,7 @@ class LiveUnit:
     page_requests: PageRequestQueue = field(init=False)
     _invalidate: Invalidator = field(init=False)
     _reactions: Mapping[str, Callable[[Store], None]] = field(init=False)
+    _admissions: Admissions = field(init=False, factory=lambda: Admissions(ats.judge))
     _lock: RLock = field(init=False, factory=RLock)
 
     def __attrs_post_init__(self) -> None:
@@ -96,7 +98,7 @@ class LiveUnit:
         self, requester: int, pasid: int | None, kind: RequestKind, log: ConfigurationLog
     ) -> Context | Refusal | None:
         """Say whether a device may send an ATS request."""
-        return ats.admit(self.state, requester, pasid, kind, log)
+        return ats.admit(self.state, self._admissions, requester, pasid, kind, log)
 
     def complete(self, fault: Fault) -> Completion:
         """End a refused translation request; record it unless it only found no rights."""
