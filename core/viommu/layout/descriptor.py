@@ -128,12 +128,14 @@ class Descriptor(metaclass=_DescriptorType):
 
     @classmethod
     def _patched(cls, raw: int, values: Mapping[str, int]) -> int:
-        fields, owner = cls.fields, cls.__name__
+        fields, owner, new = cls.fields, cls.__name__, not raw
         for name, value in values.items():
             spec = fields.get(name)
             if spec is None:
                 raise TypeError(f"{owner} has no field {name!r}; it has {', '.join(fields)}")
-            raw = spec.patched(owner, raw, index(value))  # a NumPy integer would overflow where it meets 512 bits
+            number = index(value)  # a NumPy integer would overflow where it meets 512 bits
+            if number or not new:
+                raw = spec.patched(owner, raw, number)
         return raw
 
 
