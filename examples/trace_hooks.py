@@ -29,6 +29,14 @@ class Depths(threading.local):
     depth = 0
 
 
+def shown(value: object) -> str:
+    """Write a value, whatever state it is in: a hook may be given an object that is not whole yet."""
+    try:
+        return repr(value)
+    except Exception as error:  # noqa: BLE001 - an observer must not change what it sees
+        return f"<{type(value).__name__}, whose repr raises {type(error).__name__}>"
+
+
 class Trace:
     """Has a wrapper for every hook there is. Lines are whole: each is written at once, when the call ends."""
 
@@ -49,13 +57,13 @@ class Trace:
             told: dict[str, object] = {}
             try:
                 result = yield
-                told["gave"] = repr(result)
+                told["gave"] = shown(result)
             except Exception as error:
-                told["raised"] = repr(error)
+                told["raised"] = shown(error)
                 raise
             finally:
                 self._depths.depth -= 1
-                arguments = {key: repr(value) for key, value in zip(names, given, strict=True)}
+                arguments = {key: shown(value) for key, value in zip(names, given, strict=True)}
                 took = perf_counter_ns() - began
                 self._write({"hook": name, "depth": depth, "given": arguments, **told, "ns": took})
             return result

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from examples.trace_hooks import HOOKS, Trace, main
+from examples.trace_hooks import HOOKS, Trace, main, shown
 from viommu import Machine
 from viommu.kernel_errors import KernelError
 
@@ -49,6 +49,14 @@ def test_what_a_hook_raises_is_told_and_raised() -> None:
 
     assert [call["hook"] for call in raised] == ["viommu_hw_info"]
     assert "0x7777" in raised[0]["raised"]
+
+
+def test_what_cannot_be_shown_does_no_harm() -> None:
+    class Unfinished:
+        def __repr__(self) -> str:
+            raise AttributeError("name")
+
+    assert shown(Unfinished()) == "<Unfinished, whose repr raises AttributeError>"
 
 
 def test_the_example_shows_the_way_of_an_attachment(capsys: pytest.CaptureFixture[str]) -> None:
