@@ -84,10 +84,15 @@ def test_the_name_of_an_installed_driver_is_refused(tmp_path: Path, capsys: pyte
     assert "viommu-vtd has installed a driver of that name" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("title", ['a "quoted" one', "back\\slash", "{{ 1 }}", "two\nlines", " ", "x" * 41])
+@pytest.mark.parametrize("title", ['a "quoted" one', "back\\slash", "{{ 1 }}", "two\nlines", " ", "x" * 61])
 def test_a_title_that_would_break_code_is_refused(title: str, tmp_path: Path) -> None:
     assert main(["new-driver", "acme", "--title", title, "--into", str(tmp_path)]) == 2
     assert not list(tmp_path.iterdir())
+
+
+def test_the_longest_name_makes_a_driver(tmp_path: Path) -> None:
+    assert main(["new-driver", "x" * 40, "--into", str(tmp_path / "new" / "folder")]) == 0
+    assert (tmp_path / "new" / "folder" / ("x" * 40) / "src" / f"viommu_{'x' * 40}").is_dir()
 
 
 def test_a_folder_that_is_there_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ TEMPLATE = Path(__file__).parents[1] / "templates" / "driver"
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 LONGEST = 40
 """Letters of a name: folders and modules are named after it."""
+LONGEST_TITLE = 60
 
 
 @frozen
@@ -75,8 +76,8 @@ def new_driver(name: str, title: str | None, into: Path) -> None:
 
 def checked_title(title: str) -> str:
     """Give a title that can stand in code. Raises BadValue."""
-    if not title.isprintable() or set(title) & set('"\\{}') or not 0 < len(title.strip()) <= LONGEST:
-        raise BadValue("title", title, f'1 to {LONGEST} printable letters without " \\ {{ }}')
+    if not title.isprintable() or set(title) & set('"\\{}') or not 0 < len(title.strip()) <= LONGEST_TITLE:
+        raise BadValue("title", title, f'1 to {LONGEST_TITLE} printable letters without " \\ {{ }}')
     return title.strip()
 
 
