@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from shutil import which
 from typing import TYPE_CHECKING
 
 import pytest
@@ -87,6 +88,15 @@ def test_the_driver_conforms_at_last(made: list[Step]) -> None:
     sums = made[-1].run("-m", "viommu", "conform", "acme", "--effort", EFFORT).splitlines()[-1]
 
     assert re.fullmatch(r"acme: \d+ passed, \d+ skipped", sums)
+
+
+def test_a_compiled_program_runs_on_it(made: list[Step], tmp_path: Path) -> None:
+    program, clients = tmp_path / "program", DOCS.parent / "tests" / "clients"
+    subprocess.run([which("gcc") or "gcc", "-std=gnu11", "-pthread", "-o", program, clients / "edu.c"], check=True)
+    words = ("--driver", "acme", "--device", "edu@00:10.0", "--", str(program), "0000:00:10.0")
+
+    for step in made[3:]:
+        step.run("-m", "viommu", "run", *words)
 
 
 def test_the_package_is_clean_at_last(made: list[Step]) -> None:
