@@ -18,12 +18,14 @@ from attrs import define, field, frozen
 from viommu import _engine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
 __all__ = ["RegisterWatch", "SharedPage", "SharedWord"]
 
 log = structlog.get_logger()
+
+NOTHING: frozenset[int] = frozenset()
 
 
 class _Registers(Protocol):
@@ -42,12 +44,13 @@ class SharedWord:
     platform afterwards (`viommu.platform.Platform.observe`), or raises an interrupt.
 
     Stores that are seen together are carried out in the order in which the words are declared, but those of zero to a
-    word that ``stops`` hardware come first.
+    word that ``stops`` hardware come first. What a store changes are words of its ``group``; of others hardware tells.
     """
 
     offset: int
     size: int = 4
     stops: bool = False
+    group: int = 0
 
 
 @define(eq=False)
@@ -92,12 +95,14 @@ class SharedPage:
         self.carry_out()
         self.show()
 
-    def carry_out(self) -> None:
-        """Carry out what software has stored."""
+    def carry_out(self) -> frozenset[int]:
+        """Carry out what software has stored; which groups it stored to."""
         with self._lock:
-            stored = [] if self._closed else self.engine.take()
-            if stored:
-                self._carry_out([(word.offset, word.size, value) for word, value in self._in_order(stored)])
+            stored = () if self._closed else self.engine.take()
+            if not stored:
+                return NOTHING
+            self._carry_out([(word.offset, word.size, value) for word, value in self._in_order(stored)])
+        return frozenset(self.words[index].group for index, _ in stored)
 
     def _carry_out(self, stores: Sequence[tuple[int, int, int]]) -> None:
         self.told(len(stores))
@@ -109,11 +114,12 @@ class SharedPage:
         for offset, size, value in stores:
             self.registers.write(offset, value.to_bytes(size, "little"))
 
-    def show(self) -> None:
-        """Show what hardware has now; any thread may, with whatever locks."""
+    def show(self, groups: Collection[int] | None = None) -> None:
+        """Show what hardware has now, in some groups or all; any thread may, with whatever locks."""
         for index, word in enumerate(self.words):
-            while not self._showed(index, word):
-                pass  # another thread has shown something else meanwhile: hardware may have changed since
+            if groups is None or word.group in groups:
+                while not self._showed(index, word):
+                    pass  # another thread has shown something else meanwhile: hardware may have changed since
 
     def close(self) -> None:
         """Carry out no store any more; what is being carried out is waited for."""
@@ -172,7 +178,8 @@ class RegisterWatch:
 
     def changed(self) -> None:
         """Take note that hardware may have other values than are shown; any thread may, with whatever locks."""
-        if self._pages and get_ident() != self._pages.watcher:  # who shows them anyway when it has done
+        if self._pages and get_ident() not in self._pages.carrying_out:  # who shows anyway what it changes
+            self._pages.is_stale = True
             self._engine.touch()
 
     def observe(self, _event: str, _facts: Mapping[str, object]) -> None:
@@ -186,7 +193,10 @@ class RegisterWatch:
                 page.show()
 
     def settle(self) -> None:
-        """Carry out now what software has stored. Not for who holds a lock that carrying out takes."""
+        """Carry out now what software has stored, and show what has changed.
+
+        Not for who holds a lock that carrying out takes.
+        """
         if self._pages:
             self._pages.settle()
 
@@ -197,25 +207,42 @@ class RegisterWatch:
 
 
 class _Pages(list[SharedPage]):
-    """The pages of a watch; ``watcher`` is the thread that carries out their stores, ``turn`` what it holds then."""
+    """The pages of a watch.
 
-    watcher: int = 0
+    ``carrying_out`` are threads that do so, ``turn`` what they hold then. ``is_stale``: hardware may have changed.
+    """
+
     turn: AbstractContextManager[object] = nullcontext()
+    is_stale: bool = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.carrying_out: set[int] = set()
 
     def settle(self) -> None:
-        """Carry out all stores, then show what each register has; no page suffers where the driver of another fails."""
-        pages = tuple(self)
+        """Carry out all stores, and show what changed; no page suffers where the driver of another fails."""
         with self.turn:
-            for act in (SharedPage.carry_out, SharedPage.show):
-                for page in pages:
-                    try:
-                        act(page)
-                    except Exception:
-                        log.exception("stores to registers could not be carried out", registers=repr(page.registers))
+            is_stale, self.is_stale = self.is_stale, False
+            for page in tuple(self):
+                try:
+                    self._settle(page, is_stale=is_stale)
+                except Exception:
+                    log.exception("stores to registers could not be carried out", registers=repr(page.registers))
+
+    def _settle(self, page: SharedPage, *, is_stale: bool) -> None:
+        self.carrying_out.add(get_ident())
+        try:
+            groups = page.carry_out()
+        except Exception:
+            page.show()
+            raise
+        finally:
+            self.carrying_out.discard(get_ident())
+        if groups or is_stale:
+            page.show(None if is_stale else groups)
 
 
 def _watch(engine: _engine.RegisterWatch, pages: _Pages) -> None:
-    pages.watcher = get_ident()
     while engine.wait():
         pages.settle()
 

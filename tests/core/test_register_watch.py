@@ -153,6 +153,19 @@ def test_what_changes_in_hardware_is_shown_once_somebody_tells(watch: RegisterWa
     assert software.load(PLAIN) == 4
 
 
+def test_what_a_store_changes_in_another_group_is_shown_once_hardware_tells(watch: RegisterWatch) -> None:
+    queue = Queue()
+    page = page_of(queue, (SharedWord(TAIL), SharedWord(HEAD), SharedWord(PLAIN, 8, group=1)))
+    watch.add(page)
+    software = Software(page)
+    queue.registers[SWITCH], queue.registers[PLAIN] = 1, 9
+    software.store(TAIL, 3)
+    wait_for(lambda: software.load(HEAD) == 3)
+    assert software.load(PLAIN) == 0
+    watch.changed()
+    wait_for(lambda: software.load(PLAIN) == 9)
+
+
 def test_settling_does_not_wait_for_the_watcher() -> None:
     watch, queue = RegisterWatch(), Queue()
     software = watched(watch, queue)

@@ -240,7 +240,7 @@ class Service:
         """Answer, after what was done before without a call; registers that are mapped show what it led to."""
         self._settle(connection, unmapped=_destroys(question))
         answer = self._answered(connection, program, question)
-        self._watch.show()
+        self._watch.settle()
         return answer
 
     def _answered(self, connection: socket.socket, program: Program, question: Packet) -> Packet:

@@ -49,15 +49,13 @@ public:
     // Waits for a store, or a touch; false once it has ended. One thread waits.
     bool wait() {
         sleep_precisely();
+        last_ = Clock::now();  // who carried out what was found has taken its time
         for (;;) {
             {
                 std::unique_lock locked(lock_);
                 changed_.wait(locked, [&] { return ended_ || !pages_.empty(); });
                 if (ended_) return false;
-                if (touched_.exchange(false, std::memory_order_acquire) | is_stored_to()) {
-                    last_ = Clock::now();
-                    return true;
-                }
+                if (touched_.exchange(false, std::memory_order_acquire) | is_stored_to()) return true;
             }
             pause(Clock::now() - last_);
         }
@@ -94,7 +92,7 @@ private:
     std::vector<Page> pages_;
     bool ended_ = false;
     std::atomic<bool> touched_ = false;
-    Clock::time_point last_ = Clock::now();
+    Clock::time_point last_;
 };
 
 }  // namespace viommu

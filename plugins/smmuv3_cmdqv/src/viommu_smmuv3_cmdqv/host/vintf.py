@@ -157,7 +157,7 @@ def _words(queues: int) -> list[SharedWord]:
     A queue that is switched on finds its indices set, and one that is switched off is so before they change.
     """
     return [
-        SharedWord(queue * VCMDQ_STRIDE + at, stops=at == VCMDQ_CONFIG_AT)
+        SharedWord(queue * VCMDQ_STRIDE + at, stops=at == VCMDQ_CONFIG_AT, group=queue)
         for queue in range(queues)
         for at in (CONS_AT, PROD_AT, GERRORN_AT, VCMDQ_CONFIG_AT, VCMDQ_STATUS_AT, GERROR_AT)
     ]
