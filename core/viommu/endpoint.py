@@ -110,9 +110,11 @@ class Endpoint(Front):
         length: int,
         source_pasid: int | None = None,
         target_pasid: int | None = None,
+        *,
+        times: int = 1,
     ) -> CopyStopped | None:
-        """Copy memory to memory; None where all was copied. Raises as `viommu.instance.iommu.Iommu.dma_copy`."""
-        return self.iommu.dma_copy(self.requester, source, target, length, source_pasid, target_pasid)
+        """Copy memory to memory; None where all was copied. As `viommu.instance.iommu.Iommu.dma_copy`."""
+        return self.iommu.dma_copy(self.requester, source, target, length, source_pasid, target_pasid, times=times)
 
     @property
     def with_ats(self) -> Device:

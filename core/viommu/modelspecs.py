@@ -197,9 +197,19 @@ class Bus(Protocol):
         """Write memory; what lies before a refused byte is written."""
 
     def copy(
-        self, source: int, target: int, length: int, source_pasid: int | None = None, target_pasid: int | None = None
+        self,
+        source: int,
+        target: int,
+        length: int,
+        source_pasid: int | None = None,
+        target_pasid: int | None = None,
+        *,
+        times: int = 1,
     ) -> Refused | None:
-        """Copy memory to memory as fast as there is (the engine does it, without the GIL); likewise."""
+        """Copy memory to memory, ``times`` over, as fast as there is (the engine does it, without the GIL).
+
+        `Refused.moved` counts what was copied in all.
+        """
 
     def update(
         self, iova: int, size: int, change: Callable[[int], int], attributes: Attributes = PLAIN

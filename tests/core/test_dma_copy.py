@@ -108,6 +108,24 @@ def test_a_copy_is_the_same_where_each_store_is_seen(watched: bool, sanitize: bo
     assert bool(stores) == watched
 
 
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_copy_is_done_so_often(watched: bool) -> None:
+    world = World(["ram"] * (PAGES - 1) + ["unmapped"], {"entries": 64})
+    stores: list[int] = []
+    if watched:
+        world.guest.memory.watcher = lambda pa, _, __: stores.append(pa)
+    world.guest.memory.write(world.ram.pa(), b"\x22" * PAGE)
+    assert world.machine.dma_copy(3, BASE, BASE + 4 * PAGE, PAGE, times=3) is None
+    assert world.machine.dma_read(3, BASE + 4 * PAGE, PAGE) == b"\x22" * PAGE
+    assert world.machine.translator.counters()["translations"] == 7
+    stopped = world.machine.dma_copy(3, BASE, BASE + (PAGES - 2) * PAGE, 2 * PAGE, times=1 << 40)
+    assert stopped is not None
+    assert (stopped.moved, stopped.writes) == (PAGE, True)
+    assert world.machine.dma_copy(3, BASE, BASE + PAGE, PAGE, times=0) is None
+    with pytest.raises(OutOfRange, match="times"):
+        world.machine.dma_copy(3, BASE, BASE + PAGE, PAGE, times=-1)
+
+
 def test_a_copy_goes_from_one_pasid_to_another() -> None:
     world = World(["ram"] * PAGES, {"entries": 64})
     assert world.machine.dma_copy(3, BASE, BASE + PAGE, PAGE, None, PASID) is None

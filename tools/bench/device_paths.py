@@ -37,7 +37,7 @@ class Tester:
     """A program that owns a tester and 64 MiB; ``large``: its IOMMU maps them by 2 MiB pages."""
 
     def __init__(self, *, large: bool) -> None:
-        self.machine = Machine("vtd", iotlb=Iotlb(entries=4096))
+        self.machine = Machine("vtd", iotlb=Iotlb(entries=65536))
         self.function = Function("0000:00:10.0")
         model = dma_tester.viommu_model(self.function.bus, {})
         assert model is not None

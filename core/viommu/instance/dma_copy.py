@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from viommu._engine import dma_copy
 from viommu.addresses import PAGE_SIZE
+from viommu.errors import OutOfRange
 from viommu.faults import Access
+from viommu.requests import IOVA_LAST
 
 if TYPE_CHECKING:
     from viommu._engine import Result
@@ -32,24 +34,52 @@ class Copier:
     dma: Dma
 
     def copy(
-        self, requester: int, source: int, source_pasid: int | None, target: int, target_pasid: int | None, length: int
+        self,
+        requester: int,
+        source: int,
+        source_pasid: int | None,
+        target: int,
+        target_pasid: int | None,
+        length: int,
+        times: int,
     ) -> CopyStopped | None:
-        """Copy in ascending order; what lies before a refused byte is copied. Raises OutOfRange, BadValue."""
-        ahead = self._ahead(requester, source, source_pasid, target, target_pasid, length)
+        """Copy in ascending order, ``times`` over; what lies before a refused byte is copied.
+
+        Raises OutOfRange, BadValue.
+        """
+        places = requester, source, source_pasid, target, target_pasid, length
+        ahead = self._ahead(*places, times)
         if ahead is None:
             return None
         reads = self.dma.asked(requester, source, length, Access.READ, source_pasid)
         writes = self.dma.asked(requester, target, length, Access.WRITE, target_pasid)
-        return self._go_on(reads, writes, *ahead)
+        if not 0 <= times <= IOVA_LAST:
+            raise OutOfRange("times of a copy", times, IOVA_LAST)
+        before = 0
+        while length and before < length * times and ahead is not None:
+            before += ahead[0] - ahead[0] % length
+            stopped = self._go_on(reads, writes, ahead[0] % length, *ahead[1:])
+            if stopped is not None:
+                return evolve(stopped, moved=before + stopped.moved)
+            before += length
+            ahead = self._ahead(*places, times - before // length)
+        return None
 
     def _ahead(
-        self, requester: int, source: int, source_pasid: int | None, target: int, target_pasid: int | None, length: int
+        self,
+        requester: int,
+        source: int,
+        source_pasid: int | None,
+        target: int,
+        target_pasid: int | None,
+        length: int,
+        times: int,
     ) -> tuple[int, bool, Result | None] | None:
         """Let the engine copy what it can: how many bytes, and which side stopped it with which result; None: all."""
         if not self.dma.at_once(writes=True):
             return 0, False, None
         translator = self.dma.lookups.translator
-        return dma_copy(translator, requester, source, source_pasid, target, target_pasid, length)
+        return dma_copy(translator, requester, source, source_pasid, target, target_pasid, length, times)
 
     def _go_on(
         self, source: Request, target: Request, moved: int, at_target: bool, stopped: Result | None
@@ -62,7 +92,7 @@ class Copier:
                 return ended
             moved += size
             places = source.iova + moved, source.pasid, target.iova + moved, target.pasid
-            ahead = self._ahead(source.requester, *places, source.length - moved)
+            ahead = self._ahead(source.requester, *places, source.length - moved, 1)
             if ahead is None:
                 return None
             moved, at_target, stopped = moved + ahead[0], ahead[1], ahead[2]

@@ -268,13 +268,15 @@ class Iommu(Front):
         length: int,
         source_pasid: int | None = None,
         target_pasid: int | None = None,
+        *,
+        times: int = 1,
     ) -> CopyStopped | None:
-        """Copy ``length`` bytes as a device does, in ascending order; None where all of it was copied.
+        """Copy ``length`` bytes as a device does, in ascending order, ``times`` over; None where all was copied.
 
         Bytes that are source and target of one copy may be copied before or after they are overwritten. Raises as
         `translate`.
         """
-        return self._copier.copy(requester, source, source_pasid, target, target_pasid, length)
+        return self._copier.copy(requester, source, source_pasid, target, target_pasid, length, times)
 
     def read_dirty(
         self,

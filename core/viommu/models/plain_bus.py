@@ -69,10 +69,17 @@ class PlainBus:
         return None if moved == len(raw) else Refused(iova + moved, Why.FAULT, moved)
 
     def copy(
-        self, source: int, target: int, length: int, source_pasid: int | None = None, target_pasid: int | None = None
+        self,
+        source: int,
+        target: int,
+        length: int,
+        source_pasid: int | None = None,
+        target_pasid: int | None = None,
+        *,
+        times: int = 1,
     ) -> Refused | None:
         """Copy memory, as far as both sides reach."""
-        del source_pasid, target_pasid
+        del source_pasid, target_pasid, times  # once is as good as often
         readable, writable = self._reach(source, length), self._reach(target, length)
         moved = min(readable, writable)
         self.memory[target : target + moved] = self.memory[source : source + moved]

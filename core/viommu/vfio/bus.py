@@ -85,18 +85,25 @@ class FunctionBus:
         return self._tried(iova, lambda: self._moved(iova, self.endpoint.dma_write(iova, data, attributes.pasid)))
 
     def copy(
-        self, source: int, target: int, length: int, source_pasid: int | None = None, target_pasid: int | None = None
+        self,
+        source: int,
+        target: int,
+        length: int,
+        source_pasid: int | None = None,
+        target_pasid: int | None = None,
+        *,
+        times: int = 1,
     ) -> Refused | None:
         """Copy memory to memory; what lies before a refused byte is copied."""
         if not self.config.is_master:  # as `_tried` does, which would cost more than a small copy
             return Refused(source, Why.NOT_MASTER)
         try:
-            stopped = self.endpoint.dma_copy(source, target, length, source_pasid, target_pasid)
+            stopped = self.endpoint.dma_copy(source, target, length, source_pasid, target_pasid, times=times)
         except BadField:
             return Refused(source, Why.IMPOSSIBLE)
         if stopped is None:
             return None
-        at = (target if stopped.writes else source) + stopped.moved
+        at = (target if stopped.writes else source) + stopped.moved % length
         return self._refused(at, stopped.cause, stopped.moved, writes=stopped.writes)
 
     def update(

@@ -21,10 +21,9 @@ if TYPE_CHECKING:
     from viommu.models.dma_tester.work import Work
 
 PIECE = 1 << 20
-"""Bytes that are moved at a time where the device has them in its hands; a copy without more to it takes PIECES."""
-PIECES = 16
-MOST_COPIES = 256
-"""So often a short copy is repeated before others get their turn."""
+"""Bytes that are moved at a time where the device has them in its hands."""
+AT_ONCE, MOST_COPIES = 64 << 20, 1 << 16
+"""Bytes that the engine copies before others get their turn, and how often it repeats a copy before that."""
 IMMEDIATE = 16
 WORD = 8
 ADDRESSES = 1 << 64
@@ -111,39 +110,40 @@ def _put(task: Task, data: bytes | memoryview) -> None:
 
 
 def _copy(task: Task) -> None:
-    work = task.work
-    whole = task.length * max(work.Operand, 1)
+    whole = task.length * max(task.work.Operand, 1)
     if whole > MOST_LENGTH:
         task.end = End(Status.BAD_DESCRIPTOR)
         return
-    piece = _copy_at_once if task.is_plain else _copy_through
-    stops_at = min(whole, task.moved + PIECE * (PIECES if task.is_plain else 1))
-    for _ in range(MOST_COPIES):
-        if task.moved >= stops_at:
-            break
-        offset = task.moved % task.length
-        if not piece(task, offset, min(task.length - offset, stops_at - task.moved)):
-            return
+    offset = task.moved % task.length if whole else 0
+    if task.is_plain and whole:
+        _copy_at_once(task, offset, whole - task.moved)
+    elif whole:
+        _copy_through(task, offset, min(task.length - offset, PIECE))
     if task.moved == whole:
         task.end = End(result=whole)
 
 
-def _copy_at_once(task: Task, offset: int, size: int) -> bool:
+def _copy_at_once(task: Task, offset: int, left: int) -> None:
+    """Let the engine copy: the rest of one copy, or some whole ones."""
+    size, times = min(task.length - offset, AT_ONCE), 1
+    if size == task.length:
+        times = min(left // size, AT_ONCE // size, MOST_COPIES)
     pasids = task.source.pasid, task.target.pasid
-    refused = task.bus.copy(task.source_at + offset, task.target_at + offset, size, *pasids)
-    count = size if refused is None else refused.moved
-    return task.advance(count, refused, at_target=refused is not None and refused.writes)
+    refused = task.bus.copy(task.source_at + offset, task.target_at + offset, size, *pasids, times=times)
+    count = size * times if refused is None else refused.moved
+    task.advance(count, refused, at_target=refused is not None and refused.writes)
 
 
-def _copy_through(task: Task, offset: int, size: int) -> bool:
+def _copy_through(task: Task, offset: int, size: int) -> None:
     """Copy by way of the device, whose accesses say more than the engine's copies can."""
     held = memoryview(bytearray(size))
     unread = task.bus.read_into(task.source_at + offset, held, task.source)
     count = size if unread is None else unread.moved
     unwritten = task.bus.write_from(task.target_at + offset, held[:count], task.target) if count else None
     if unwritten is not None:
-        return task.advance(unwritten.moved, unwritten, at_target=True)
-    return task.advance(count, unread)
+        task.advance(unwritten.moved, unwritten, at_target=True)
+    else:
+        task.advance(count, unread)
 
 
 def _compare(task: Task) -> None:
