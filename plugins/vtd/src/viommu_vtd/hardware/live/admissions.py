@@ -53,6 +53,9 @@ class Admissions:
     judge: Judge
     _admitted: dict[tuple[int, int | None], tuple[VtdHardware, list[Fetched]]] = field(init=False, factory=dict)
 
+    def __len__(self) -> int:
+        return len(self._admitted)
+
     def refusal(
         self, translation: VtdHardware, requester: int, pasid: int | None, log: ConfigurationLog
     ) -> tuple[Refusal | None, bool]:

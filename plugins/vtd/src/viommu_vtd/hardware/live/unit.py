@@ -46,7 +46,7 @@ class LiveUnit:
     page_requests: PageRequestQueue = field(init=False)
     _invalidate: Invalidator = field(init=False)
     _reactions: Mapping[str, Callable[[Store], None]] = field(init=False)
-    _admissions: Admissions = field(init=False, factory=lambda: Admissions(ats.judge))
+    admissions: Admissions = field(init=False, factory=lambda: Admissions(ats.judge))
     _lock: RLock = field(init=False, factory=RLock)
 
     def __attrs_post_init__(self) -> None:
@@ -98,7 +98,7 @@ class LiveUnit:
         self, requester: int, pasid: int | None, kind: RequestKind, log: ConfigurationLog
     ) -> Context | Refusal | None:
         """Say whether a device may send an ATS request."""
-        return ats.admit(self.state, self._admissions, requester, pasid, kind, log)
+        return ats.admit(self.state, self.admissions, requester, pasid, kind, log)
 
     def complete(self, fault: Fault) -> Completion:
         """End a refused translation request; record it unless it only found no rights."""
