@@ -337,11 +337,17 @@ class PhysicalMemory:
         if not known:
             self._by_source.pop(backing.source, None)
 
+    def backing_of(self, pa: int) -> Backing | None:
+        """Give the backing that holds ``pa``; None in a hole."""
+        with self._lock:
+            index = bisect_right(self._backings, pa, key=_start) - 1
+            return None if index < 0 or pa >= self._backings[index].end else self._backings[index]
+
     def _backing_at(self, pa: int) -> Backing:
-        index = bisect_right(self._backings, pa, key=_start) - 1
-        if index < 0 or pa >= self._backings[index].end:
+        backing = self.backing_of(pa)
+        if backing is None:
             raise NotBacked(pa, 1)
-        return self._backings[index]
+        return backing
 
     def _pieces(self, pa: int, length: int) -> list[tuple[Backing, int, int]]:
         """Cut the range at the ends of backings: (backing, start, end)."""

@@ -31,8 +31,8 @@ MOST_CHECKED = 400
 def record(path: Path, *program: str | Path, driver: str = "selftest", devices: tuple[str, ...] = ()) -> Path:
     """Record a program that must succeed."""
     config = MachineConfig().changed(driver, devices)
-    made = config.make()
-    with made.machine, served(*made, Recorder(path, config, made)) as environment:
+    recorder = Recorder(path, config)
+    with recorder.made.machine, served(*recorder.made, recorder) as environment:
         words = [str(word) for word in program]
         done = subprocess.run(words, env={**os.environ, **environment}, check=False, timeout=60)
     assert done.returncode == 0
@@ -109,11 +109,10 @@ def test_what_is_lost_of_a_recording_is_not_noticed_before_that(of_edu: Path, tm
 
 
 def test_a_record_is_in_the_file_as_soon_as_it_has_happened(tmp_path: Path) -> None:
-    config = MachineConfig()
-    made = config.make()
     path = tmp_path / "run"
+    recorder = Recorder(path, MachineConfig())
     asked = "import os; os.open('/dev/iommu', os.O_RDWR)"
-    with made.machine, served(*made, Recorder(path, config, made)) as environment:
+    with recorder.made.machine, served(*recorder.made, recorder) as environment:
         subprocess.run([sys.executable, "-c", asked], env={**os.environ, **environment}, check=True, timeout=60)
         assert "open" in [line.get("what") for line in LineReader(path)]
 

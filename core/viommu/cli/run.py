@@ -126,9 +126,9 @@ def _machine(options: Options) -> Iterator[tuple[Made, Course]]:
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG))
     described = MachineConfig() if options.config is None else MachineConfig.load(options.config)
     config = described.changed(options.driver, options.plugs)
-    made = config.make()
+    recorder = None if options.record_to is None else Recorder(options.record_to, config)
+    made = config.make() if recorder is None else recorder.made
     with made.machine:
-        recorder = None if options.record_to is None else Recorder(options.record_to, config, made)
         course = recorder or Course()
         tally = Tally(course, made.devices) if options.is_summed_up else None
         yield made, tally or course

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
+    from viommu.memory import PhysicalMemory
+
 __all__ = ["MachineConfig", "Made"]
 
 T = TypeVar("T")
@@ -96,10 +98,14 @@ class MachineConfig:
         devices = (*self.devices, *(Plug.parse(plug) for plug in plugs))
         return evolve(self, driver=driver or self.driver, devices=devices)
 
-    def make(self) -> Made:
-        """Make the machine and plug its devices in. Raises as `Machine` and `Devices.add`."""
+    def make(self, memory: PhysicalMemory | None = None) -> Made:
+        """Make the machine (on a memory, where one is given) and plug its devices in.
+
+        Raises as `Machine` and `Devices.add`.
+        """
         machine = Machine(
             self.driver,
+            memory,
             registers=self.registers or None,
             iotlb=None if self.iotlb is None else Iotlb(**self.iotlb),
             walk_cache_entries=self.walk_cache_entries,

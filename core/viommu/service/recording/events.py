@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from attrs import define, field
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
     from typing import Self
 
 T = TypeVar("T")
 
 MOST_BYTES = 20 << 20
 """What one event may hold of memory, and of what a program was told. One that is larger is cut there."""
+MOST_KEPT = 4096
+"""Bytes that are stored in one piece are kept up to so many; of more than that their SHA-256 is."""
 WORD = 8
 INTEGERS = range(-(1 << 63), 1 << 64)
 
@@ -89,6 +92,55 @@ class Change(NamedTuple):
     data: bytes | None
 
 
+class Stored(NamedTuple):
+    """Bytes that were stored: all of them, or where there are more than `MOST_KEPT` their SHA-256."""
+
+    address: int
+    length: int
+    data: bytes
+
+
+@define(eq=False)
+class _Growing:
+    address: int
+    length: int = 0
+    _data: bytearray = field(factory=bytearray)
+    _digest: hashlib._Hash | None = None
+
+    def grow(self, data: bytes) -> None:
+        self.length += len(data)
+        if self._digest is None and self.length > MOST_KEPT:
+            self._digest = hashlib.sha256(self._data)
+            self._data.clear()
+        if self._digest is None:
+            self._data += data
+        else:
+            self._digest.update(data)
+
+    @property
+    def kept(self) -> bytes:
+        return bytes(self._data) if self._digest is None else self._digest.digest()
+
+
+@define(eq=False)
+class Stores:
+    """What one event stores. What follows in memory what was stored before it is put together with that."""
+
+    _stores: list[_Growing] = field(factory=list)
+
+    def add(self, address: int, data: bytes) -> None:
+        """Take a store."""
+        last = self._stores[-1] if self._stores else None
+        if last is None or last.address + last.length != address:
+            last = _Growing(address)
+            self._stores.append(last)
+        last.grow(data)
+
+    def kept(self) -> list[Stored]:
+        """Give them as they are kept."""
+        return [Stored(store.address, store.length, store.kept) for store in self._stores]
+
+
 class Outcome(NamedTuple):
     """The answer to a question."""
 
@@ -114,11 +166,13 @@ class Event:
     stores: list[tuple[int, int, int]] = field(factory=list)
     sides: list[Side] = field(factory=list)
     changes: list[Change] = field(factory=list)
-    stored: list[tuple[int, bytes]] = field(factory=list)
+    stored: Stores = field(factory=Stores)
     refused: list[int] = field(factory=list)
     interrupts: list[tuple[int, int, int]] = field(factory=list)
     outcome: Outcome | None = None
     is_cut: bool = False
+    was_stored: Sequence[Stored] = ()
+    """What a file says that was stored."""
     room: int = MOST_BYTES
 
     def takes(self, size: int) -> bool:
@@ -137,7 +191,7 @@ class Event:
             "stores": [list(store) for store in self.stores],
             "asked": [_side_to_json(side) for side in self.sides],
             "changes": [[change.since, change.address, _hex(change.data)] for change in self.changes],
-            "stored": [[address, data.hex()] for address, data in self.stored],
+            "stored": [_stored_to_json(stored) for stored in self.stored.kept()],
             "refused": self.refused,
             "interrupts": [list(interrupt) for interrupt in self.interrupts],
             "cut": self.is_cut or None,
@@ -160,23 +214,18 @@ class Event:
             [_three(store) for store in _list(line.get("stores", []))],
             [_side(side) for side in _list(line.get("asked", []))],
             [_change(change) for change in _list(line.get("changes", []))],
-            [_stored(store) for store in _list(line.get("stored", []))],
+            Stores(),
             list(_integers(line.get("refused", []))),
             [_three(interrupt) for interrupt in _list(line.get("interrupts", []))],
             None if outcome is None else _outcome(outcome),
             line.get("cut") is True,
+            [_stored(store) for store in _list(line.get("stored", []))],
         )
 
 
-def merged(stored: Iterable[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
-    """Put stores together that follow one another in memory and in time."""
-    begun: list[tuple[int, bytearray]] = []
-    for address, data in stored:
-        if begun and begun[-1][0] + len(begun[-1][1]) == address:
-            begun[-1][1].extend(data)
-        else:
-            begun.append((address, bytearray(data)))
-    return [(address, bytes(data)) for address, data in begun]
+def _stored_to_json(stored: Stored) -> list[int | str]:
+    whole: list[int | str] = [stored.address, stored.data.hex()]
+    return [*whole, stored.length] if stored.length > MOST_KEPT else whole
 
 
 def _side_to_json(side: Side) -> list[Any]:
@@ -255,9 +304,10 @@ def _change(value: object) -> Change:
     return Change(_integer(since), at, found)
 
 
-def _stored(value: object) -> tuple[int, bytes]:
-    address, data = _parts(value, 2, 2)
-    return _integer(address), _bytes(data)
+def _stored(value: object) -> Stored:
+    address, data, length = _parts(value, 2, 3)
+    found = _bytes(data)
+    return Stored(_integer(address), len(found) if length is None else _integer(length), found)
 
 
 def _outcome(value: object) -> Outcome:

@@ -9,57 +9,16 @@ from typing import TYPE_CHECKING
 from attrs import define, field
 
 from viommu.addresses import PAGE_SIZE
-from viommu.backing import AddressSpace
-from viommu.iommufd.local import LocalRun, PinnedView
 from viommu.memory import PhysicalMemory
 from viommu.service.recording.events import WORD, Change
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from viommu.iommufd.user_memory import PageRun
     from viommu.service.recording.events import Event
 
 MOST_PAGES = 1 << 14
 """Pages that are remembered as the host saw them; when there are more, all are told anew as they are read."""
-
-
-@define(eq=False)
-class ShownRun(LocalRun):
-    """Pages of a program in a machine's memory, which stand on others that are pinned with them (a `PageRun`)."""
-
-    inner: PageRun | None = None
-    first: int = 0
-    """Which of the inner pages is its first."""
-
-    def unpin(self, index: int, count: int) -> None:
-        """Undo the pin of these pages, and of those below."""
-        super().unpin(index, count)
-        if self.inner is not None:
-            self.inner.unpin(self.first + index, count)
-
-
-def show(
-    memory: PhysicalMemory,
-    space: AddressSpace,
-    runs: Iterable[tuple[int, int, PageRun | None]],
-    load: Callable[[int], int | None],
-    compare_exchange: Callable[[int, int, int], bool | None],
-) -> list[PageRun]:
-    """Pin pages in a machine's memory, whose words are loaded and stored by calls. Raises ViommuError.
-
-    ``runs``: address in the space, pages, and what they stand on. The same address is the same page.
-    """
-    shown: list[PageRun] = []
-    for address, count, inner in runs:
-        view = memory.add_remote(space, address, count * PAGE_SIZE, load, compare_exchange)
-        memory.pin_view(view)
-        pinned = PinnedView(memory, view, count)
-        first = 0
-        for pa, length in view.runs():
-            shown.append(ShownRun(pinned, pa, length // PAGE_SIZE, inner, first))
-            first += length // PAGE_SIZE
-    return shown
 
 
 @define(eq=False)
@@ -71,6 +30,14 @@ class _Accesses:
     seen: set[int] = field(factory=set)
     """Words, and pages with a 1 added, that were told or loaded."""
 
+    def load(self, address: int) -> None:
+        """Take note that a word was loaded."""
+        self.seen.add(address)
+
+    def load_page(self, start: int) -> None:
+        """Take note that some of a page, or all, was loaded."""
+        self.seen.add(start + 1)
+
     def changed(self, address: int, data: bytes | None) -> None:
         """Take note that memory is not as it was seen last."""
         is_new = address not in self.seen and (address & -PAGE_SIZE) + 1 not in self.seen
@@ -80,14 +47,12 @@ class _Accesses:
 
 @define(eq=False)
 class RecordedMemory:
-    """Stands between a machine's memory and ``real`` memory, where programs' pages are pinned.
+    """Stands before ``real`` memory, where programs' pages are pinned (a `viommu.service.recording.shown.Shower`).
 
     A page is told whole when it is first read, then word by word as words are found changed.
     """
 
-    memory: PhysicalMemory
     real: PhysicalMemory = field(factory=PhysicalMemory)
-    _space: AddressSpace = field(factory=lambda: AddressSpace("recorded programs"))
     _pages: dict[int, array[int]] = field(factory=dict)
     """As the host has last seen them, by real address."""
     _now: _Accesses | None = None
@@ -101,12 +66,8 @@ class RecordedMemory:
         finally:
             self._now = before
 
-    def show(self, runs: Iterable[PageRun]) -> list[PageRun]:
-        """Pin pages that are pinned in real memory in the machine's memory too."""
-        below = [(run.frame * PAGE_SIZE, run.count, run) for run in runs]
-        return show(self.memory, self._space, below, self._load, self._compare_exchange)
-
-    def _load(self, at: int) -> int | None:
+    def load(self, at: int) -> int | None:
+        """Give a word, which is told where it has changed."""
         now = self._now
         if now is None:
             return self.real.load(at)
@@ -118,10 +79,11 @@ class RecordedMemory:
         index = at % PAGE_SIZE // WORD
         if value is not None and page[index] != value:
             self._found(now, page, at, value)
-        now.seen.add(at)
+        now.load(at)
         return page[index]
 
-    def _compare_exchange(self, at: int, expected: int, desired: int) -> bool | None:
+    def compare_exchange(self, at: int, expected: int, desired: int) -> bool | None:
+        """Store a word if it is as expected; what is stored is told."""
         now = self._now
         if now is None:
             return self.real.compare_exchange(at, expected, desired)
@@ -134,12 +96,50 @@ class RecordedMemory:
         before = expected if stored else self.real.load(at)
         if before is not None and page[at % PAGE_SIZE // WORD] != before:
             self._found(now, page, at, before)
-        now.seen.add(at)
+        now.load(at)
         if stored:
             page[at % PAGE_SIZE // WORD] = desired
-            if now.event.takes(WORD):
-                now.event.stored.append((at, desired.to_bytes(WORD, "little")))
+            now.event.stored.add(at, desired.to_bytes(WORD, "little"))
         return stored
+
+    def read(self, at: int, length: int) -> bytes | None:
+        """Give bytes; words that have changed are told."""
+        now = self._now
+        if now is None:
+            return self.real.read(at, length)
+        now.count += 1
+        parts: list[bytes] = []
+        for start, size in pieces(at & -WORD, at + length + -(at + length) % WORD):
+            page = self._page(now, start)
+            raw = None if page is None else self.real.read(start, size)
+            if page is None or raw is None:
+                return None
+            self._compare(now, page, start, array("Q", raw))
+            parts.append(raw)
+        return b"".join(parts)[at % WORD :][:length]
+
+    def write(self, at: int, data: bytes) -> bool:
+        """Store bytes, which are told."""
+        now = self._now
+        if now is None:
+            return self.real.write(at, data)
+        now.count += 1
+        if not self.real.write(at, data):
+            now.event.refused.append(at)
+            return False
+        fill(self._pages, at, data)
+        now.event.stored.add(at, data)
+        return True
+
+    def _compare(self, now: _Accesses, page: array[int], start: int, words: array[int]) -> None:
+        """Tell which words of a page are not as they were seen last."""
+        first = start % PAGE_SIZE // WORD
+        if page[first : first + len(words)] != words:
+            differ = [index for index, word in enumerate(words) if page[first + index] != word]
+            for begin, end in _runs(differ):
+                now.changed(start + begin * WORD, words[begin:end].tobytes())
+            page[first : first + len(words)] = words
+        now.load_page(start & -PAGE_SIZE)
 
     def _found(self, now: _Accesses, page: array[int], at: int, value: int) -> None:
         now.changed(at, value.to_bytes(WORD, "little"))
@@ -155,8 +155,37 @@ class RecordedMemory:
         now.changed(start, raw)
         if raw is None:
             return None
-        now.seen.add(start + 1)
+        now.load_page(start)
         if len(self._pages) >= MOST_PAGES:
             self._pages.clear()
         page = self._pages[start] = array("Q", raw)
         return page
+
+
+def pieces(start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Cut bytes at the ends of pages: address and length of each piece."""
+    while start < end:
+        size = min(end - start, PAGE_SIZE - start % PAGE_SIZE)
+        yield start, size
+        start += size
+
+
+def fill(pages: Mapping[int, array[int] | None], at: int, data: bytes) -> None:
+    """Store bytes in those pages that are there."""
+    done = 0
+    for start, size in pieces(at, at + len(data)):
+        page = pages.get(start & -PAGE_SIZE)
+        if page is not None:
+            memoryview(page).cast("B")[start % PAGE_SIZE : start % PAGE_SIZE + size] = data[done : done + size]
+        done += size
+
+
+def _runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """Gather ascending numbers to runs: the first, and the one after the last."""
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        if found and found[-1][1] == number:
+            found[-1] = found[-1][0], number + 1
+        else:
+            found.append((number, number + 1))
+    return found

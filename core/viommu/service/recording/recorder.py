@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from viommu.addresses import PAGE_SIZE
 from viommu.iommufd.fd import IommuFd
 from viommu.service.course import Course
-from viommu.service.recording.events import Event, Outcome, Side, What, merged
+from viommu.service.recording.events import Event, Outcome, Side, What
 from viommu.service.recording.lines import LineWriter
 from viommu.service.recording.memory import RecordedMemory
 from viommu.service.recording.processes import RecordedProgram, number_among
+from viommu.service.recording.shown import ShownMemory
 from viommu.service.wire import Op
 
 if TYPE_CHECKING:
@@ -58,13 +60,16 @@ class Recorder(Course):
 
     takes_no_note = False
 
-    def __init__(self, path: Path, config: MachineConfig, made: Made) -> None:
-        """Begin a file, and stand between the machine and what comes from outside. Raises OSError."""
+    def __init__(self, path: Path, config: MachineConfig) -> None:
+        """Make a machine, begin a file, and stand between the two. Raises OSError, and as `MachineConfig.make`."""
+        self._shown = ShownMemory()
+        self.made = config.make(self._shown)
         self.turn = RLock()
         self.error: OSError | None = None
         """Why the rest of the run is not in the file."""
         self._lines = LineWriter(path)
-        self._memory = RecordedMemory(made.machine.memory)
+        self._memory = RecordedMemory()
+        self._shown.shower = self._memory
         self._began = time.monotonic()
         self._event: Event | None = None
         self._events = 0
@@ -77,7 +82,7 @@ class Recorder(Course):
         self._write(
             {"viommu": "recording", "format": FORMAT, "version": version("viommu"), "machine": config.to_document()}
         )
-        self._listen(made)
+        self._listen(self.made)
 
     def _listen(self, made: Made) -> None:
         made.machine.watch.take_turns(self.turn)
@@ -168,7 +173,7 @@ class Recorder(Course):
 
     def show(self, runs: Iterable[PageRun]) -> Sequence[PageRun]:
         """Give pages as the machine is to see them."""
-        return self._memory.show(runs)
+        return self._shown.show((run.frame * PAGE_SIZE, run.count, run) for run in runs)
 
     def number_of(self, file: object) -> int | None:
         """Give the number of a file of ours."""
@@ -210,7 +215,6 @@ class Recorder(Course):
             finally:
                 self._event = before
                 self._events += 1
-                event.stored = merged(event.stored)
                 self._write(event.to_json())
 
     @property

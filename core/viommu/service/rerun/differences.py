@@ -8,14 +8,14 @@ from attrs import asdict, frozen
 
 from viommu.service.names import field_at, name_of_file, name_of_ioctl, name_of_place, told_result
 from viommu.service.nodes import name_of
-from viommu.service.recording.events import What
+from viommu.service.recording.events import MOST_KEPT, What
 from viommu.vfio.uapi import IRQS, Irq
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from viommu.iommufd.user_memory import UserFile
-    from viommu.service.recording.events import Event, Outcome
+    from viommu.service.recording.events import Event, Outcome, Stored
 
 ABOUT_A_PLACE = {What.READ: 3, What.WRITE: 3, What.LOAD: 1, What.STORE: 1}
 """Which of the words of the question is the position in the file."""
@@ -102,20 +102,27 @@ def in_memory_of_the_caller(
     return None
 
 
-def in_stores(recorded: Sequence[tuple[int, bytes]], now: Sequence[tuple[int, bytes]]) -> Found | None:
+def in_stores(recorded: Sequence[Stored], now: Sequence[Stored]) -> Found | None:
     """Compare what the host stored to memory that is mapped for DMA."""
-    for (where, before), (here, after) in zip(recorded, now, strict=False):
-        if where != here:
-            return Found("where the host stores to pinned memory", f"{where:#x}", f"{here:#x}")
+    for before, after in zip(recorded, now, strict=False):
+        if before.address != after.address:
+            return Found("where the host stores to pinned memory", f"{before.address:#x}", f"{after.address:#x}")
         if before != after:
-            at = _first(before, after)
-            return Found(f"pinned memory at {where + at:#x}", *_first_bytes(before, after))
-    if len(recorded) != len(now):
-        extra = recorded[len(now)] if len(recorded) > len(now) else now[len(recorded)]
-        told = f"{len(extra[1])} bytes stored"
-        both = (told, "nothing") if len(recorded) > len(now) else ("nothing", told)
-        return Found(f"pinned memory at {extra[0]:#x}", *both)
-    return None
+            return _in_store(before, after)
+    if len(recorded) == len(now):
+        return None
+    extra = recorded[len(now)] if len(recorded) > len(now) else now[len(recorded)]
+    told = f"{extra.length} bytes stored"
+    both = (told, "nothing") if len(recorded) > len(now) else ("nothing", told)
+    return Found(f"pinned memory at {extra.address:#x}", *both)
+
+
+def _in_store(recorded: Stored, now: Stored) -> Found:
+    if max(recorded.length, now.length) > MOST_KEPT:
+        told = [f"{store.length} bytes, SHA-256 {store.data.hex()[:SHOWN_BYTES]}..." for store in (recorded, now)]
+        return Found(f"pinned memory from {now.address:#x} on", *told)
+    at = _first(recorded.data, now.data)
+    return Found(f"pinned memory at {now.address + at:#x}", *_first_bytes(recorded.data, now.data))
 
 
 def in_interrupts(

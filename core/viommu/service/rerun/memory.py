@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING
 from attrs import define, field
 
 from viommu.addresses import PAGE_SIZE
-from viommu.backing import AddressSpace
 from viommu.errors import OutOfRange
-from viommu.service.recording.events import WORD, Change
-from viommu.service.recording.memory import show
+from viommu.service.recording.events import WORD, Change, Stores
+from viommu.service.recording.memory import fill, pieces
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from viommu.iommufd.user_memory import PageRun
-    from viommu.memory import PhysicalMemory
     from viommu.service.recording.events import Event
+    from viommu.service.recording.shown import ShownMemory
 
 MOST_PAGES = 1 << 18
 """Pages of which a recording may tell: 1 GiB."""
@@ -30,21 +29,24 @@ ADDRESS_END = 1 << 52
 
 @define(eq=False)
 class RerunMemory:
-    """Shows a machine what a recording tells, when it does. ``stored``: what an event has stored so far."""
+    """Shows a machine what a recording tells, when it does (a `viommu.service.recording.shown.Shower`)."""
 
-    memory: PhysicalMemory
-    stored: list[tuple[int, bytes]] = field(factory=list)
+    memory: ShownMemory
+    stored: Stores = field(factory=Stores)
+    """What an event has stored so far."""
     unknown: int | None = None
     """The first address that an event has loaded of which the recording says nothing."""
-    _space: AddressSpace = field(factory=lambda: AddressSpace("recorded programs"))
     _pages: dict[int, array[int] | None] = field(factory=dict)
     _later: deque[Change] = field(factory=deque)
     _refused: frozenset[int] = frozenset()
     _count: int = 0
 
+    def __attrs_post_init__(self) -> None:
+        self.memory.shower = self
+
     def begin(self, event: Event) -> None:
         """Be as an event found it. Raises OutOfRange: there is too much."""
-        self.stored, self.unknown, self._count = [], None, 0
+        self.stored, self.unknown, self._count = Stores(), None, 0
         self._refused = frozenset(event.refused)
         for change in event.changes:
             if not change.since:
@@ -64,15 +66,36 @@ class RerunMemory:
                 raise OutOfRange("recorded pages", count, MOST_PINNED, 1)
             if not 0 <= frame * PAGE_SIZE <= ADDRESS_END - count * PAGE_SIZE:
                 raise OutOfRange("recorded page number", frame, ADDRESS_END // PAGE_SIZE - count)
-        below = [(frame * PAGE_SIZE, count, None) for frame, count in runs]
-        return show(self.memory, self._space, below, self._load, self._compare_exchange)
+        return self.memory.show((frame * PAGE_SIZE, count, None) for frame, count in runs)
 
-    def _load(self, at: int) -> int | None:
+    def load(self, at: int) -> int | None:
+        """Give a word."""
         self._follow()
         page = self._page(at)
         return None if page is None else page[at % PAGE_SIZE // WORD]
 
-    def _compare_exchange(self, at: int, expected: int, desired: int) -> bool | None:
+    def read(self, at: int, length: int) -> bytes | None:
+        """Give bytes."""
+        self._follow()
+        parts: list[bytes] = []
+        for start, size in pieces(at, at + length):
+            page = self._page(start)
+            if page is None:
+                return None
+            parts.append(memoryview(page).cast("B")[start % PAGE_SIZE : start % PAGE_SIZE + size].tobytes())
+        return b"".join(parts)
+
+    def write(self, at: int, data: bytes) -> bool:
+        """Store bytes."""
+        self._follow()
+        if at in self._refused:
+            return False
+        fill(self._pages, at, data)
+        self.stored.add(at, data)
+        return True
+
+    def compare_exchange(self, at: int, expected: int, desired: int) -> bool | None:
+        """Store a word if it is as expected."""
         self._follow()
         page = self._page(at)
         if page is None or at in self._refused:
@@ -81,7 +104,7 @@ class RerunMemory:
         if page[index] != expected:
             return False
         page[index] = desired
-        self.stored.append((at, desired.to_bytes(WORD, "little")))
+        self.stored.add(at, desired.to_bytes(WORD, "little"))
         return True
 
     def _page(self, at: int) -> array[int] | None:

@@ -14,9 +14,10 @@ from viommu.service import calls
 from viommu.service.config import MachineConfig
 from viommu.service.mappings import Mappings
 from viommu.service.nodes import opened
-from viommu.service.recording.events import BadLine, Event, Outcome, What, merged
+from viommu.service.recording.events import BadLine, Event, Outcome, What
 from viommu.service.recording.lines import LineReader
 from viommu.service.recording.recorder import FORMAT, QUESTIONS
+from viommu.service.recording.shown import ShownMemory
 from viommu.service.rerun import differences
 from viommu.service.rerun.differences import Difference, told_event
 from viommu.service.rerun.memory import RerunMemory
@@ -125,6 +126,7 @@ class Rerun:
 
     recording: Recording
     made: Made
+    memory: ShownMemory
     _now: Now = field(init=False)
     _programs: dict[int, RerunProgram] = field(factory=dict)
     _mappings: Mappings = field(factory=Mappings)
@@ -134,7 +136,7 @@ class Rerun:
     _failure: str = ""
 
     def __attrs_post_init__(self) -> None:
-        self._now = Now(RerunMemory(self.made.machine.memory), User())
+        self._now = Now(RerunMemory(self.memory), User())
         for number, function in enumerate(self.made.devices):
             function.bus.later.by_hand = True
             function.interrupts.told = self._listener(number)
@@ -293,7 +295,7 @@ class Rerun:
             differences.in_results(event.outcome, outcome, self._failure)
             or differences.in_memory_of_the_caller(event, file, now.sides.written)
             or differences.in_interrupts(event.interrupts, self._interrupts, self._devices)
-            or differences.in_stores(event.stored, merged(now.memory.stored))
+            or differences.in_stores(event.was_stored, now.memory.stored.kept())
         )
         if found is None and now.sides.strange is not None:
             return differences.Found("what the program is asked", "as before", now.sides.strange)
@@ -311,9 +313,10 @@ class Rerun:
 
 def rerun(recording: Recording, config: MachineConfig) -> Result:
     """Repeat a recording on a machine. Raises BadRecording, OSError, and what `MachineConfig.make` raises."""
-    made = config.make()
+    memory = ShownMemory()
+    made = config.make(memory)
     with made.machine:
         try:
-            return Rerun(recording, made).run()
+            return Rerun(recording, made, memory).run()
         except MemoryError as error:
             raise recording.reader.bad("needs more memory than there is") from error
