@@ -91,6 +91,10 @@ class ProgramProcess(LocalProcess):
         """Give what an fd of the program's refers to: never a file of this process."""
         return self.named.get(fd) or self.files.get(fd)
 
+    def descriptor(self, fd: int) -> int | None:  # noqa: ARG002
+        """Lend a descriptor: none, for nobody recorded what was behind it."""
+        return None
+
     def _from(self, address: int) -> Iterator[Segment]:
         first = max(bisect_right(self.segments, address, key=attrgetter("start")) - 1, 0)
         return iter(self.segments[first:])

@@ -77,7 +77,7 @@ class Run:
     def on(cls, machine: Machine, streams: Mapping[str, int], tables: Mapping[int, InForce]) -> Run:
         """Begin on a machine without devices. Raises OutOfRange, Busy, KernelError."""
         process, file = ProgramProcess(machine.memory, new_buffer=machine.buffer), machine.open_file()
-        devices = {name: VfioDevice(file, machine.add_device(sid)) for name, sid in streams.items()}
+        devices = {name: VfioDevice(process, file, machine.add_device(sid)) for name, sid in streams.items()}
         memory = GuestMemory(process)
         ioctls = Ioctls(process, file, memory, EventReads(process))
         return cls(machine, devices, ioctls, Accesses(machine, memory, devices), tables)
