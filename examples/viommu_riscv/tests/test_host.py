@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hosts import BASE, PAGE, Host
-from viommu import Fault
+from viommu import Access, Fault
 from viommu.kernel_errors import Invalid, Unsupported
 
 from viommu_riscv.host.extensions import TYPE, HwInfoRiscv
@@ -69,6 +69,36 @@ def test_processes_have_spaces_of_their_own(host: Host) -> None:
 
     assert isinstance(host.device.dma_read(BASE, 5, pasid=3), Fault)
     assert host.device.dma_read(BASE, 5) == b"plain"
+
+
+@pytest.mark.parametrize("process", [0, 3], ids=["device", "process"])
+def test_another_table_may_take_the_place_of_one(host: Host, process: int) -> None:
+    second = host.iommu.ioas_alloc()
+    second.map(host.memory[PAGE:], BASE)
+    host.memory[:5], host.memory[PAGE : PAGE + 5] = list(b"plain"), list(b"other")
+    first, other = (ioas.hwpt_alloc(host.device, pasid=True) for ioas in (host.ioas, second))
+    for each in (0, 3, 4):
+        host.device.attach(first, pasid=each)
+    device, pasid = host.machine.device(0x1_0108), process or None
+    assert host.device.dma_read(BASE, 5, pasid=pasid) == b"plain"
+    device.translate(BASE, Access.READ, pasid)
+    assert len(device.tlb) == 1
+
+    host.device.replace(other, pasid=process)
+
+    assert len(device.tlb) == 0
+    assert host.device.dma_read(BASE, 5, pasid=pasid) == b"other"
+    assert host.device.dma_read(BASE, 5, pasid=4) == b"plain"
+
+
+def test_a_device_forgets_what_it_was_told_of_a_table_that_goes(host: Host) -> None:
+    host.device.attach(host.ioas)
+    device = host.machine.device(0x1_0108)
+    device.translate(BASE, Access.READ)
+
+    host.device.detach()
+
+    assert len(device.tlb) == 0
 
 
 def test_a_second_stage_is_a_devices_and_no_processs(host: Host) -> None:
