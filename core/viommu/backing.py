@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 from attrs import define, field, frozen
 
+from viommu import _engine
 from viommu.addresses import PAGE_SIZE, Pa
 from viommu.errors import BadValue, Misaligned, OutOfRange
 from viommu.own_memory import SHARED, mapping_at
@@ -202,24 +203,25 @@ def window_of_file(fd: int, offset: int, length: int | None, *, writable: bool) 
 CHUNK = 32 << 20
 """Bytes of a file that are mapped at once: whoever hands in page after page has few mappings, and few descriptors."""
 
-_chunks: WeakValueDictionary[tuple[FileSource, int, bool], NDArray[np.uint8]] = WeakValueDictionary()
+_chunks: WeakValueDictionary[tuple[FileSource, int, bool], _engine.FileMapping] = WeakValueDictionary()
 """What is mapped of files, as long as it is in use, by source, start and rights."""
 
 
 def _mapped(fd: int, source: FileSource, size: int, offset: int, length: int, *, writable: bool) -> NDArray[np.uint8]:
     start = offset - offset % CHUNK
     if offset + length > start + CHUNK:
-        return _map_file(fd, offset, length, writable=writable)
-    key = source, start, writable
+        return _as_bytes(_engine.FileMapping(fd, offset, length, writable))
+    chunk = _chunk(fd, (source, start, writable), min(CHUNK, size - start), offset + length - start)
+    return _as_bytes(chunk)[offset - start : offset - start + length]
+
+
+def _chunk(fd: int, key: tuple[FileSource, int, bool], length: int, wanted: int) -> _engine.FileMapping:
+    """Map a chunk, unless it is mapped; anew where the file has grown, or was cut short, since."""
+    _, start, writable = key
     chunk = _chunks.get(key)
-    if chunk is None or offset + length > start + chunk.size:  # it has grown since
-        chunk = _chunks[key] = _map_file(fd, start, min(CHUNK, size - start), writable=writable)
-    return chunk[offset - start : offset - start + length]
-
-
-def _map_file(fd: int, offset: int, length: int, *, writable: bool) -> NDArray[np.uint8]:
-    access = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
-    return _as_bytes(mmap.mmap(fd, length, mmap.MAP_SHARED, access, offset=offset))
+    if chunk is None or wanted > memoryview(chunk).nbytes or not chunk.is_whole:
+        chunk = _chunks[key] = _engine.FileMapping(fd, start, length, writable)
+    return chunk
 
 
 def _as_bytes(buffer: BufferLike) -> NDArray[np.uint8]:

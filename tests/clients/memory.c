@@ -174,6 +174,24 @@ CASE(shared_memory_has_the_size_it_was_given) {
     CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
 }
 
+CASE(a_file_that_is_cut_short_harms_nobody) {
+    const int fd = opened();
+    const uint32_t id = pinning_ioas(fd);
+    const int file = memfd_create("file", 0), access = access_of(fd, id);
+    CHECK(!ftruncate(file, 4 * PAGE));
+    struct iommu_ioas_map_file mapped = {.size = sizeof mapped,
+                                         .flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE |
+                                                  IOMMU_IOAS_MAP_WRITEABLE,
+                                         .ioas_id = id,
+                                         .fd = file,
+                                         .length = 4 * PAGE,
+                                         .iova = IOVA};
+    CHECK(!ioctl(fd, IOMMU_IOAS_MAP_FILE, &mapped) && !ftruncate(file, PAGE));
+    char bytes[8] = "bytes";
+    for (int page = 0; page < 4; ++page) moves(fd, access, IOVA + (uint64_t)page * PAGE, bytes, 8, ACCESS_RW_WRITE);
+    CHECK(ioas(fd) > id && ioas(opened()) == 1);
+}
+
 CASE(a_lock_on_a_file_outlives_its_mapping) {
     char name[] = "/var/tmp/viommu-client-XXXXXX";
     const int file = mkstemp(name);

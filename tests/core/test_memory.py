@@ -92,10 +92,10 @@ def _descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-def test_a_file_that_is_handed_in_page_by_page_takes_one_descriptor(memory: PhysicalMemory, memfd: int) -> None:
+def test_a_file_that_is_handed_in_page_by_page_takes_one_mapping(memory: PhysicalMemory, memfd: int) -> None:
     before = _descriptors()
     views = [memory.add_file(memfd, at * PAGE, PAGE) for at in range(4)]
-    assert _descriptors() == before + 1
+    assert _mappings(memfd) == 1
     os.ftruncate(memfd, 64 * PAGE)  # and one that grows is there as far as it goes
     views.append(memory.add_file(memfd, 63 * PAGE, PAGE))
     memory.write(views[-1].pa(), b"end")
@@ -104,7 +104,30 @@ def test_a_file_that_is_handed_in_page_by_page_takes_one_descriptor(memory: Phys
         memory.release(view)
     del views, view
     gc.collect()
+    assert _mappings(memfd) == 0
     assert _descriptors() == before
+
+
+def _mappings(fd: int) -> int:
+    lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+    return sum(line.split()[4] == str(os.fstat(fd).st_ino) for line in lines)
+
+
+def test_what_a_file_lost_is_empty_memory_until_it_is_mapped_anew(memory: PhysicalMemory, memfd: int) -> None:
+    """Whoever maps a file for DMA may cut it short: hardware goes on, and so must we."""
+    os.pwrite(memfd, b"first", 0)
+    os.pwrite(memfd, b"last", 3 * PAGE)
+    view = memory.add_file(memfd)
+    os.ftruncate(memfd, PAGE)
+    assert memory.read(view.pa(), 5) == b"first"
+    assert memory.read(view.pa(3 * PAGE), 4) == bytes(4)
+    assert memory.write(view.pa(2 * PAGE), b"stored")
+    assert memory.read(view.pa(2 * PAGE), 6) == b"stored"
+    memory.release(view)
+    os.ftruncate(memfd, 4 * PAGE)
+    os.pwrite(memfd, b"again", 3 * PAGE)
+    again = memory.add_file(memfd)
+    assert memory.read(again.pa(3 * PAGE), 5) == b"again"
 
 
 def test_pages_that_a_file_gained_lie_in_a_run_of_their_own(memory: PhysicalMemory, memfd: int) -> None:
