@@ -7,13 +7,15 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from random import Random
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from viommu.service.config import MachineConfig
-from viommu.service.recording.lines import BadRecording, LineReader
+from viommu.service.recording.lines import BadRecording, LineReader, LineWriter
 from viommu.service.recording.recorder import Recorder
+from viommu.service.rerun.files import with_copies
 from viommu.service.rerun.rerun import Recording, Result, rerun
 from viommu.service.run import served
 from viommu.vfio.devices import Plug
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 EDU = "0000:00:10.0"
 DEVICE = ("edu@00:10.0",)
 VIOMMU = [sys.executable, "-m", "viommu"]
-MOST_CHECKED = 400
+MOST_CHECKED = 200
+MOST_CHANGED = 30
 
 
 def record(path: Path, *program: str | Path, driver: str = "selftest", devices: tuple[str, ...] = ()) -> Path:
@@ -42,7 +45,7 @@ def record(path: Path, *program: str | Path, driver: str = "selftest", devices: 
 def again(path: Path, machine: MachineConfig | None = None) -> Result:
     """Repeat a recording, on another machine where one is given."""
     recording = Recording(path)
-    return rerun(recording, recording.config(None, machine))
+    return rerun(recording, recording.config(other=machine))
 
 
 def viommu(*words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -133,6 +136,32 @@ def test_no_damage_to_a_file_does_more_than_to_be_told(
     assert not capsys.readouterr().err
 
 
+def test_numbers_that_are_others_make_a_difference_or_none(of_edu: Path, tmp_path: Path) -> None:
+    lines = list(LineReader(of_edu))
+    random = Random(9)
+    for number in range(MOST_CHANGED):
+        changed = json.loads(json.dumps(lines))
+        _change(changed[1 + number % (len(lines) - 2)], random)
+        writer = LineWriter(tmp_path / "changed")
+        for line in changed:
+            writer.write(line)
+        writer.close()
+        with suppress(BadRecording):
+            again(tmp_path / "changed")
+
+
+def _change(line: dict[Any, Any] | list[Any], random: Random) -> None:
+    """Make one number of a line, or of what is in it, another."""
+    keys: list[Any] = list(line) if isinstance(line, dict) else list(range(len(line)))
+    if not keys:
+        return
+    key = random.choice(keys)
+    if isinstance(line[key], list | dict):
+        _change(line[key], random)
+    elif isinstance(line[key], int):
+        line[key] = random.choice([0, -1, 1, line[key] ^ 1 << random.randrange(60), (1 << 63) - 1])
+
+
 @pytest.mark.parametrize(
     ("status", "words"), [(0, ()), (1, ("--driver", "selftest")), (2, ("--driver", "no-such-driver"))]
 )
@@ -144,6 +173,34 @@ def test_the_command_ends_with_what_it_found(of_edu: Path, status: int, words: t
         assert json.loads(said.stdout)["same"] is (status == 0)
     else:
         assert done.stderr.count("\n") == 1
+
+
+def test_devices_of_a_recording_are_models_that_are_installed(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    writer = LineWriter(path)
+    plug = {"model": str(tmp_path / "evil.py"), "at": EDU}
+    writer.write({"viommu": "recording", "format": 1, "machine": {"driver": "vtd", "device": [plug]}})
+    writer.close()
+    (tmp_path / "evil.py").write_text("raise SystemExit(7)", encoding="ascii")
+    done = viommu("rerun", path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "give it by --device" in done.stderr
+    assert viommu("rerun", path, "--device", DEVICE[0]).returncode == 0
+
+
+def test_a_rerun_writes_to_no_file_of_a_devices(tmp_path: Path) -> None:
+    disk, path = tmp_path / "disk", tmp_path / "run"
+    disk.write_bytes(bytes(4096))
+    config = MachineConfig(driver="vtd", devices=(Plug.parse(f"nvme@{EDU},file={disk}"),))
+    recorder = Recorder(path, config)
+    recorder.made.machine.close()
+    recorder.end()
+    with with_copies(Recording(path).config()) as copied:
+        (plug,) = copied.devices
+        assert plug.options["file"] != str(disk)
+        with copied.make().machine:
+            assert disk.read_bytes() == bytes(4096)
+    assert again(path).difference is None
 
 
 @pytest.mark.parametrize("data", [b"", b"no gzip", b"\x1f\x8b\x08\0\0\0\0\0\0\x03"])

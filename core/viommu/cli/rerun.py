@@ -27,15 +27,18 @@ DIFFERS = 1
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Repeat it on the machine of this file; where that has no devices, with those of the recording.",
 )
+@click.option(
+    "--device", "plugs", metavar="MODEL@BDF[,OPTION=VALUE...]", multiple=True, help="Repeat it with this device, these."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def rerun(file: Path, driver: str | None, config: Path | None, as_json: bool) -> int:
+def rerun(file: Path, driver: str | None, config: Path | None, plugs: tuple[str, ...], as_json: bool) -> int:
     """Repeat what `viommu run --record FILE` wrote, without the program.
 
     Ends with 0 if the machine did the same, with 1 where it did not: the first difference is told.
     """
     recording = Recording(file)
     other = None if config is None else MachineConfig.load(config)
-    result = repeat(recording, recording.config(driver, other))
+    result = repeat(recording, recording.config(driver, other, plugs))
     if as_json:
         write_json(result.to_json())
     elif result.difference is None:

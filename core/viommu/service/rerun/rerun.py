@@ -20,13 +20,15 @@ from viommu.service.recording.recorder import FORMAT, QUESTIONS
 from viommu.service.recording.shown import ShownMemory
 from viommu.service.rerun import differences
 from viommu.service.rerun.differences import Difference, told_event
+from viommu.service.rerun.files import with_copies
 from viommu.service.rerun.memory import RerunMemory
 from viommu.service.rerun.processes import Now, RerunProgram
 from viommu.service.rerun.sides import Sides
 from viommu.service.wire import NOT_OURS, Packet
+from viommu.vfio.devices import Plug
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from viommu.iommufd.user_memory import UserFile
@@ -60,17 +62,21 @@ class Recording:
         except BadField as error:
             raise self.reader.bad(f"tells of no machine: {error}") from error
 
-    def config(self, driver: str | None, other: MachineConfig | None) -> MachineConfig:
-        """Say which machine to repeat it on: the recorded one, with another driver, or another one.
+    def config(
+        self, driver: str | None = None, other: MachineConfig | None = None, plugs: Sequence[str] = ()
+    ) -> MachineConfig:
+        """Say which machine to repeat it on: the recorded one, another, or one with another driver, or other devices.
 
         Raises BadRecording: the recorded one has a device that is a file of Python, which nobody should run unseen.
         """
         config = self.machine if other is None else other
-        if other is None or not other.devices:
+        if plugs:
+            config = evolve(config, devices=tuple(Plug.parse(plug) for plug in plugs))
+        elif other is None or not other.devices:
             config = evolve(config, devices=self.machine.devices)
             for plug in config.devices:
                 if plug.model.endswith(".py"):
-                    raise self.reader.bad(f"has a device {plug.model[:80]!r}: give the machine by --config to run it")
+                    raise self.reader.bad(f"has a device {plug.model[:80]!r}: give it by --device to have it run")
         if driver is None or driver == config.driver:
             return config
         return evolve(config, driver=driver, registers={})
@@ -312,11 +318,15 @@ class Rerun:
 
 
 def rerun(recording: Recording, config: MachineConfig) -> Result:
-    """Repeat a recording on a machine. Raises BadRecording, OSError, and what `MachineConfig.make` raises."""
+    """Repeat a recording on a machine. Raises BadRecording, OSError, and what `MachineConfig.make` raises.
+
+    Devices that keep something in a file have a copy of it, as it is now.
+    """
     memory = ShownMemory()
-    made = config.make(memory)
-    with made.machine:
-        try:
-            return Rerun(recording, made, memory).run()
-        except MemoryError as error:
-            raise recording.reader.bad("needs more memory than there is") from error
+    with with_copies(config) as copied:
+        made = copied.make(memory)
+        with made.machine:
+            try:
+                return Rerun(recording, made, memory).run()
+            except MemoryError as error:
+                raise recording.reader.bad("needs more memory than there is") from error
