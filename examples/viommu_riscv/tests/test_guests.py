@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hosts import BASE, FORGET, IOVA, PAGE, SPACE, VIRTUAL, Host, requests
-from viommu import BusAbort, Fault, Policy, Translation
+from viommu import Access, BusAbort, Fault, Policy, Translation
 from viommu.kernel_errors import Invalid, IoError
 from viommu.policies import VmidOwner
 
@@ -20,6 +22,10 @@ from viommu_riscv.spec.commands import (
 )
 from viommu_riscv.spec.directories import PdtpMode, ProcessContext, ProcessDirectory, StageMode, TranslationControl
 from viommu_riscv.spec.records import Cause, FaultRecord
+from viommu_riscv.spec.registers import Capabilities
+
+if TYPE_CHECKING:
+    from viommu.api import Viommu
 
 
 def test_a_guests_table_stands_on_the_hosts(host: Host) -> None:
@@ -47,7 +53,8 @@ def test_a_guests_commands_name_its_own_space(host: Host) -> None:
     assert host.device.dma_read(IOVA, 5) == b"other"
 
 
-def test_a_guests_processes_are_found_in_its_own_directory(host: Host) -> None:
+def processes_of_a_guest(host: Host) -> tuple[Viommu, int]:
+    """Let a guest's process directory govern the device; give the vIOMMU, and where process 5 is described."""
     viommu, root = host.guest()
     directory = host.page()
     at = directory + ProcessContext.size * 5
@@ -56,6 +63,11 @@ def test_a_guests_processes_are_found_in_its_own_directory(host: Host) -> None:
         tc=int(TranslationControl(PDTV=1)), fsc=int(ProcessDirectory(MODE=PdtpMode.PD8, PPN=directory))
     )
     host.device.attach(viommu.hwpt_alloc(host.device, given, data_type=TYPE))
+    return viommu, at
+
+
+def test_a_guests_processes_are_found_in_its_own_directory(host: Host) -> None:
+    viommu, at = processes_of_a_guest(host)
     assert host.device.dma_read(IOVA, 5, pasid=5) == b"first"
     host.write(at, bytes(16))
     assert host.device.dma_read(IOVA, 5, pasid=5) == b"first"
@@ -64,6 +76,34 @@ def test_a_guests_processes_are_found_in_its_own_directory(host: Host) -> None:
     viommu.invalidate(requests(command), data_type=TYPE)
 
     assert isinstance(host.device.dma_read(IOVA, 5, pasid=5), Fault)
+
+
+@pytest.mark.parametrize("gone", ["memory", "table"])
+def test_devices_forget_what_a_guests_processes_were_told(host: Host, gone: str) -> None:
+    processes_of_a_guest(host)
+    device = host.machine.device(0x1_0108)
+    device.translate(IOVA, Access.READ, 5)
+    assert len(device.tlb) == 1
+
+    if gone == "memory":
+        host.ioas.unmap(BASE, 1 << 20)
+    else:
+        host.device.detach()
+
+    assert len(device.tlb) == 0
+
+
+def test_a_guests_process_may_be_too_wide_for_hardware() -> None:
+    able = Capabilities(version=0x10, Sv48=1, Sv48x4=1, PAS=48, AMO_HWAD=1, IGS=1, PD8=1)
+    host = Host(given={"CAPABILITIES": int(able)})
+    viommu, root = host.guest()
+    host.nest(viommu, root)
+    wide = Iodir(opcode=Opcode.IODIR, func3=IodirFunction.INVAL_PDT, DV=1, DID=VIRTUAL, PID=0x100)
+
+    with pytest.raises(Invalid):
+        viommu.invalidate(requests(wide), data_type=TYPE)
+
+    assert viommu.invalidate(requests(FORGET, wide.replace(PID=0xFF)), data_type=TYPE) == 2
 
 
 REFUSED = [
@@ -97,6 +137,16 @@ def test_a_guests_fence_stores_in_its_own_memory(host: Host) -> None:
     viommu.invalidate(requests(Iofence(opcode=Opcode.IOFENCE, AV=1, ADDR=word, DATA=0x1234)), data_type=TYPE)
 
     assert host.word(word) == 0x1234
+
+
+def test_a_guests_fence_stores_nothing_where_the_guest_may_not(host: Host) -> None:
+    viommu, _ = host.guest()
+    read_only = host.machine.buffer("4K")
+    host.ioas.map(read_only, 0x4000_0000, write=False)
+
+    viommu.invalidate(requests(Iofence(opcode=Opcode.IOFENCE, AV=1, ADDR=0x4000_0000, DATA=0x1234)), data_type=TYPE)
+
+    assert not read_only.any()
 
 
 def test_a_device_that_does_not_answer_ends_the_batch(host: Host) -> None:

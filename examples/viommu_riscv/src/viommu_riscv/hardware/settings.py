@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 from viommu.errors import BadRegister
 
+from viommu_riscv.spec.command_meanings import process_last
 from viommu_riscv.spec.directories import PdtpMode, StageMode
 from viommu_riscv.spec.registers import Capabilities, Ddtp, Fctl, InterruptGeneration, IommuMode
 
@@ -97,8 +98,7 @@ class Settings:
     @property
     def process_last(self) -> int:
         """The largest process_id that a process directory may have a place for."""
-        able = self.able
-        return (1 << (20 if able.PD20 else 17 if able.PD17 else 8)) - 1
+        return process_last(self.able)
 
     @property
     def guest_address_bits(self) -> int:

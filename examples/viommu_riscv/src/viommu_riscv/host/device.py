@@ -91,8 +91,9 @@ class HostDevice:
         return [requests.device_tlb(self.id, process or None, EVERYTHING)] if self.ats else []
 
     def empty_tlb(self) -> list[Command]:
-        """Give the commands that empty its TLB, whatever process they are of."""
-        return [one for process in {NO_PROCESS, *self.attached} for one in self.forget_tlb(process)]
+        """Give the commands that empty its TLB: of processes too, of which a guest may have some that nobody knows."""
+        of_processes = [requests.device_tlb_of_processes(self.id)] if self.ats and self.processes else []
+        return [*self.forget_tlb(NO_PROCESS), *of_processes]
 
     @property
     def _is_split(self) -> bool:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from viommu_riscv.spec.commands import Command
     from viommu_riscv.spec.directories import StageMode
 
+WRITE = 1 << 2
+"""W of a leaf."""
+
 
 @define(eq=False, kw_only=True)
 class PagingDomain:
@@ -55,6 +58,11 @@ class PagingDomain:
     def physical(self, iova: int) -> int | None:
         """Translate one IOVA."""
         return self.table.physical(iova)
+
+    def writable(self, iova: int) -> int | None:
+        """Translate one IOVA, where devices may write."""
+        leaf = self.table.leaf(iova)
+        return leaf.pa if leaf is not None and leaf.entry & WRITE else None
 
     def enforce_coherency(self) -> bool:
         """All DMA is coherent."""

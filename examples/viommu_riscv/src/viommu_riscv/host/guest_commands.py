@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from viommu_riscv.host import requests
-from viommu_riscv.spec.command_meanings import iotinval_illegal
+from viommu_riscv.spec.command_meanings import iotinval_illegal, process_last
 from viommu_riscv.spec.commands import (
     FUNCTIONS,
     GROUPS,
@@ -76,7 +76,7 @@ def _iodir(command: Iodir, guest: Guest) -> list[Command] | None:
     device = guest.find(command.DID)
     if command.func3 == IodirFunction.INVAL_DDT:
         return None if command.PID else [] if device is None else [requests.device_context(device.id)]
-    if not command.DV:
+    if not command.DV or process_last(guest.able) < command.PID:
         return None
     return [] if device is None else [requests.process_context(device.id, command.PID)]
 

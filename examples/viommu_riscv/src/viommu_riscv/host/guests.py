@@ -125,8 +125,8 @@ class GuestIommu:
         """Do what the guest may wait for; False where a device did not answer."""
         if not isinstance(wanted, Iofence):
             return self.unit.submit(wanted)
-        at = None if self.parent is None or not wanted.AV else self.parent.physical(wanted.ADDR)
-        if at is not None:  # where the guest has no memory, it is lost
+        at = None if self.parent is None or not wanted.AV else self.parent.writable(wanted.ADDR)
+        if at is not None:  # where the guest may not write, it is lost
             self.unit.memory.write(at, wanted.DATA.to_bytes(STORED_BYTES, "little"))
         return True
 

@@ -85,6 +85,12 @@ def device_tlb(device: int, process: int | None, pages: Pages) -> Ats:
     return _to_device(device, process, AtsFunction.INVAL, int(payload))
 
 
+def device_tlb_of_processes(device: int) -> Ats:
+    """Have a device drop everything that it asked for with a PASID, whichever."""
+    payload = InvalidationPayload(G=1, S=1, address=EVERYTHING.sized)
+    return _to_device(device, 0, AtsFunction.INVAL, int(payload))
+
+
 def page_response(device: int, process: int | None, group: int, code: PrgResponse) -> Ats:
     """Answer a group of page requests."""
     return _to_device(device, process, AtsFunction.PRGR, int(ResponsePayload(group=group, code=code)))

@@ -39,6 +39,8 @@ from viommu_riscv.spec.commands import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from viommu_riscv.spec.registers import Capabilities
+
 HOST = 1 << 16
 """The stage-2 tag of translations without second stage: no GSCID, which has 16 bits."""
 
@@ -98,6 +100,11 @@ def iotinval_zero(able: CommandAbilities) -> int:
 def iotinval_illegal(command: Iotinval, *, non_leaf: bool, ranges: bool) -> bool:
     """Whether hardware refuses it for what it lacks."""
     return bool(command.reserved_set or (command.NL and not non_leaf) or (command.S and not ranges))
+
+
+def process_last(able: Capabilities) -> int:
+    """Give the largest process_id that a process directory may have a place for, and a command may name."""
+    return (1 << (20 if able.PD20 else 17 if able.PD17 else 8)) - 1
 
 
 FENCE = (
