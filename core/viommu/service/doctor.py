@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 
 SECONDS = 30
 DESCRIPTORS_LEAST = 1024
+DIRECT = {
+    "none": "memory of programs is read directly",
+    "0": "memory of programs is read directly",
+    "1": "memory of programs that `viommu run` starts is read directly, that of others through them",
+}
+"""What Yama's setting lets a service do."""
 
 
 @frozen
@@ -93,7 +99,7 @@ def _map_query() -> tuple[bool, str]:
 def _ptrace_scope() -> tuple[bool, str]:
     path = Path("/proc/sys/kernel/yama/ptrace_scope")
     scope = path.read_text(encoding="ascii").strip() if path.exists() else "none"
-    return True, f"{scope}: nothing depends on it, memory is reached from within programs"
+    return scope in DIRECT, f"{scope}: {DIRECT.get(scope, 'memory of programs is read through them, which is slower')}"
 
 
 def _huge_pages() -> tuple[bool, str]:
@@ -109,7 +115,10 @@ def _huge_pages() -> tuple[bool, str]:
 
 def _open_files() -> tuple[bool, str]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return soft >= DESCRIPTORS_LEAST, f"{soft} (at most {hard}); the shim keeps some from 700 on"
+    return (
+        soft >= DESCRIPTORS_LEAST,
+        f"{soft} (at most {hard}); the shim's own lie beyond what programs may use, as far as there is room",
+    )
 
 
 def _drivers() -> tuple[bool, str]:
