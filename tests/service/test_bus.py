@@ -111,6 +111,34 @@ def test_work_that_was_put_off_is_forgotten_at_a_reset(owner: Owner, bus: Functi
     assert not done
 
 
+def test_a_reset_empties_the_devices_own_tlb(owner: Owner) -> None:
+    owner.enable()
+    owner.do(TRANSLATE, source=DATA)
+    assert owner.load(0x14) == 1
+    owner.function.reset()
+    assert owner.load(0x14) == 0
+
+
+@pytest.mark.parametrize("resets", [True, False])
+def test_a_stalled_access_that_is_answered_after_a_reset_is_nobodys(resets: bool) -> None:
+    owner = Owner.make("smmuv3_cmdqv", partial(plugged, {"stalls": "yes"}))
+    ioas, faults = owner.iommu.ioas_alloc(), owner.iommu.fault_alloc()
+    owner.device.attach(ioas.hwpt_alloc(owner.device, fault=faults, dirty_tracking=True))
+    refused = owner.function.bus.read_into(HOLE, bytearray(8))
+    assert refused is not None
+    assert refused.stalled
+    told: Queue[bool] = Queue()
+    owner.function.bus.wait(refused, told.put)
+    if resets:
+        owner.function.reset()
+    (request,) = faults.read()
+    faults.respond(request, success=False)
+    later = Event()
+    owner.function.bus.after(0, later.set)
+    assert later.wait(10)
+    assert told.qsize() == (0 if resets else 1)
+
+
 def test_a_device_that_hangs_keeps_what_it_should_have_dropped(owner: Owner) -> None:
     ioas = owner.iommu.ioas_alloc()
     owner.map_all(ioas)

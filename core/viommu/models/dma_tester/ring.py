@@ -54,8 +54,6 @@ class Ring:
 
     def control(self, base: int, completions: int, size: RingSize, pasid: RingPasid, control: RingControl) -> None:
         """Enable it, as its registers say, or disable it."""
-        for task in self.active:
-            task.is_dropped = True
         self.active, self.runs = [], bool(control.Enable)
         self._read.clear()
         if not self.runs:
@@ -144,8 +142,6 @@ class Ring:
 
     def _halt(self, error: RingError, address: int) -> None:
         self.runs, self.error, self.error_address = False, error, address
-        for task in self.active:
-            task.is_dropped = True
         self.active = []
         self._read.clear()
         self.bus.interrupt(self.number)

@@ -67,7 +67,6 @@ class Task:
     checksum: int = 0
     waits: bool = False
     end: End | None = None
-    is_dropped: bool = False
     _asked: int | None = None
     _tries: int = 0
 
@@ -133,8 +132,7 @@ class Task:
 
     def _go_on(self, end: End | None) -> None:
         self.waits, self.end = False, end
-        if not self.is_dropped:
-            self.resume()
+        self.resume()
 
     def ended_by(self, code: ResponseCode) -> None:
         """End with the answer to a group of page requests."""
