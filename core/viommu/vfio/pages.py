@@ -137,7 +137,7 @@ class OwnTlbOf:
     @property
     def answers(self) -> bool:
         """Whether invalidations are answered."""
-        return self._device.answers
+        return self._device.answers is True
 
     @answers.setter
     def answers(self, value: bool) -> None:
