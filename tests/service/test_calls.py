@@ -43,12 +43,13 @@ def test_the_table_of_cases_is_whole(
     assert run(client(name)).stdout.split() == CASES[name]
 
 
-def test_folders_of_devices_are_those_of_the_machine(client: Callable[[str], Path]) -> None:
+@pytest.mark.parametrize("name", ["folders", "regions"])
+def test_programs_find_a_device_and_use_its_registers(client: Callable[[str], Path], name: str) -> None:
     with Machine("vtd") as machine:
         devices = Devices(machine)
         devices.add(Plug.parse("edu@00:10.0"))
         with served(machine, devices) as found:
-            words = [str(client("folders")), "0000:00:10.0"]
+            words = [str(client(name)), "0000:00:10.0"]
             done = subprocess.run(
                 words, env={**os.environ, **found}, text=True, capture_output=True, timeout=60, check=False
             )
