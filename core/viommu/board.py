@@ -13,7 +13,7 @@ from attrs import define, field
 if TYPE_CHECKING:
     from viommu.devices import Device
     from viommu.memory import PhysicalMemory
-    from viommu.platform import Caches, DeviceInvalidation, Interrupt, PageResponse, StallResolution
+    from viommu.platform import BadAnswer, Caches, DeviceInvalidation, Interrupt, PageResponse, StallResolution
 
 __all__ = [
     "Observer",
@@ -64,7 +64,7 @@ class Board:
         if self.handler is not None and interrupt.guest is None:
             self.handler(interrupt)
 
-    def invalidate_device(self, invalidation: DeviceInvalidation) -> bool:
+    def invalidate_device(self, invalidation: DeviceInvalidation) -> bool | BadAnswer:
         """Pass it to the device; where there is none, nothing holds translations and nothing is waited for."""
         device = self.devices.get(invalidation.requester)
         return device is None or device.invalidate(invalidation)

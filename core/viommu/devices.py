@@ -10,7 +10,7 @@ from attrs import define, field, frozen
 
 from viommu.addresses import Iova, Pa, Pasid, RequesterId
 from viommu.faults import Access, Fault
-from viommu.platform import Completion, PageRequest
+from viommu.platform import BadAnswer, Completion, PageRequest
 from viommu.translation import Translation
 
 if TYPE_CHECKING:
@@ -118,14 +118,14 @@ def _covers(invalidation: DeviceInvalidation, pasid: int | None, size_lg2: int, 
 class Device:
     """One PCIe function behind the IOMMU, with ATS and PRI. Made by `Machine.device`.
 
-    ``answers`` False: it ignores invalidations, as a device that hangs does. ``on_response`` is told of each answer to
-    page requests, by the thread that answers.
+    ``answers`` False: it ignores invalidations, as a device that hangs does; a `viommu.platform.BadAnswer`: it sends
+    that instead. ``on_response`` is told of each answer to page requests, by the thread that answers.
     """
 
     upstream: Upstream
     requester: RequesterId
     tlb: DeviceTlb = field(factory=DeviceTlb)
-    answers: bool = True
+    answers: bool | BadAnswer = True
     responses: deque[PageResponse] = field(factory=lambda: deque(maxlen=MOST_RESPONSES))
     on_response: Callable[[PageResponse], None] | None = None
 
@@ -175,10 +175,10 @@ class Device:
             PageRequest(self.requester, None if pasid is None else Pasid(pasid), Iova(iova), access, group, last)
         )
 
-    def invalidate(self, invalidation: DeviceInvalidation) -> bool:
-        """Drop translations; False where the device does not answer."""
+    def invalidate(self, invalidation: DeviceInvalidation) -> bool | BadAnswer:
+        """Drop translations; False, or what it sends in its place, where the device does not answer."""
         if not self.answers:
-            return False
+            return self.answers if isinstance(self.answers, BadAnswer) else False
         self.tlb.drop(invalidation)
         return True
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from viommu.memory import PhysicalMemory
 
 __all__ = [
+    "BadAnswer",
     "Caches",
     "Completion",
     "DeviceInvalidation",
@@ -55,6 +56,15 @@ class ResponseCode(Enum):
     SUCCESS = "success"
     INVALID = "invalid request"
     FAILURE = "failure"
+
+
+class BadAnswer(Enum):
+    """What a device sends in place of an answer to an invalidation: it counts as none, and is false as False is."""
+
+    WRONG_TAG = "a completion with a tag that nobody waits for"
+
+    def __bool__(self) -> bool:
+        return False
 
 
 @frozen
@@ -169,8 +179,11 @@ class Platform(Protocol):
     def interrupt(self, interrupt: Interrupt) -> None:
         """Signal; a message is also stored in memory where its address has any."""
 
-    def invalidate_device(self, invalidation: DeviceInvalidation) -> bool:
-        """Tell a device to drop translations. False: it does not answer (the invalidation times out)."""
+    def invalidate_device(self, invalidation: DeviceInvalidation) -> bool | BadAnswer:
+        """Tell a device to drop translations. False: it does not answer (the invalidation times out).
+
+        So is a `BadAnswer`, which some hardware tells software of.
+        """
 
     def respond(self, response: PageResponse) -> None:
         """Answer a group of page requests."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from viommu.memory import PhysicalMemory
-    from viommu.platform import Caches, DeviceInvalidation, PageResponse, Platform, StallResolution
+    from viommu.platform import BadAnswer, Caches, DeviceInvalidation, PageResponse, Platform, StallResolution
     from viommu_amd_viommu.hardware.guests.maps import IdMaps
 
 
@@ -31,7 +31,7 @@ class GuestPlatform:
         """Signal the guest. Which vCPU takes it is not modelled: no message is stored."""
         self.host.interrupt(Interrupt(interrupt.source, guest=self.maps.guest))
 
-    def invalidate_device(self, invalidation: DeviceInvalidation) -> bool:
+    def invalidate_device(self, invalidation: DeviceInvalidation) -> bool | BadAnswer:
         """Tell a device of the guest's to drop translations."""
         host_id = self.maps.devices.get(invalidation.requester)
         return host_id is None or self.host.invalidate_device(evolve(invalidation, requester=RequesterId(host_id)))

@@ -17,7 +17,7 @@ from viommu_vtd.spec.registers import TranslationTableMode
 
 if TYPE_CHECKING:
     from viommu.addresses import Pasid, RequesterId
-    from viommu.platform import Caches
+    from viommu.platform import BadAnswer, Caches
     from viommu_vtd.hardware.live.state import State
 
 PAGE_BITS = 12
@@ -79,8 +79,8 @@ class Invalidator:
 
     def device_tlb(
         self, requester: RequesterId, pasid: Pasid | None, address: int, *, sized: bool, every_pasid: bool = False
-    ) -> bool:
-        """Tell a device; False where it does not answer."""
+    ) -> bool | BadAnswer:
+        """Tell a device; false where it does not answer, or not what was asked."""
         start, last = device_range(address, sized=sized)
         return self.state.platform.invalidate_device(DeviceInvalidation(requester, pasid, start, last, every_pasid))
 
