@@ -158,8 +158,9 @@ class HwptVtdGuest(UapiStruct, name="viommu_hwpt_vtd_guest"):
 class VtdDescriptor(UapiStruct, name="viommu_vtd_descriptor"):
     """One entry of HWPT_INVALIDATE on a vIOMMU: a guest's descriptor, and what became of it.
 
-    ``error`` is 0, or the bit of FSTS that hardware would set (IQE 0x10, ICE 0x20, ITE 0x40); ``info`` is what IQERCD
-    would tell: IQEI, or the virtual source-id of the device that did not answer.
+    ``error`` is 0, or the bit of FSTS that hardware would set (IQE 0x10, ICE 0x20, ITE 0x40; ICE comes with ITE, as
+    who answers wrongly still owes the answer); ``info`` is what IQERCD would tell: IQEI, or the virtual source-id of
+    the device that did not answer.
     """
 
     descriptor: bytes32

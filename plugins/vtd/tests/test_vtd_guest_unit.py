@@ -12,6 +12,7 @@ from plugins.vtd.tests.plain_table import PlainTable
 from viommu.kernel_errors import Exists, Invalid
 from viommu.objects.context import Context
 from viommu.ops import Prot
+from viommu.platform import BadAnswer
 from viommu_vtd.host.attach import attach
 from viommu_vtd.host.entries import StageOneFlags
 from viommu_vtd.host.guest_unit import MOST_PENDING, GuestUnit, Outcome
@@ -188,6 +189,15 @@ def test_a_device_that_does_not_answer_aborts_the_next_wait(virtual: int) -> Non
     assert guest.run(ask) == Outcome(1, Trouble.TIMED_OUT, 0, virtual)
 
 
+def test_a_device_that_answers_wrongly_is_told_so_by_its_index() -> None:
+    hosted = Hosted.make()
+    guest = Guest.make(hosted, RID, ats=True)
+    hosted.machine.device(RID).answers = BadAnswer.WRONG_TAG
+    ask = DEVICE_TLB.replace(SID=VIRTUAL)
+    assert guest.run(FIRST_STAGE, ask, WAIT, FIRST_STAGE) == Outcome(3, Trouble.COMPLETION, 1, VIRTUAL)
+    assert guest.status == 0
+
+
 def test_what_is_said_again_before_a_wait_is_done_once() -> None:
     guest = Guest.make(Hosted.make(), RID)
     assert guest.run(*[FIRST_STAGE] * 100, WAIT, FIRST_STAGE) == Outcome(102)
@@ -290,6 +300,23 @@ def test_a_device_that_does_not_answer_stops_the_queue_behind_the_aborted_wait(q
     assert queue.guest.told == [(FSTS(ITE=1), ICS())]
     queue.page.write(OFFSETS["FSTS"], int(FSTS(ITE=1)).to_bytes(4, "little"))
     assert (queue.head, queue.guest.status) == (96, 0)
+
+
+def test_a_device_that_answers_wrongly_is_told_in_both_error_fields_until_each_is_cleared() -> None:
+    hosted = Hosted.make()
+    queue = Queue.make(Guest.make(hosted, RID, ats=True))
+    hosted.machine.device(RID).answers = BadAnswer.WRONG_TAG
+    queue.put(DEVICE_TLB.replace(SID=VIRTUAL), WAIT, FIRST_STAGE)
+    queue.ring()
+    assert queue.head == 64
+    assert FSTS.decode(queue.register("FSTS")) == FSTS(ITE=1, ICE=1)
+    assert IQERCD.decode(queue.register("IQERCD", 8)) == IQERCD(ITESID=VIRTUAL, ICESID=VIRTUAL)
+    assert queue.guest.told == [(FSTS(ITE=1, ICE=1), ICS())]
+    queue.page.write(OFFSETS["FSTS"], int(FSTS(ITE=1)).to_bytes(4, "little"))
+    assert queue.head == 96
+    assert IQERCD.decode(queue.register("IQERCD", 8)) == IQERCD(ICESID=VIRTUAL)
+    queue.page.write(OFFSETS["FSTS"], int(FSTS(ICE=1)).to_bytes(4, "little"))
+    assert (queue.register("FSTS"), queue.register("IQERCD", 8)) == (0, 0)
 
 
 @pytest.mark.parametrize(

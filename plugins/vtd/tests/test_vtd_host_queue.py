@@ -9,6 +9,7 @@ from attrs import define
 
 from plugins.vtd.tests.hosted import Hosted
 from viommu.faults import Fault
+from viommu.platform import BadAnswer
 from viommu_vtd.hardware.live.register_map import FULL_CAP, FULL_ECAP
 from viommu_vtd.host import requests
 from viommu_vtd.host.queue import QueueFault, Trouble
@@ -86,6 +87,15 @@ def test_a_device_that_does_not_answer_is_told_and_the_queue_goes_on() -> None:
     assert not hosted.unit.registers.read(FSTS).ITE
     device.answers = True
     assert hosted.unit.submit([ask]) is None
+
+
+def test_a_device_that_answers_wrongly_is_told_so_and_the_queue_goes_on() -> None:
+    hosted = Hosted.make()
+    hosted.machine.device(0x0108).answers = BadAnswer.WRONG_TAG
+    ask = requests.device_tlb(0x0108, 0, requests.EVERYTHING)
+    assert hosted.unit.submit([ask]) == QueueFault(Trouble.COMPLETION, source=0x0108)
+    assert hosted.unit.registers.read(FSTS) == FSTS()
+    assert hosted.unit.submit([GOOD]) is None
 
 
 def test_a_device_that_does_not_answer_keeps_nobody_else_from_being_told() -> None:

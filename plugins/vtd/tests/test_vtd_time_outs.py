@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from plugins.vtd.tests.programming import DONE, Software
+from viommu.platform import BadAnswer
 from viommu_vtd.spec.commands import DeviceTlbInvalidate, Invalidation, InvalidationWait, IotlbInvalidate
 from viommu_vtd.spec.faults import FSTS
 from viommu_vtd.spec.queue_registers import IQERCD, QueueError
@@ -81,6 +82,41 @@ def test_a_bad_descriptor_after_a_device_that_does_not_answer_tells_both() -> No
 
     software.write("FSTS", FSTS(ITE=1))
     assert software.queue_error == IQERCD(IQEI=QueueError.TYPE)
+
+
+def test_a_wrong_answer_is_told_beside_the_right_one_that_never_comes() -> None:
+    software = ready()
+    software.machine.device(RID).answers = BadAnswer.WRONG_TAG
+    unmask(software, "FE")
+
+    software.submit(DeviceTlbInvalidate(Type=3, SID=RID), wait(software))
+
+    assert status(software) == 0
+    assert software.fsts == FSTS(ITE=1, ICE=1)
+    assert software.queue_error == IQERCD(ITESID=RID, ICESID=RID)
+    assert [interrupt.source for interrupt in software.heard] == ["fault"]
+
+    software.write("FSTS", FSTS(ITE=1))
+    assert software.queue_error == IQERCD(ICESID=RID)
+    software.submit(wait(software))  # what a device said wrongly stops nobody
+    assert status(software) == DONE
+    software.write("FSTS", FSTS(ICE=1))
+    assert (int(software.fsts), int(software.queue_error)) == (0, 0)
+
+
+def test_a_wrong_answer_is_told_once_and_of_the_device_that_gave_it() -> None:
+    software = ready()
+    software.machine.device(RID).answers = False
+    other = software.machine.device(RID + 1)
+    other.answers = BadAnswer.WRONG_TAG
+
+    software.submit(*(DeviceTlbInvalidate(Type=3, SID=source) for source in (RID, RID + 1)), wait(software))
+    assert software.queue_error == IQERCD(ITESID=RID, ICESID=RID + 1)
+
+    other.answers = True
+    software.write("FSTS", FSTS(ITE=1, ICE=1))
+    software.submit(DeviceTlbInvalidate(Type=3, SID=RID), wait(software))
+    assert (software.fsts, software.queue_error) == (FSTS(ITE=1), IQERCD(ITESID=RID))
 
 
 def test_a_device_that_is_gone_holds_nothing_and_is_not_waited_for() -> None:

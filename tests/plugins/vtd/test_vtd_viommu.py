@@ -11,6 +11,7 @@ from tests.plugins.vtd.program import PAGE, RID, Program, entry
 from tests.plugins.vtd.vmm import DID, IOVA, VIRTUAL, Vmm
 from viommu.faults import Access
 from viommu.iommufd import uapi
+from viommu.platform import BadAnswer
 from viommu.policies import Policy
 from viommu_vtd.host.extensions import TYPE
 from viommu_vtd.spec.commands import InvalidationWait, PasidIotlbInvalidate
@@ -70,6 +71,15 @@ def test_a_device_that_does_not_answer_is_told_by_its_virtual_id() -> None:
     after = vmm.program.call(vmm.batch(FIRST_STAGE, ask))
     assert (-vmm.program.result, after.entry_num) == (errno.EIO, 1)
     assert vmm.results(2) == [(0, 0), (0x40, VIRTUAL)]
+
+
+def test_a_device_that_answers_wrongly_is_told_by_its_virtual_id_too() -> None:
+    vmm = Vmm.make(ats=True)
+    vmm.program.host.machine.device(RID).answers = BadAnswer.WRONG_TAG
+    ask = (3 | VIRTUAL << 32).to_bytes(32, "little")
+    after = vmm.program.call(vmm.batch(FIRST_STAGE, ask))
+    assert (-vmm.program.result, after.entry_num) == (errno.EIO, 1)
+    assert vmm.results(2) == [(0, 0), (0x60, VIRTUAL)]
 
 
 def test_descriptors_may_come_without_room_for_results_or_short() -> None:

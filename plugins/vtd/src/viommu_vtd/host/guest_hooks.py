@@ -31,7 +31,7 @@ VIRTUAL_LAST = 0xFFFF
 RESULT_AT = 32
 """Where the results lie in a `VtdDescriptor`."""
 
-STATUS = {Trouble.REFUSED: FSTS(IQE=1), Trouble.TIMED_OUT: FSTS(ITE=1), Trouble.COMPLETION: FSTS(ICE=1)}
+STATUS = {Trouble.REFUSED: FSTS(IQE=1), Trouble.TIMED_OUT: FSTS(ITE=1), Trouble.COMPLETION: FSTS(ITE=1, ICE=1)}
 
 
 @hookimpl

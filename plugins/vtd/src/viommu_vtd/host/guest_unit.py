@@ -98,8 +98,8 @@ class Run:
     able: GuestAbilities
     _pending: dict[Descriptor, int] = field(factory=dict)
     """What is still to be submitted, with the guest's descriptor that each stands for. Twice the same is once."""
-    _silent: tuple[int, int] | None = None
-    """(the descriptor, the virtual source-id) of a device that did not answer."""
+    _silent: tuple[int, int, Trouble] | None = None
+    """(the descriptor, the virtual source-id) of a device that did not answer, and whether it sent a wrong answer."""
     _interrupt: bool = False
 
     def all(self, raw: Sequence[bytes]) -> Outcome:
@@ -119,7 +119,7 @@ class Run:
         if isinstance(found, QueueError):
             return self._refused(index, found)
         if isinstance(found, NoSuchDevice):
-            self._silent = self._silent or (index, found.source)
+            self._silent = self._silent or (index, found.source, Trouble.TIMED_OUT)
             return None
         for one in found:
             self._pending.setdefault(one, index)
@@ -145,8 +145,8 @@ class Run:
         refused = self._submit(drain=drain)
         if refused is not None or self._silent is None:
             return refused
-        culprit, source = self._silent
-        return Outcome(done, Trouble.TIMED_OUT, culprit, source, self._interrupt)
+        culprit, source, trouble = self._silent
+        return Outcome(done, trouble, culprit, source, self._interrupt)
 
     def _submit(self, *, drain: bool = False) -> Outcome | None:
         """Submit what is pending. What the host's unit refuses stops the run, silent devices are remembered."""
@@ -154,7 +154,7 @@ class Run:
         descriptors, owners = list(pending), list(pending.values())
         fault = self.guest.unit.queue.submit(descriptors, drain=drain) if descriptors or drain else None
         if fault is not None and fault.source is not None and self._silent is None:
-            self._silent = self._to_blame(descriptors, owners, fault.source)
+            self._silent = (*self._to_blame(descriptors, owners, fault.source), fault.trouble)
         elif fault is not None and fault.index is not None:
             index = owners[fault.index]
             return Outcome(index, Trouble.REFUSED, index, fault.error, self._interrupt)

@@ -35,7 +35,7 @@ class Trouble(Enum):
     TIMED_OUT = "ITE"
     """A device did not answer."""
     COMPLETION = "ICE"
-    """A device answered wrongly."""
+    """A device sent a wrong answer, and so never the right one: it timed out too."""
 
 
 @frozen
@@ -140,11 +140,9 @@ class InvalidationQueue:
         if status.IQE:
             return self._pass_over(first, count, record)
         if status.ITE:
-            self.registers.write(FSTS(ITE=1))
-            return QueueFault(Trouble.TIMED_OUT, source=record.ITESID)
-        if status.ICE:
-            self.registers.write(FSTS(ICE=1))
-            return QueueFault(Trouble.COMPLETION, source=record.ICESID)
+            self.registers.write(FSTS(ITE=1, ICE=status.ICE))
+            wrong = status.ICE and record.ICESID == record.ITESID
+            return QueueFault(Trouble.COMPLETION if wrong else Trouble.TIMED_OUT, source=record.ITESID)
         raise AssertionError(f"the invalidation queue does not run: {status!r}")
 
     def _pass_over(self, first: int, count: int, record: IQERCD) -> QueueFault:

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 PAGE = 4096
 PAGE_LG2 = 12
 MOST_PAGES_LG2 = 7
-ERRORS = FSTS(IQE=1, ITE=1)
+STOPPED = FSTS(IQE=1, ITE=1)
+ERRORS = STOPPED.replace(ICE=1)
 
 
 def _register(layout: type[Descriptor], writable: int | None = 0, clears: int = 0) -> Register:
@@ -94,7 +95,7 @@ class QueuePage:
         with self.guest.viommu.context.lock:
             for store in self.registers.write(offset, len(data), int.from_bytes(data, "little")):
                 if store.name == "FSTS" and store.changed:
-                    self._set("IQERCD", IQERCD())
+                    self._forget_cleared()
                 if store.name in {"FSTS", "IQT"}:
                     self._run()
 
@@ -104,7 +105,7 @@ class QueuePage:
             return
         self._running = True
         try:
-            while self.enabled and not int(self._status) & int(ERRORS) and self._go_on():
+            while self.enabled and not int(self._status) & int(STOPPED) and self._go_on():
                 pass
         finally:
             self._running = False
@@ -114,10 +115,10 @@ class QueuePage:
         entries = (PAGE << self.pages_lg2) // ENTRY
         tail = self.registers["IQT"]
         if tail & IQT.reserved_mask or tail >> PAGE_LG2 + self.pages_lg2:
-            self._stop(IQE=QueueError.TAIL)
+            self._stop(FSTS(IQE=1), IQERCD(IQEI=QueueError.TAIL))
             return False
         if tail % ENTRY:
-            self._stop(IQE=QueueError.TAIL_ALIGNMENT)
+            self._stop(FSTS(IQE=1), IQERCD(IQEI=QueueError.TAIL_ALIGNMENT))
             return False
         head = self.registers["IQH"] // ENTRY
         count = (tail // ENTRY - head) % entries
@@ -125,7 +126,7 @@ class QueuePage:
             return False
         raw = read_entries(self.guest.unit.memory, self.base, entries, ENTRY, head, count)
         if not len(raw):
-            self._stop(IQE=QueueError.FETCH)
+            self._stop(FSTS(IQE=1), IQERCD(IQEI=QueueError.FETCH))
             return False
         outcome = self.guest.run([entry.tobytes() for entry in raw])
         self._set("IQH", IQH(QH=(head + outcome.done) % entries * ENTRY))
@@ -136,16 +137,23 @@ class QueuePage:
             self._set("ICS", ICS(IWC=1))
             self.tell(FSTS(), ICS(IWC=1))
         if outcome.trouble is Trouble.REFUSED:
-            self._stop(IQE=outcome.detail)
+            self._stop(FSTS(IQE=1), IQERCD(IQEI=outcome.detail))
+        elif outcome.trouble is Trouble.COMPLETION:
+            self._stop(FSTS(ITE=1, ICE=1), IQERCD(ITESID=outcome.detail, ICESID=outcome.detail))
         elif outcome.trouble is not None:
-            self._stop(ITE=outcome.detail)
+            self._stop(FSTS(ITE=1), IQERCD(ITESID=outcome.detail))
         return outcome.trouble is None
 
-    def _stop(self, *, IQE: int | None = None, ITE: int | None = None) -> None:  # noqa: N803 - as FSTS prints them
+    def _forget_cleared(self) -> None:
+        """What IQERCD says of errors that are cleared ends with them."""
+        status, record = self._status, self.registers.decoded("IQERCD", IQERCD)
+        kept = {"IQEI": status.IQE * record.IQEI, "ITESID": status.ITE * record.ITESID}
+        self._set("IQERCD", IQERCD(**kept, ICESID=status.ICE * record.ICESID))
+
+    def _stop(self, status: FSTS, record: IQERCD) -> None:
         """Fetch no more until the guest clears the error."""
-        status = FSTS(IQE=1) if IQE is not None else FSTS(ITE=1)
         self._set("FSTS", FSTS.decode(int(self._status) | int(status)))
-        self._set("IQERCD", IQERCD(IQEI=IQE or 0, ITESID=ITE or 0))
+        self._set("IQERCD", record)
         self.tell(status, ICS())
 
     @property

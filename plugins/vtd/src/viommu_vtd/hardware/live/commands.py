@@ -8,7 +8,7 @@ from attrs import define, field
 
 from viommu.addresses import Pasid, RequesterId
 from viommu.commands import CommandTable
-from viommu.platform import PageResponse, ResponseCode
+from viommu.platform import BadAnswer, PageResponse, ResponseCode
 from viommu_vtd.hardware.live.events import EventInterrupt
 from viommu_vtd.spec.command_meanings import ANY, STATUS_BYTES
 from viommu_vtd.spec.commands import ContextCacheGranularity, InvalidationType, PasidCacheGranularity
@@ -36,6 +36,7 @@ class Executor:
     unanswered: CommandTable = field(factory=CommandTable, init=False)
     """Has something for `ANY` while a device has not answered."""
     _timed_out: int | None = field(default=None, init=False)
+    _wrong: int | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.interrupt = EventInterrupt(self.state, "invalidation", "IE")
@@ -53,6 +54,11 @@ class Executor:
             self.unanswered.clear()
         return requester
 
+    def take_wrong(self) -> int | None:
+        """Give the device that sent a completion which nobody waited for, if there is one, and forget it."""
+        requester, self._wrong = self._wrong, None
+        return requester
+
     def context_cache(self, granularity: int, domain: int) -> bool:
         """Type 1, but for that of a device."""
         if granularity == ContextCacheGranularity.GLOBAL:
@@ -63,8 +69,8 @@ class Executor:
 
     def device_tlb(self, requester: int, sized: int, address: int) -> bool:
         """Type 3."""
-        if not self.invalidate.device_tlb(RequesterId(requester), None, address, sized=bool(sized)):
-            self._not_answered(requester)
+        answer = self.invalidate.device_tlb(RequesterId(requester), None, address, sized=bool(sized))
+        self._answered(requester, answer)
         return True
 
     def interrupt_entries(self, granularity: int, index: int, mask: int) -> bool:
@@ -99,11 +105,10 @@ class Executor:
 
     def pasid_device_tlb(self, requester: int, pasid: int, every_pasid: int, sized: int, address: int) -> bool:
         """Type 8."""
-        answered = self.invalidate.device_tlb(
+        answer = self.invalidate.device_tlb(
             RequesterId(requester), Pasid(pasid), address, sized=bool(sized), every_pasid=bool(every_pasid)
         )
-        if not answered:
-            self._not_answered(requester)
+        self._answered(requester, answer)
         return True
 
     def page_response(self, requester: int, has_pasid: int, pasid: int, group: int, code: int) -> bool:
@@ -117,10 +122,13 @@ class Executor:
         self.state.platform.respond(response)
         return True
 
-    def _not_answered(self, requester: int) -> None:
-        if self._timed_out is None:
+    def _answered(self, requester: int, answer: bool | BadAnswer) -> None:
+        """Remember the first device that owes an answer, and the first that sent another one instead."""
+        if not answer and self._timed_out is None:
             self._timed_out = requester
             self.unanswered.add(ANY, requester)
+        if isinstance(answer, BadAnswer) and self._wrong is None:
+            self._wrong = requester
 
 
 HANDLERS: Mapping[int, tuple[tuple[str, ...], str]] = {

@@ -159,9 +159,11 @@ class InvalidationQueue:
         requester = self.others.take_timed_out()
         if requester is None:
             return False
-        self._set_error_record(ITESID=requester)
+        # A wrong completion leaves the right one owed: who sends it times out as well.
+        wrong = self.others.take_wrong()
+        self._set_error_record(ITESID=requester, **({} if wrong is None else {"ICESID": wrong}))
         self.state.platform.observe("vtd.device_timed_out", {"requester": requester})
-        self.faults.raise_(ITE=1)
+        self.faults.raise_(ITE=1, **({} if wrong is None else {"ICE": 1}))
         return True
 
     def _set_error_record(self, **fields: int) -> None:
