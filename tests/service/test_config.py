@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from attrs import fields
 
+from tools.config_page import PAGE, page
+from viommu import Iotlb
 from viommu.errors import BadValue
 from viommu.policies import Policy, VmidOwner
 from viommu.service.config import MachineConfig
+from viommu.service.config_keys import DEVICE, IOTLB, POLICY, REGISTER, TOP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from viommu.service.config_keys import Key
+
+KEYS = [
+    (where, key)
+    for where, keys in (("", TOP), ("iotlb", IOTLB), ("policy", POLICY), ("registers", (REGISTER,)), ("device", DEVICE))
+    for key in keys
+]
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("machine_*.toml"))
 
 
@@ -37,17 +48,76 @@ def test_a_policy_is_read_by_its_names() -> None:
     assert MachineConfig.parse(document).policy == Policy(vmid_owner=VmidOwner.KVM, iova_queues=True)
 
 
+@pytest.mark.parametrize(("where", "key"), KEYS, ids=lambda part: getattr(part, "name", part))
+def test_each_key_refuses_what_it_may_not_be(where: str, key: Key) -> None:
+    wrong: list[object] = [1.5, "neither", [], {}, True, 7, key.least - 1, key.most + 1, 3]
+    allowed = {str: (str,), bool: (bool,), dict: (dict,), list: (list,), int: ()}[key.kind]
+    for value in wrong:
+        if isinstance(value, allowed) and not (key.choices and value == "neither"):
+            continue
+        if key.kind is int and type(value) is int and _may_be(key, value):
+            continue
+        with pytest.raises(BadValue) as refused:
+            MachineConfig.parse(document_with(where, key.name, value))
+        assert f"{where}.{key.name}".lstrip(".") in str(refused.value)
+        assert key.may_be in str(refused.value)
+
+
+def _may_be(key: Key, value: int) -> bool:
+    return key.least <= value <= key.most and (not key.is_power or value.bit_count() == 1)
+
+
+@pytest.mark.parametrize(("where", "key"), KEYS, ids=lambda part: getattr(part, "name", part))
+def test_each_key_takes_its_bounds_and_choices(where: str, key: Key) -> None:
+    taken = {int: (key.least, key.most), bool: (False, True)}.get(key.kind, key.choices)
+    for value in taken:
+        if not isinstance(value, int) or _may_be(key, value) or key.kind is bool:
+            config = MachineConfig.parse(document_with(where, key.name, value))
+            assert MachineConfig.parse(config.to_document()) == config
+
+
+def document_with(where: str, name: str, value: object) -> dict[str, Any]:
+    if where == "device":
+        return {"device": [{"model": "edu", "at": "00:10.0", name: value}]}
+    return {where: {name: value}} if where else {name: value}
+
+
+def test_the_page_is_what_the_reader_checks() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "run tools/config_page.py"
+
+
+def test_defaults_are_those_of_the_engine_and_of_the_policy() -> None:
+    engine = Iotlb()
+    for key in IOTLB:
+        if hasattr(engine, key.name):
+            assert getattr(engine, key.name) == key.default
+    assert {key.name for key in POLICY} == {one.name for one in fields(Policy)}
+    assert all(key.meaning for key in POLICY)
+
+
+def test_every_option_is_written_as_it_is_read() -> None:
+    for path in EXAMPLES:
+        config = MachineConfig.load(path)
+        assert MachineConfig.parse(config.to_document()) == config
+
+
+def test_a_geometry_that_cannot_be_is_refused() -> None:
+    with pytest.raises(BadValue, match=r"iotlb .* entries 4 is not a power of two from ways"):
+        MachineConfig.parse({"iotlb": {"entries": 4, "ways": 8}}).make()
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("drivers = 'vtd'", "drivers.* one of: device, driver"),
         ("driver = 7", "driver 0?x?7 is not a string"),
         ("uapi = '5.0'", "uapi '5.0' is not one of: 6.13"),
-        ("walk_cache_entries = -1", "walk_cache_entries -.*1 is not 0 to"),
+        ("walk_cache_entries = -1", "walk_cache_entries -.*1 is not a whole number, 0 to"),
         ("sanitize = 1", "sanitize.* is not true or false"),
         ("[policy]\nearly = true", "policy.early.* one of: device_tlb"),
         ("[policy]\nvmid_owner = 'me'", "policy.vmid_owner 'me' is not one of: stage2"),
         ("[iotlb]\npolicy = 'best'", "iotlb.policy 'best' is not one of: lru"),
+        ("[iotlb]\nentries = 3", "iotlb.entries .*3 is not a power of two, 1 to"),
         ("[registers]\nCAP = 'all'", "registers.CAP 'all' is not a whole number"),
         ("[[device]]\nmodel = 'edu'", "device .* says its at"),
         ("[[device]]\nmodel = 'edu'\nat = 'there'", "address of edu 'there' is not a BDF"),

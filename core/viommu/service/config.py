@@ -1,21 +1,22 @@
-"""A machine described by a TOML file; docs/running-real-programs.md has the schema."""
+"""A machine described by a TOML file; docs/config.md has the schema."""
 
 from __future__ import annotations
 
 import tomllib
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from attrs import asdict, evolve, field, fields, frozen
+from attrs import asdict, evolve, field, frozen
 
 from viommu._engine import Iotlb
 from viommu.errors import BadValue
 from viommu.machine import Machine
 from viommu.policies import MAINLINE, Policy, VmidOwner
-from viommu.uapi_profiles import NEWEST, PROFILES
+from viommu.service.config_keys import DEVICE, IOTLB, OWNERS, POLICY, REGISTER, TOP, only
+from viommu.uapi_profiles import NEWEST
 from viommu.vfio.devices import Devices, Plug
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
     from typing import Self
 
@@ -23,10 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MachineConfig", "Made"]
 
-T = TypeVar("T")
-
 FILE_BYTES = 1 << 20
-CACHE_ENTRIES_LAST = 1 << 24
 
 
 class Made(NamedTuple):
@@ -64,16 +62,17 @@ class MachineConfig:
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> Self:
         """Check a document. Raises BadValue."""
-        _only(document, {key.name for key in fields(cls)} - {"devices"} | {"device"}, "")
+        only(document, TOP)
+        given = {key.name: key.read(document) for key in TOP}
         return cls(
-            driver=_typed(document, "driver", str, "selftest"),
-            uapi=_one_of(document, "uapi", PROFILES, NEWEST),
-            registers=_registers(_typed(document, "registers", dict, {})),
-            policy=_policy(_typed(document, "policy", dict, {})),
-            iotlb=_iotlb(document),
-            walk_cache_entries=_bounded(document, "walk_cache_entries", 0, CACHE_ENTRIES_LAST, 0),
-            sanitize=_typed(document, "sanitize", bool, False),
-            devices=tuple(_device(table) for table in _tables(document, "device")),
+            driver=given["driver"],
+            uapi=given["uapi"],
+            registers=_registers(given["registers"]),
+            policy=_policy(given["policy"]),
+            iotlb=None if given["iotlb"] is None else _iotlb(given["iotlb"]),
+            walk_cache_entries=given["walk_cache_entries"],
+            sanitize=given["sanitize"],
+            devices=tuple(_device(table) for table in given["device"]),
         )
 
     def to_document(self) -> dict[str, Any]:
@@ -98,6 +97,12 @@ class MachineConfig:
         devices = (*self.devices, *(Plug.parse(plug) for plug in plugs))
         return evolve(self, driver=driver or self.driver, devices=devices)
 
+    def _made_iotlb(self) -> Iotlb | None:
+        try:
+            return None if self.iotlb is None else Iotlb(**self.iotlb)
+        except ValueError as error:
+            raise BadValue("iotlb", dict(self.iotlb or {}), f"a geometry that can be: {error}") from error
+
     def make(self, memory: PhysicalMemory | None = None) -> Made:
         """Make the machine (on a memory, where one is given) and plug its devices in.
 
@@ -107,7 +112,7 @@ class MachineConfig:
             self.driver,
             memory,
             registers=self.registers or None,
-            iotlb=None if self.iotlb is None else Iotlb(**self.iotlb),
+            iotlb=self._made_iotlb(),
             walk_cache_entries=self.walk_cache_entries,
             sanitize=self.sanitize,
             policy=self.policy,
@@ -119,77 +124,28 @@ class MachineConfig:
         return Made(machine, devices)
 
 
-def _only(table: Mapping[str, Any], known: set[str], where: str) -> None:
-    for key in table:
-        if key not in known:
-            raise BadValue("key of the configuration", f"{where}{key}", f"one of: {', '.join(sorted(known))}")
-
-
-def _typed(table: Mapping[str, Any], key: str, kind: type[T], default: T, where: str = "") -> T:
-    value = table.get(key, default)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        names = {str: "a string", dict: "a table", bool: "true or false", int: "a whole number", list: "tables"}
-        raise BadValue(f"{where}{key}", value, names.get(kind, kind.__name__))
-    return value
-
-
-def _bounded(table: Mapping[str, Any], key: str, least: int, most: int, default: int, where: str = "") -> int:
-    value = _typed(table, key, int, default, where)
-    if not least <= value <= most:
-        raise BadValue(f"{where}{key}", value, f"{least} to {most}")
-    return value
-
-
-def _one_of(table: Mapping[str, Any], key: str, known: tuple[str, ...], default: str, where: str = "") -> str:
-    value = _typed(table, key, str, default, where)
-    if value not in known:
-        raise BadValue(f"{where}{key}", value, f"one of: {', '.join(known)}")
-    return value
-
-
-def _tables(document: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
-    found = _typed(document, key, list, [])
-    for table in found:
-        if not isinstance(table, dict):
-            raise BadValue(key, table, f"a table: [[{key}]]")
-    return found
-
-
 def _registers(table: Mapping[str, Any]) -> dict[str, int]:
-    return {name: _bounded(table, name, 0, (1 << 64) - 1, 0, "registers.") for name in table}
+    return {name: evolve(REGISTER, name=name).read(table, "registers.") for name in table}
 
 
 def _policy(table: Mapping[str, Any]) -> Policy:
-    switches = {attribute.name for attribute in fields(Policy)}
-    _only(table, switches, "policy.")
-    chosen: dict[str, Any] = {
-        name: _typed(table, name, bool, False, "policy.") for name in table if name != "vmid_owner"
-    }
-    if "vmid_owner" in table:
-        owners = {owner.name.lower(): owner for owner in VmidOwner}
-        chosen["vmid_owner"] = owners[_one_of(table, "vmid_owner", tuple(owners), "stage2", "policy.")]
-    return Policy(**chosen)
+    only(table, POLICY, "policy.")
+    chosen: dict[str, Any] = {key.name: key.read(table, "policy.") for key in POLICY}
+    return Policy(**{**chosen, "vmid_owner": OWNERS[chosen["vmid_owner"]]})
 
 
-def _iotlb(document: Mapping[str, Any]) -> dict[str, Any] | None:
-    if "iotlb" not in document:
-        return None
-    table = _typed(document, "iotlb", dict, {})
-    read: dict[str, Callable[[], Any]] = {
-        "entries": lambda: _bounded(table, "entries", 1, CACHE_ENTRIES_LAST, 1024, "iotlb."),
-        "ways": lambda: _bounded(table, "ways", 1, 64, 4, "iotlb."),
-        "policy": lambda: _one_of(table, "policy", ("lru", "plru", "fifo", "random"), "lru", "iotlb."),
-        "seed": lambda: _bounded(table, "seed", 0, (1 << 64) - 1, 0, "iotlb."),
-    }
-    _only(table, set(read), "iotlb.")
-    return {key: read[key]() for key in table}
+def _iotlb(table: Mapping[str, Any]) -> dict[str, Any]:
+    only(table, IOTLB, "iotlb.")
+    return {key.name: key.read(table, "iotlb.") for key in IOTLB if key.name in table}
 
 
-def _device(table: Mapping[str, Any]) -> Plug:
+def _device(table: object) -> Plug:
     """Read one ``[[device]]``: ``model``, ``at``, and whatever options its model takes."""
-    for key in ("model", "at"):
-        if key not in table:
-            raise BadValue("device", dict(table), f"one that says its {key}")
-    model, at = (_typed(table, key, str, "", "device.") for key in ("model", "at"))
+    if not isinstance(table, dict):
+        raise BadValue("device", table, "a table: [[device]]")
+    for key in DEVICE:
+        if key.name not in table:
+            raise BadValue("device", dict(table), f"one that says its {key.name}")
+    model, at = (key.read(table, "device.") for key in DEVICE)
     options = {key: str(value) for key, value in table.items() if key not in {"model", "at"}}
     return Plug.at(model, at, options)
