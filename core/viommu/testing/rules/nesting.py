@@ -191,5 +191,30 @@ def hosts_unmap_reaches_device_tlbs(subject: Subject) -> None:
         expect(not hasattr(again, "pa"), f"the device's own TLB still gives {again!r}")
 
 
+@rule(
+    "NST-007",
+    "A guest's address space that is replaced or detached is in no TLB of the device any more.",
+    source="viommu_attach, viommu_detach, Owes; PCIe ATS",
+    needs=(Need.NESTING, Need.ATS),
+)
+def ended_spaces_are_in_no_device_tlb(subject: Subject) -> None:
+    """Have IOMMU and device keep a translation, then take the space away, in each way."""
+    for replace in (True, False):
+        with guest(subject) as one:
+            space, other = one.attached(), one.space()
+            space.tables.map(IOVA, one.page())
+            kept = one.device.endpoint.translate_by_ats(IOVA, pasid=space.space.pasid)
+            if not hasattr(kept, "pa"):
+                raise Inapplicable("a guest's device gets no translations by ATS here")
+            if replace:
+                other.attach()
+            else:
+                one.device.detach()
+            how = "replaced" if replace else "detached"
+            again = one.device.endpoint.translate_by_ats(IOVA, pasid=space.space.pasid)
+            expect(not hasattr(again, "pa"), f"once the space is {how}, the device's own TLB still gives {again!r}")
+            expect(not space.translates(IOVA), f"once the space is {how}, DMA goes through it")
+
+
 def _at(address: int | None) -> str:
     return "nothing" if address is None else f"{address:#x}"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from viommu.api.ioas import Ioas
     from viommu.testing.subject import Subject
+    from viommu.testing.worlds import Host
 
 
 def _steps(pasids: tuple[int, ...]) -> st.SearchStrategy[list[Step]]:
@@ -233,31 +234,36 @@ def small_pages_do_the_same(subject: Subject) -> None:
 
 @rule(
     "PAG-008",
-    "What is unmapped is in no device's own TLB any more, nor is what governed before a replace or a detach.",
+    "What is unmapped is in no cache any more, a device's own TLB included, nor is what governed before a replace or a "
+    "detach: of requests without PASID, and of each PASID.",
     source="PagingDomain.unmap, viommu_attach, viommu_detach: no translation of it stays cached; PCIe ATS",
     needs=(Need.HOST, Need.ATS),
-    plan=lambda subject: st.lists(st.sampled_from(["unmap", "replace", "detach"]), min_size=1, max_size=6),  # noqa: ARG005
-    examples=10,
 )
-def device_tlbs_are_told(subject: Subject, plan: list[str]) -> None:
-    """Have the device keep a translation, then take away what it stands on."""
-    with host(subject) as world:
-        device, memory = world.device(), world.machine.buffer(PAGE)
-        spaces = [world.iommu.ioas_alloc() for _ in range(2)]
-        tables = [ioas.hwpt_alloc(device) for ioas in spaces]
-        for end in plan:
-            spaces[0].map(memory, BASE)
-            device.attach(tables[0])
-            kept = device.endpoint.translate_by_ats(BASE)
-            expect(hasattr(kept, "pa"), f"an access by ATS ends as {kept!r}")
-            if end == "unmap":
-                spaces[0].unmap_all()
-            elif end == "replace":
-                device.replace(tables[1])
-            else:
-                device.detach()
-            again = device.endpoint.translate_by_ats(BASE)
-            expect(not hasattr(again, "pa"), f"after {end}, the device's own TLB still gives {again!r}")
-            device.detach()
-            if end != "unmap":
-                spaces[0].unmap_all()
+def device_tlbs_are_told(subject: Subject) -> None:
+    """Have IOMMU and device keep a translation, then take away what it stands on, in each way."""
+    pasids = (0, 1, 3) if subject.has(Need.PASIDS) else (0,)
+    for pasid in pasids:
+        for end in ("unmap", "replace", "detach"):
+            with host(subject) as world:
+                _end_governing(world, pasid, end)
+
+
+def _end_governing(world: Host, pasid: int, end: str) -> None:
+    device, memory, sent = world.device(), world.machine.buffer(PAGE), pasid or None
+    spaces = [world.iommu.ioas_alloc() for _ in range(2)]
+    tables = [ioas.hwpt_alloc(device, pasid=bool(pasid)) for ioas in spaces]
+    spaces[0].map(memory, BASE)
+    device.attach(tables[0], pasid=pasid)
+    by = {"ATS": device.endpoint.translate_by_ats, "plain access": device.translate}
+    for way, act in by.items():
+        kept = act(BASE, pasid=sent)
+        expect(hasattr(kept, "pa"), f"a {way} of PASID {pasid} ends as {kept!r}")
+    if end == "unmap":
+        spaces[0].unmap_all()
+    elif end == "replace":
+        device.replace(tables[1], pasid=pasid)
+    else:
+        device.detach(pasid=pasid)
+    for way, act in by.items():
+        again = act(BASE, pasid=sent)
+        expect(not hasattr(again, "pa"), f"after {end}, a {way} of PASID {pasid} still gives {again!r}")
