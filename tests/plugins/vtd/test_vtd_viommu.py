@@ -11,6 +11,7 @@ from tests.plugins.vtd.program import PAGE, RID, Program, entry
 from tests.plugins.vtd.vmm import DID, IOVA, VIRTUAL, Vmm
 from viommu.faults import Access
 from viommu.iommufd import uapi
+from viommu.iommufd.experimental import VeventVtd
 from viommu.platform import BadAnswer
 from viommu.policies import Policy
 from viommu_vtd.host.extensions import TYPE
@@ -231,6 +232,21 @@ def test_hardware_records_again_after_its_records_were_read() -> None:
         vmm.program.host.machine.translate(RID, IOVA + index * PAGE)
     assert len(vmm.program.host.unit.faults) == 20
     assert [FRCD.decode(one.record).FI for one in vmm.read(events)] == [IOVA + index * PAGE for index in range(20)]
+
+
+def test_faults_beyond_the_queues_depth_are_lost_and_the_next_read_says_so() -> None:
+    vmm = Vmm.make()
+    events, _ = vmm.events(depth=2)
+    for index in range(5):
+        vmm.program.host.machine.translate(RID, IOVA + index * PAGE)
+    size, out = uapi.VeventHeader.total + VeventVtd.total, vmm.program.buffer()
+    got = events.read(vmm.program.process, out.address, PAGE)
+    assert got == 2 * size + uapi.VeventHeader.total
+    headers = [uapi.VeventHeader.decode(out.pages[at : at + uapi.VeventHeader.total]) for at in (0, size, 2 * size)]
+    assert [(one.flags, one.sequence) for one in headers] == [(0, 0), (0, 1), (uapi.VeventFlags.LOST_EVENTS, 4)]
+    assert len(vmm.program.host.unit.faults) == 5
+    vmm.program.host.machine.translate(RID, IOVA)
+    assert len(vmm.read(events)) == 1
 
 
 # --- destruction

@@ -81,8 +81,8 @@ class Vmm:
         pages = self.program.scratch.pages
         return [struct.unpack_from("<II", pages, index * 40 + 32) for index in range(count)]
 
-    def events(self) -> tuple[UserFile, int]:
-        made = self.program.must(uapi.VeventqAlloc.of(viommu_id=self.viommu, type=TYPE, veventq_depth=64))
+    def events(self, depth: int = 64) -> tuple[UserFile, int]:
+        made = self.program.must(uapi.VeventqAlloc.of(viommu_id=self.viommu, type=TYPE, veventq_depth=depth))
         return self.program.process.files[made.out_veventq_fd], made.out_veventq_id
 
     def read(self, file: UserFile) -> list[VeventVtd]:
