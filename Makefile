@@ -17,7 +17,7 @@ CAPTURES := tests/data/captures
 # Folders are listed too: theirs is the time stamp that moves when a file goes.
 ENGINE_SOURCES := $(shell find cpp/CMakeLists.txt cpp/include cpp/src)
 # An editable install knows each module by its path: it is made anew when one comes, goes or moves.
-PACKAGE_FOLDERS := $(shell find core/viommu -type d -not -name __pycache__)
+PACKAGE_FOLDERS := $(shell find core/viommu -type d -not -name __pycache__ -not -path '*/templates/*')
 CPP_FILES = $(shell find cpp -name '*.hpp' -o -name '*.cpp')
 PYTEST ?= pytest
 
