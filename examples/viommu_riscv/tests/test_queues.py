@@ -7,6 +7,7 @@ from programmed import BOTH, DEVICE, IOVA, PAGE, Programmed, fence
 from viommu import Access, Fault, Translation
 from viommu.addresses import Iova, Pasid
 from viommu.platform import PageRequest, ResponseCode
+from viommu.registers import RegisterFile
 
 from viommu_riscv.spec.commands import (
     Ats,
@@ -109,6 +110,46 @@ def test_a_refused_access_is_recorded_and_interrupts(swapped: bool) -> None:
     assert (record.CAUSE, record.TTYP) == (Cause.DDT_NOT_VALID, TransactionType.UNTRANSLATED_WRITE)
     assert (record.DID, record.PV, record.iotval) == (DEVICE, 0, IOVA)
     assert [(found.source, found.address, found.data) for found in iommu.heard] == [("fault queue", 0x2800_0000, 0x11)]
+
+
+@pytest.mark.parametrize("silent", [0, 1], ids=["told", "silent"])
+def test_a_device_may_be_kept_out_of_the_fault_queue(silent: int) -> None:
+    iommu = Programmed()
+    iommu.translated(DTF=silent)
+
+    assert isinstance(iommu.machine.translate(DEVICE, IOVA + PAGE), Fault)
+    assert isinstance(iommu.machine.translate(DEVICE, IOVA, pasid=3), Fault)
+
+    causes = [Cause.READ_PAGE, Cause.TYPE_DISALLOWED]
+    assert [record.CAUSE for record in iommu.faults()] == ([] if silent else causes)
+
+
+def test_what_is_wrong_with_its_context_is_told_all_the_same() -> None:
+    iommu = Programmed()
+    iommu.translated(DTF=1, T2GPA=1)
+
+    assert isinstance(iommu.machine.translate(DEVICE, IOVA), Fault)
+
+    assert [record.CAUSE for record in iommu.faults()] == [Cause.DDT_MISCONFIGURED]
+
+
+def test_software_may_acknowledge_just_when_hardware_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    iommu, look = Programmed(), RegisterFile.__getitem__
+    iommu.machine.translate(DEVICE, 0)
+
+    def acknowledged(file: RegisterFile, name: str) -> int:
+        value = look(file, name)
+        if name == "IPSR":
+            monkeypatch.undo()
+            iommu["IPSR"] = value
+        return value
+
+    monkeypatch.setattr(RegisterFile, "__getitem__", acknowledged)
+    iommu.machine.translate(DEVICE, PAGE)
+    assert [record.iotval for record in iommu.faults()] == [0, PAGE]
+    iommu.machine.translate(DEVICE, 2 * PAGE)
+
+    assert len(iommu.heard) == 2
 
 
 def test_a_full_fault_queue_overflows_until_software_clears_it() -> None:

@@ -70,10 +70,11 @@ class Interrupts:
 
     def _raise(self, source: Source) -> None:
         with self._lock:
-            fresh = not self.file["IPSR"] & source.pending
+            if self.file["IPSR"] & source.pending:
+                # Software has been told. Were the bit set once more, software that clears it just now would find it
+                # set, with no interrupt for it, and none ever after.
+                return
             self.file.change("IPSR", sets=source.pending)
-        if not fresh:
-            return
         vector: int = getattr(self.file.decoded("ICVEC", Icvec), source.vector)
         if self.file.decoded("FCTL", Fctl).WSI:
             self.platform.interrupt(Interrupt(source.name))
