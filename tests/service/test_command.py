@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -54,6 +55,21 @@ def test_a_summary_counts_what_a_driver_in_user_space_does(client: Callable[[str
     assert counts["IOMMU_IOAS_MAP"] == ["1", "0"]
     assert "0000:00:10.0 MSI           5" in said
     assert "faults                  1 (1 translation)" in said
+
+
+def test_a_log_is_lines_of_json(client: Callable[[str], Path]) -> None:
+    words = ["--driver", "vtd", "--device", "edu@00:10.0", "--", str(client("edu")), "0000:00:10.0"]
+    done = viommu("run", "--log", *words)
+    entries = [json.loads(line) for line in done.stderr.splitlines()]
+    assert done.returncode == 0
+    assert all(entry.keys() >= {"event", "level", "timestamp"} for entry in entries)
+    calls = [(entry["name"], entry["result"]) for entry in entries if entry["event"] == "call"]
+    assert calls[0] == ("open of /dev/vfio/devices/vfio0", "0")
+    assert ("VFIO_DEVICE_GET_INFO", "EINVAL") in calls
+    assert {"event": "interrupt", "device": "0000:00:10.0", "kind": "MSI", "vector": 0}.items() <= next(
+        entry for entry in entries if entry["event"] == "interrupt"
+    ).items()
+    assert "vtd.commands" in [entry["event"] for entry in entries]
 
 
 def test_a_program_that_is_not_there_is_named() -> None:

@@ -48,6 +48,19 @@ def test_several_programs_use_one_machine(client: Callable[[str], Path], tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+def test_programs_that_run_at_once_are_recorded_in_one_order(client: Callable[[str], Path], tmp_path: Path) -> None:
+    path, recording = tmp_path / "machine", tmp_path / "run"
+    with serving(path, "--record", str(recording)) as service:
+        command = [*VIOMMU, "run", "--connect", str(path), "--", str(client("calls")), "threads"]
+        programs = [subprocess.Popen(command) for _ in range(2)]
+        assert [program.wait(60) for program in programs] == [0, 0]
+        service.send_signal(signal.SIGTERM)
+        service.wait(30)
+    done = viommu("rerun", "--json", recording)
+    assert done.returncode == 0, done.stdout
+    assert json.loads(done.stdout)["whole"]
+
+
 def test_a_path_that_is_taken_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "machine").write_text("mine", encoding="ascii")
     assert viommu("serve", "--socket", tmp_path / "machine").returncode == 2

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
+import structlog
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
@@ -47,6 +49,21 @@ def console() -> Console:
     """Make the console for results; text that is no markup stays as it is."""
     width = None if sys.stdout.isatty() else FILE_WIDTH
     return _Console(width=width, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def log_as_json() -> None:
+    """Log everything to standard error, each entry a line of JSON: ``event``, ``level``, ``timestamp``, facts."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(default=str),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
 
 
 def write_json(value: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import signal
 import sys
@@ -12,10 +11,11 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import click
-import structlog
 from attrs import frozen
 
+from viommu.cli.output import log_as_json
 from viommu.errors import BadValue, told
+from viommu.service.chronicle import Chronicle
 from viommu.service.config import MachineConfig
 from viommu.service.course import Course
 from viommu.service.executables import why_not_preloadable
@@ -56,7 +56,7 @@ OPTIONS = (
         multiple=True,
         help="Plug in a device, such as edu@00:10.0, for programs to own.",
     ),
-    click.option("--log", "is_logged", is_flag=True, help="Log to standard error."),
+    click.option("--log", "is_logged", is_flag=True, help="Log to standard error, as lines of JSON."),
     click.option(
         "--record",
         "record_to",
@@ -123,13 +123,15 @@ def _must_be_runnable(program: str) -> None:
 def _machine(options: Options) -> Iterator[tuple[Made, Course]]:
     """Make a machine, and who is told of what happens on it."""
     if options.is_logged:
-        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG))
+        log_as_json()
     described = MachineConfig() if options.config is None else MachineConfig.load(options.config)
     config = described.changed(options.driver, options.plugs)
     recorder = None if options.record_to is None else Recorder(options.record_to, config)
     made = config.make() if recorder is None else recorder.made
     with made.machine:
         course = recorder or Course()
+        if options.is_logged:
+            course = Chronicle(course, made.devices)
         tally = Tally(course, made.devices) if options.is_summed_up else None
         yield made, tally or course
         if recorder is not None and recorder.error is not None:

@@ -46,3 +46,40 @@ class Course:
 
     def end(self) -> None:
         """Take note that nothing more will happen."""
+
+
+class Through(Course):
+    """One that leaves everything to another, for who looks on."""
+
+    takes_no_note = False
+
+    def __init__(self, inner: Course) -> None:
+        """Leave it to ``inner``."""
+        self.inner = inner
+        self.turn = inner.turn
+        self.files: Files | None = None
+
+    def begin(self, files: Files) -> None:
+        """Take note of the files that are served."""
+        self.files = files
+        self.inner.begin(files)
+
+    def memory_of_programs(self, memory: PhysicalMemory) -> PhysicalMemory:
+        """Say where pages of programs are pinned."""
+        return self.inner.memory_of_programs(memory)
+
+    def answered(self, program: Program, question: Packet, act: Callable[[Caller], Packet]) -> Packet:
+        """Have a question answered."""
+        return self.inner.answered(program, question, act)
+
+    def closing(self, served: Served) -> AbstractContextManager[object]:
+        """Be put around the release of a file."""
+        return self.inner.closing(served)
+
+    def unmapping(self, mapping: RegisterMapping) -> AbstractContextManager[object]:
+        """Be put around the end of a mapping."""
+        return self.inner.unmapping(mapping)
+
+    def end(self) -> None:
+        """Take note that nothing more will happen."""
+        self.inner.end()

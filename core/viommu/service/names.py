@@ -6,6 +6,8 @@ import errno
 from typing import TYPE_CHECKING
 
 from viommu.iommufd.fd import IommuFd
+from viommu.service.nodes import name_of
+from viommu.service.wire import Op
 from viommu.vfio import uapi
 from viommu.vfio.device_file import DeviceFile
 from viommu.vfio.group_file import GroupFile
@@ -14,6 +16,8 @@ from viommu.vfio.uapi import OFFSET_SHIFT, DeviceIoctl, GroupIoctl, Region
 if TYPE_CHECKING:
     from viommu.iommufd.uapi_struct import UapiStruct
     from viommu.iommufd.user_memory import UserFile
+    from viommu.service.files import Files
+    from viommu.service.wire import Packet
 
 LAST_ERRNO = 4095
 STRUCTS: dict[int, type[UapiStruct]] = {
@@ -27,6 +31,13 @@ STRUCTS: dict[int, type[UapiStruct]] = {
     DeviceIoctl.DETACH_IOMMUFD_PT: uapi.DetachPt,
     GroupIoctl.GET_STATUS: uapi.GroupStatus,
 }
+VERBS: dict[int, str] = {
+    Op.READ: "read of",
+    Op.WRITE: "write to",
+    Op.MAP: "mmap of",
+    Op.LOAD: "load from",
+    Op.STORE: "store to",
+}
 DEVICE_NUMBERS = frozenset(int(number) for number in DeviceIoctl)
 GROUP_NUMBERS = frozenset(int(number) for number in GroupIoctl)
 REGION_NAMES = {int(Region.CONFIG): "its configuration space", int(Region.ROM): "its ROM", int(Region.VGA): "VGA"}
@@ -37,6 +48,18 @@ def told_result(value: int) -> str:
     if -LAST_ERRNO <= value < 0:
         return errno.errorcode.get(-value, str(value))
     return str(value)
+
+
+def name_of_question(question: Packet, files: Files | None) -> str:
+    """Say what a program asks, in a few words."""
+    first = question.words[0]
+    if question.op == Op.OPEN:
+        return f"open of {name_of(first)}"
+    served = None if files is None else files.find(first)
+    file = None if served is None else served.file
+    if question.op == Op.IOCTL:
+        return name_of_ioctl(question.words[1], file)
+    return f"{VERBS.get(question.op, 'question about')} {name_of_file(file)}"
 
 
 def name_of_ioctl(number: int, file: UserFile | None) -> str:

@@ -9,32 +9,19 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
-from viommu.service.course import Course
-from viommu.service.names import name_of_file, name_of_ioctl
-from viommu.service.nodes import name_of
-from viommu.service.wire import Op
+from viommu.service.course import Through
+from viommu.service.names import name_of_question
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from contextlib import AbstractContextManager
 
-    from viommu.iommufd.user_memory import UserFile
-    from viommu.memory import PhysicalMemory
-    from viommu.objects.mmap import RegisterMapping
     from viommu.service.calls import Caller
-    from viommu.service.files import Files, Served
+    from viommu.service.course import Course
     from viommu.service.programs import Program
     from viommu.service.wire import Packet
     from viommu.vfio.devices import Devices
     from viommu.vfio.uapi import Irq
 
-VERBS: dict[int, str] = {
-    Op.READ: "read of",
-    Op.WRITE: "write to",
-    Op.MAP: "mmap of",
-    Op.LOAD: "load from",
-    Op.STORE: "store to",
-}
 DIGITS = 100
 """Times are counted by their first two digits: a median is that exact."""
 
@@ -66,64 +53,26 @@ class Times:
         return 0
 
 
-class Tally(Course):
+class Tally(Through):
     """Counts, and leaves the rest to another."""
-
-    takes_no_note = False
 
     def __init__(self, inner: Course, devices: Devices) -> None:
         """Count what ``inner`` is told of, and interrupts of devices."""
-        self.inner = inner
-        self.turn = inner.turn
+        super().__init__(inner)
         self.calls: dict[str, Times] = {}
         self.interrupts: Counter[str] = Counter()
-        self._files: Files | None = None
         for function in devices:
             before = function.interrupts.told
             function.interrupts.told = partial(self._interrupted, function.name, before)
 
-    def begin(self, files: Files) -> None:
-        """Take note of the files that are served."""
-        self._files = files
-        self.inner.begin(files)
-
-    def memory_of_programs(self, memory: PhysicalMemory) -> PhysicalMemory:
-        """Say where pages of programs are pinned."""
-        return self.inner.memory_of_programs(memory)
-
     def answered(self, program: Program, question: Packet, act: Callable[[Caller], Packet]) -> Packet:
         """Have a question answered, and count it."""
-        name = self._name(question)
+        name = name_of_question(question, self.files)
         began = time.perf_counter_ns()
-        answer = self.inner.answered(program, question, act)
+        answer = super().answered(program, question, act)
         took = time.perf_counter_ns() - began
         self.calls.setdefault(name, Times()).add(took, failed=answer.result < 0)
         return answer
-
-    def closing(self, served: Served) -> AbstractContextManager[object]:
-        """Leave it to the other."""
-        return self.inner.closing(served)
-
-    def unmapping(self, mapping: RegisterMapping) -> AbstractContextManager[object]:
-        """Leave it to the other."""
-        return self.inner.unmapping(mapping)
-
-    def end(self) -> None:
-        """Leave it to the other."""
-        self.inner.end()
-
-    def _name(self, question: Packet) -> str:
-        first = question.words[0]
-        if question.op == Op.OPEN:
-            return f"open of {name_of(first)}"
-        file = self._file(first)
-        if question.op == Op.IOCTL:
-            return name_of_ioctl(question.words[1], file)
-        return f"{VERBS.get(question.op, 'question about')} {name_of_file(file)}"
-
-    def _file(self, number: int) -> UserFile | None:
-        served = None if self._files is None else self._files.find(number)
-        return None if served is None else served.file
 
     def _interrupted(self, device: str, before: Callable[[Irq, int], None] | None, irq: Irq, vector: int) -> None:
         self.interrupts[f"{device} {irq.name}"] += 1
