@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,6 @@ from viommu.vfio.devices import Plug
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 EDU = "0000:00:10.0"
 DEVICE = ("edu@00:10.0",)
@@ -87,6 +87,32 @@ def test_dma_and_interrupts_are_repeated(client: Callable[[str], Path], tmp_path
     assert any(line.get("interrupts") for line in LineReader(path))
     assert any(line.get("changes") for line in LineReader(path))
     assert any(line.get("stored") for line in LineReader(path))
+
+
+@pytest.mark.parametrize(("vendor", "other"), [("smmuv3", "vtd"), ("amd", "smmuv3_cmdqv")])
+def test_stores_of_guests_to_shared_registers_are_repeated(
+    client: Callable[[str], Path], tmp_path: Path, vendor: str, other: str
+) -> None:
+    path = tmp_path / "run"
+    config = Path(__file__).parents[2] / "examples" / f"machine_{vendor}.toml"
+    done = viommu("run", "--record", path, "--config", config, "--", client(f"nested_{vendor}"), "0000:00:11.0")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert any(line.get("what") == "stores" for line in LineReader(path))
+    assert again(path).difference is None
+    recording = Recording(path)
+    difference = rerun(recording, recording.config(driver=other)).difference
+    assert difference is not None
+    assert difference.call.startswith("IOMMU_")
+
+
+def test_a_refusal_is_explained(client: Callable[[str], Path], tmp_path: Path) -> None:
+    path = record(tmp_path / "run", client("edu"), EDU, driver="vtd", devices=DEVICE)
+    other = MachineConfig(driver="selftest", devices=Recording(path).machine.devices)
+    difference = again(path, other).difference
+    assert difference is not None
+    assert (difference.call, difference.field) == ("IOMMU_IOAS_MAP", "result")
+    assert (difference.recorded, difference.now) == ("0", "EINVAL")
+    assert "outside the reserved" in difference.reasons[0]
 
 
 def test_a_machine_of_which_less_is_known_differs_where_a_call_does(of_edu: Path) -> None:

@@ -45,6 +45,8 @@ REGION_NAMES = {int(Region.CONFIG): "its configuration space", int(Region.ROM): 
 
 def told_result(value: int) -> str:
     """Write what a call gives: a number, or an errno by name."""
+    if value == -errno.EOPNOTSUPP:  # as the kernel says, of two names of one number
+        return "EOPNOTSUPP"
     if -LAST_ERRNO <= value < 0:
         return errno.errorcode.get(-value, str(value))
     return str(value)
