@@ -132,3 +132,30 @@ def test_the_hardware_finds_what_the_host_has_written() -> None:
     found = [hosted.machine.hardware.configure(0x0108, pasid, Silence()) for pasid in (None, 5, 0xFFFFF)]
     assert [context.stage2_tag for context in found] == [7, 12, 7 + 0xFFFFF % 9]  # type: ignore[union-attr]
     assert [context.stage2.table for context in found] == [SECOND.table] * 3  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("sslps", "sizes"), [(0, 1 << 12), (1, 1 << 12 | 1 << 21), (3, 1 << 12 | 1 << 21 | 1 << 30)])
+def test_second_stage_has_the_large_pages_that_the_unit_says(sslps: int, sizes: int) -> None:
+    assert Abilities(FULL_CAP.replace(SSLPS=sslps), FULL_ECAP).second_stage_pages == sizes
+
+
+@pytest.mark.parametrize(
+    ("bits", "sagaw", "aw"),
+    [
+        (57, 0b1110, 3),
+        (49, 0b1110, 3),
+        (48, 0b1110, 2),
+        (57, 0b0110, 2),
+        (40, 0b1110, 2),
+        (39, 0b1110, 1),
+        (30, 0b1110, 0),
+    ],
+)
+def test_second_stage_is_the_widest_that_addresses_fill(bits: int, sagaw: int, aw: int) -> None:
+    assert Abilities(FULL_CAP.replace(MGAW=bits - 1, SAGAW=sagaw), FULL_ECAP).second_stage_width == aw
+
+
+def test_interrupts_are_messages_to_the_processors_region() -> None:
+    hosted = Hosted.make()
+    hosted.machine.translate(0x0108, 0x1000)
+    assert [(one.source, one.address) for one in hosted.heard] == [("fault", 0xFEE0_0000)]

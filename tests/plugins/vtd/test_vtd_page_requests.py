@@ -158,6 +158,8 @@ def test_where_nobody_listens_the_answer_is_invalid(attached: bool) -> None:
     ("iova", "access"),
     [
         (1 << 57, Access.READ),
+        (1 << 56, Access.READ),
+        ((1 << 64) - (1 << 56) - 0x1000, Access.READ),
         (IOVA, Access.READ | Access.PRIVILEGED),
         (IOVA, Access.EXECUTE),
     ],
@@ -170,6 +172,14 @@ def test_what_linux_takes_for_malformed_is_answered_without_user_space(iova: int
     listener.endpoint.request_page(iova, access, PASID, group=1)
     assert listener.responses == [(PASID, 1, ResponseCode.INVALID)]
     assert not listener.read()
+
+
+@pytest.mark.parametrize("iova", [0, (1 << 56) - 0x1000, (1 << 64) - (1 << 56), (1 << 64) - 0x1000])
+def test_addresses_of_both_canonical_halves_are_passed_on(iova: int) -> None:
+    listener = Listener.make()
+    listener.attach(PASID)
+    listener.endpoint.request_page(iova, Access.READ, PASID, group=1)
+    assert [one.addr for one in listener.read()] == [iova]
 
 
 def queued(listener: Listener, descriptor: PageRequestDescriptor) -> None:
