@@ -160,15 +160,13 @@ class Ioat:
         if descriptor.size > 1 << self.transfer_bits:
             return LENGTH_ERROR
         operation = descriptor.control >> 24
-        if operation == FILL:
-            pattern = descriptor.source.to_bytes(8, "little")
-            data: bytes | None = (pattern * (descriptor.size // 8 + 1))[: descriptor.size]
-        elif operation == COPY:
-            data = self.bus.read(descriptor.source, descriptor.size)
-        else:
+        if operation == COPY:
+            refused = self.bus.copy(descriptor.source, descriptor.target, descriptor.size)
+            return 0 if refused is None else TARGET_ERROR if refused.writes else SOURCE_ERROR
+        if operation != FILL:
             return CONTROL_ERROR
-        if data is None:
-            return SOURCE_ERROR
+        pattern = descriptor.source.to_bytes(8, "little")
+        data = (pattern * (descriptor.size // 8 + 1))[: descriptor.size]
         return 0 if self.bus.write(descriptor.target, data) else TARGET_ERROR
 
     def _fail(self, error: int) -> None:
