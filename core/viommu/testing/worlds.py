@@ -47,7 +47,7 @@ def host(
     machine = subject.machine(iotlb=Iotlb() if cached else None, policy=policy or subject.kit.policy)
     try:
         yield Host(subject, machine, machine.open_iommufd())
-    except BaseException:
+    except Exception:  # not of what hangs: closing would hang too
         with suppress(Exception):  # what was seen first is what is told
             machine.close()
         raise
