@@ -9,11 +9,13 @@
 
 namespace viommu::shim {
 
-// Blocks all signals of this thread: which were blocked before.
+// Blocks the signals of this thread that others send: which were blocked before. A fault of its own cannot wait, and a
+// blocked one would end the program: a store to memory that is being shared is one.
 inline u64 blocked_signals() {
-    const u64 all = ~u64{0};
+    const auto bit = [](int number) { return u64{1} << (number - 1); };
+    const u64 sent = ~(bit(SIGSEGV) | bit(SIGTRAP) | bit(SIGBUS));
     u64 before = 0;
-    kernel(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all);
+    kernel(SYS_rt_sigprocmask, SIG_SETMASK, &sent, &before, sizeof sent);
     return before;
 }
 // `errno` stays.

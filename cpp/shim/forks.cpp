@@ -41,20 +41,21 @@ __attribute__((constructor(140))) void begin_forks() {
 
 }  // namespace
 
+// The locks in the order in which they are taken elsewhere: who shares memory keeps files, and listens for signals.
 void before_fork() {
     const u64 before = blocked_signals();  // a handler of the program must not meet the locks
-    lock_signals();
-    signals_before = before;
-    lock_regions();
     before_copies();
+    signals_before = before;
     lock_files();
+    lock_regions();
+    lock_signals();
 }
 void after_fork_in_parent() {
-    unlock_files();
-    copies_in_parent();
-    unlock_regions();
-    const u64 before = signals_before;
     unlock_signals();
+    unlock_regions();
+    unlock_files();
+    const u64 before = signals_before;
+    copies_in_parent();
     unblock_signals(before);
 }
 void after_fork_in_child() {

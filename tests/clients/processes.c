@@ -132,6 +132,36 @@ void* make_children(void* file) {
     return NULL;
 }
 
+static volatile int is_over;
+static void* share_and_forget(void* file) {
+    const int fd = *(const int*)file;
+    const uint32_t id = ioas(fd);
+    domain(fd, id);
+    while (!is_over) {
+        char* const page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        struct iommu_ioas_map mapped = {.size = sizeof mapped,
+                                        .flags = IOMMU_IOAS_MAP_READABLE,
+                                        .ioas_id = id,
+                                        .user_va = (uintptr_t)page,
+                                        .length = PAGE};
+        CHECK(!ioctl(fd, IOMMU_IOAS_MAP, &mapped) && !munmap(page, PAGE));
+    }
+    return NULL;
+}
+
+CASE(children_are_made_while_memory_is_shared) {
+    int fd = opened();
+    pthread_t threads[2];
+    for (int index = 0; index < 2; ++index) CHECK(!pthread_create(&threads[index], NULL, share_and_forget, &fd));
+    for (int turn = 0; turn < 40; ++turn) {
+        const pid_t child = fork();
+        if (!child) _exit(0);
+        CHECK(!exit_of(child));
+    }
+    is_over = 1;
+    for (int index = 0; index < 2; ++index) CHECK(!pthread_join(threads[index], NULL));
+}
+
 CASE(all_descriptors_that_are_allowed_are_the_programs) {
     lower_limit(64);
     int fd, highest = 0;
