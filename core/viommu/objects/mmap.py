@@ -113,9 +113,12 @@ class RegisterMapping:
     def write(self, offset: int, data: bytes) -> None:
         """Store bytes."""
         self.context.activity.guest_writes += 1
+        page = self.region.page
+        if page is not None:
+            page.carry_out()
         self.region.registers.write(offset, data)
-        if self.region.page is not None:
-            self.region.page.settle()
+        if page is not None:
+            page.show()
 
     def shared(self) -> SharedPage | None:
         """Give the registers as memory, whose stores need no call; None where each has to be a call.
