@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from plugins.vtd.tests import attached
 from plugins.vtd.tests.guest import R, W
 from plugins.vtd.tests.programming import Software
 from viommu.faults import Access, Fault
@@ -196,6 +197,22 @@ def test_the_iotlb_register_drops_translations_and_tells_what_it_did(
     assert (goes_to(software) is None) == gone
     done = IOTLB.decode(software.read("IOTLB"))
     assert (0, told) == (done.IVT, done.IAIG)
+
+
+@pytest.mark.parametrize(("domain", "gone"), [(5, True), (6, False)])
+def test_pages_of_second_stage_take_nested_translations_of_the_domain_along(domain: int, gone: bool) -> None:
+    software, leaf, _ = attached.scalable(3, cap=FULL_CAP.replace(ESRTPS=0))
+    software.guest.put(leaf, 0)
+    software.command(QIE=0)
+
+    mode, software.guest.mode = software.guest.mode, 0  # the registers work in legacy mode alone
+    software.set_root()
+    software.write("IVA", IVA(ADDR=0))
+    software.write("IOTLB", IOTLB(IVT=1, IIRG=3, DID=domain))
+    software.guest.mode = mode
+    software.set_root()
+
+    assert attached.reaches(software, attached.PASID) != gone
 
 
 def test_a_64_bit_command_register_may_be_written_in_halves() -> None:
