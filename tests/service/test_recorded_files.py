@@ -15,17 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from viommu.service.recording.events import (
-    MOST_KEPT,
     Asked,
     Change,
     Event,
     Outcome,
     Side,
-    Stores,
     What,
 )
 from viommu.service.recording.lines import MOST_LINE, BadRecording, LineReader, LineWriter
-from viommu.service.rerun.rerun import Recording, Result, rerun
+from viommu.service.recording.stores import MOST_KEPT, Stores
+from viommu.service.rerun.recording import Recording
+from viommu.service.rerun.rerun import Result, rerun
 
 HEAD = {"viommu": "recording", "format": 1, "machine": {"driver": "selftest"}}
 PROGRAM = {"program": 0, "pid": 1, "name": "one"}

@@ -17,7 +17,8 @@ from viommu.service.config import MachineConfig
 from viommu.service.recording.lines import BadRecording, LineReader, LineWriter
 from viommu.service.recording.recorder import Recorder
 from viommu.service.rerun.files import with_copies
-from viommu.service.rerun.rerun import Recording, Result, rerun
+from viommu.service.rerun.recording import Recording
+from viommu.service.rerun.rerun import Result, rerun
 from viommu.service.run import served
 from viommu.vfio.devices import Plug
 

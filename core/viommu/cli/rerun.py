@@ -10,7 +10,7 @@ import click
 from viommu.cli.entry import GOOD
 from viommu.cli.output import console, write_json
 from viommu.service.config import MachineConfig
-from viommu.service.rerun.rerun import Recording
+from viommu.service.rerun.recording import Recording
 from viommu.service.rerun.rerun import rerun as repeat
 
 if TYPE_CHECKING:

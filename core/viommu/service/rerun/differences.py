@@ -8,14 +8,16 @@ from attrs import asdict, frozen
 
 from viommu.service.names import field_at, name_of_file, name_of_ioctl, name_of_place, told_result
 from viommu.service.nodes import name_of
-from viommu.service.recording.events import MOST_KEPT, What
+from viommu.service.recording.events import What
+from viommu.service.recording.stores import MOST_KEPT
 from viommu.vfio.uapi import IRQS, Irq
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from viommu.iommufd.user_memory import UserFile
-    from viommu.service.recording.events import Event, Outcome, Stored
+    from viommu.service.recording.events import Event, Outcome
+    from viommu.service.recording.stores import Stored
 
 ABOUT_A_PLACE = {What.READ: 3, What.WRITE: 3, What.LOAD: 1, What.STORE: 1}
 """Which of the words of the question is the position in the file."""

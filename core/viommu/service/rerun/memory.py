@@ -10,8 +10,9 @@ from attrs import define, field
 
 from viommu.addresses import PAGE_SIZE
 from viommu.errors import OutOfRange
-from viommu.service.recording.events import WORD, Change, Stores
+from viommu.service.recording.events import WORD, Change
 from viommu.service.recording.memory import fill, pieces
+from viommu.service.recording.stores import Stores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,0 +1,85 @@
+"""A recording, as it is read: a machine, programs, and what happened, all of it checked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve
+
+from viommu.errors import BadField
+from viommu.service.config import MachineConfig
+from viommu.service.recording.events import BadLine, Event, What
+from viommu.service.recording.lines import LineReader
+from viommu.service.recording.recorder import FORMAT, QUESTIONS
+from viommu.vfio.devices import Plug
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+OPS = {what: op for op, what in QUESTIONS.items()}
+WORDS = {What.STORES: 1, What.WORK: 2, What.CLOSE: 1, What.UNMAP: 0} | dict.fromkeys(QUESTIONS.values(), 4)
+"""How many words an event must have."""
+
+
+class Recording:
+    """A file, read from its start: first what machine it is, then what happened."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the machine. Raises BadRecording, OSError."""
+        self.reader = LineReader(path)
+        self._lines = iter(self.reader)
+        head = next(self._lines, {})
+        if head.get("viommu") != "recording" or not isinstance(head.get("machine"), dict):
+            raise self.reader.bad("does not tell of a machine: it was not written by `viommu run --record`")
+        if head.get("format") != FORMAT:
+            raise self.reader.bad(f"is of another format than {FORMAT}")
+        self.programs: dict[int, str] = {}
+        try:
+            self.machine = MachineConfig.parse(head["machine"])
+        except BadField as error:
+            raise self.reader.bad(f"tells of no machine: {error}") from error
+
+    def config(
+        self, driver: str | None = None, other: MachineConfig | None = None, plugs: Sequence[str] = ()
+    ) -> MachineConfig:
+        """Say which machine to repeat it on: the recorded one, another, or one with another driver, or other devices.
+
+        Raises BadRecording: the recorded one has a device that is a file of Python, which nobody should run unseen.
+        """
+        config = self.machine if other is None else other
+        if plugs:
+            config = evolve(config, devices=tuple(Plug.parse(plug) for plug in plugs))
+        elif other is None or not other.devices:
+            config = evolve(config, devices=self.machine.devices)
+            for plug in config.devices:
+                if plug.model.endswith(".py"):
+                    raise self.reader.bad(f"has a device {plug.model[:80]!r}: give it by --device to have it run")
+        if driver is None or driver == config.driver:
+            return config
+        return evolve(config, driver=driver, registers={})
+
+    def events(self) -> Iterator[Event]:
+        """Give what happened. Raises BadRecording, OSError."""
+        for line in self._lines:
+            if "program" in line:
+                self._program(line)
+            elif "end" not in line:
+                yield self._event(line)
+
+    def _program(self, line: dict[str, Any]) -> None:
+        number, pid, name = line.get("program"), line.get("pid"), line.get("name")
+        if type(number) is not int or type(pid) is not int or not isinstance(name, str):
+            raise self.reader.bad("does not tell of a program")
+        self.programs[number] = f"{name[:40]} (process {pid})"
+
+    def _event(self, line: dict[str, Any]) -> Event:
+        try:
+            event = Event.of_json(line)
+        except BadLine as error:
+            raise self.reader.bad(str(error)) from error
+        if len(event.words) < WORDS[event.what]:
+            raise self.reader.bad("has too few words")
+        if event.what in OPS and event.by not in self.programs:
+            raise self.reader.bad("is of a program that was not told of")
+        return event
