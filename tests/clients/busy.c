@@ -45,7 +45,8 @@ static void* make_queues(void* unused) {
         must((int)read((int)alloc.out_fault_fd, event, sizeof event), "read");
         must(close((int)alloc.out_fault_fd), "close");
         int left;
-        while ((left = destroy(fd, alloc.out_fault_id)) && errno == EBUSY) continue; /* a child has it too, for a while */
+        while ((left = destroy(fd, alloc.out_fault_id)) && errno == EBUSY)
+            continue; /* a child has it too, for a while */
         must(left, "DESTROY of a queue");
     }
     return unused;
