@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import TYPE_CHECKING
 
-from attrs import define, field
+from attrs import define, evolve, field
 from viommu.faults import Access
 from viommu.hardware import Silence
 from viommu.platform import Completion
@@ -19,12 +20,13 @@ from viommu_riscv.hardware.directories import Search
 from viommu_riscv.hardware.fault_queue import FaultQueue
 from viommu_riscv.hardware.interrupts import Interrupts
 from viommu_riscv.hardware.page_requests import PageRequests
-from viommu_riscv.hardware.reactions import react
+from viommu_riscv.hardware.reactions import kept, react
 from viommu_riscv.hardware.register_map import registers as declared
 from viommu_riscv.hardware.resident import file_at
 from viommu_riscv.hardware.settings import Settings
 from viommu_riscv.hardware.words import in_memory
 from viommu_riscv.spec.records import TransactionType
+from viommu_riscv.spec.registers import Ddtp, Fctl
 
 if TYPE_CHECKING:
     from viommu.faults import ConfigurationLog, Fault, Refusal, Report
@@ -47,6 +49,8 @@ class RiscvIommu:
     interrupts: Interrupts = field(init=False)
     commands: CommandQueue = field(init=False)
     page_requests: PageRequests = field(init=False)
+    _applies: Lock = field(factory=Lock, init=False)
+    """Held from the look at the registers until they count."""
 
     @classmethod
     def of(cls, memory: PhysicalMemory, registers: Registers, platform: Platform) -> RiscvIommu:
@@ -90,7 +94,7 @@ class RiscvIommu:
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Write a register; what that starts is done on return."""
-        for store in self.file.write(offset, size, value):
+        for store in self.file.write(offset, size, value, kept):
             react(self, store)
 
     def admit(
@@ -139,10 +143,12 @@ class RiscvIommu:
         del requester, pasid, length
         return b"" if translation.attrs2 & MRIF else None
 
-    def apply(self, settings: Settings) -> None:
-        """Go by other register values from now on: cached configuration was made by the old ones."""
-        self.settings = settings
-        self.commands.change(settings)
+    def apply(self) -> None:
+        """Go by the registers as they are now: cached configuration was made by the old ones."""
+        with self._applies:
+            ddtp, control = self.file.decoded("DDTP", Ddtp), self.file.decoded("FCTL", Fctl)
+            self.settings = evolve(self.settings, ddtp=ddtp, control=control)
+            self.commands.change(self.settings)
         self.platform.caches.invalidate_contexts()
 
     def _configuration(self, log: ConfigurationLog) -> Configuration:

@@ -58,4 +58,4 @@ def _indices(file: RegisterFile, letter: str, inside: int) -> tuple[int, int]:
 def keep_inside(file: RegisterFile, name: str) -> None:
     """Keep an index that software stored inside its queue: the bits above it are not writable."""
     lg2 = file.decoded(f"{name[0]}QB", QueueBase).LOG2SZ_1 + 1
-    file[name] = file[name] & (1 << lg2) - 1
+    file.change(name, clears=-1 << lg2)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import evolve
-
 from viommu_riscv.hardware.queues import keep_inside
 from viommu_riscv.hardware.register_map import CQCSR_CLEARS, FQCSR_CLEARS, PQCSR_CLEARS
-from viommu_riscv.spec.registers import Cqcsr, Ddtp, Fctl, IommuMode
+from viommu_riscv.spec.registers import Cqcsr, Ddtp, IommuMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,18 +35,23 @@ def react(iommu: RiscvIommu, store: Store) -> None:
     iommu.interrupts.update()
 
 
+def kept(store: Store) -> int:
+    """Give the bits that keep their value all the same: a mode that there is not leaves the mode as it was."""
+    if store.name != "DDTP" or Ddtp.decode(store.after).iommu_mode in set(IommuMode):
+        return 0
+    return Ddtp.iommu_mode.mask
+
+
 def _mode(iommu: RiscvIommu, store: Store) -> None:
-    """A mode that there is not leaves the mode as it was; the store completes at once, and nothing is ever busy."""
-    wanted, before = Ddtp.decode(store.after), Ddtp.decode(store.before)
-    mode = wanted.iommu_mode if wanted.iommu_mode in set(IommuMode) else before.iommu_mode
-    kept = wanted.replace(iommu_mode=mode, busy=0)
-    iommu.file["DDTP"] = int(kept)
-    iommu.apply(evolve(iommu.settings, ddtp=kept))
-    iommu.platform.observe("riscv.mode", {"mode": IommuMode(mode).name})
+    """The store completes at once, and nothing is ever busy."""
+    iommu.file.change("DDTP", clears=Ddtp.busy.mask)
+    iommu.apply()
+    iommu.platform.observe("riscv.mode", {"mode": IommuMode(Ddtp.decode(store.after).iommu_mode).name})
 
 
 def _features(iommu: RiscvIommu, store: Store) -> None:
-    iommu.apply(evolve(iommu.settings, control=Fctl.decode(store.after)))
+    del store
+    iommu.apply()
 
 
 def _base(iommu: RiscvIommu, store: Store) -> None:
