@@ -104,7 +104,7 @@ def test_switching_the_queue_on_empties_it() -> None:
 def test_a_refused_access_is_recorded_and_interrupts(swapped: bool) -> None:
     iommu = Programmed(swapped)
 
-    assert isinstance(iommu.machine.translate(DEVICE, IOVA, Access.WRITE), Fault)
+    assert isinstance(iommu.machine.translate(DEVICE, IOVA, Access.READ | Access.WRITE), Fault)
 
     (record,) = iommu.faults()
     assert (record.CAUSE, record.TTYP) == (Cause.DDT_NOT_VALID, TransactionType.UNTRANSLATED_WRITE)
