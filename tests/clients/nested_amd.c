@@ -19,9 +19,9 @@ enum { VIOMMU_AMD = 3, HWPT_DTE = 3, QUEUE_COMMANDS = 2, QUEUE_EVENTS = 3 };
 enum { CMD_HEAD, CMD_TAIL, EVT_HEAD, EVT_TAIL, EVENT_STATUS };
 enum { CONTROL = 3 };
 enum { EVT_INT = 1 << 1, EVT_RUN = 1 << 3, CMD_RUN = 1 << 4 };
-#define RUNNING (1ull << 2 | 1ull << 3 | 1ull << 4 | 1ull << 12) /* event log, its interrupt, completions', commands   \
-                                                                  */
-#define RING_BYTES 8192u                                         /* two pages, as the guest sees them */
+/* Control: the event log and its interrupt, those of completions, the command buffer. */
+#define RUNNING (1ull << 2 | 1ull << 3 | 1ull << 4 | 1ull << 12)
+#define RING_BYTES 8192u /* two pages, as the guest sees them */
 enum { COMPLETION_WAIT = 1, IO_PAGE_FAULT = 2, INVALIDATE_PAGES = 3, ILLEGAL_COMMAND = 5 };
 
 struct entry {
