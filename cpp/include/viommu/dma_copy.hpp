@@ -80,7 +80,7 @@ private:
         // The same by a translation; false where nothing can be copied, and `result` says why.
         bool find(Translator::Session& session, Result& result) {
             session.translate(side_.key, bound_, side_.iova, side_.access, result);
-            return result.ok() && take(result.pa, result.page_lg2);
+            return result.leads_to_memory() && take(result.pa, result.page_lg2);
         }
         void read_ahead(u64 bytes) const {
             if (side_.left < bytes) hits_.read_ahead(side_.iova + side_.left, bytes - side_.left);
