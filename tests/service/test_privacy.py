@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from viommu import Machine
 from viommu.errors import BadValue
 from viommu.service.run import SHADOW_VARIABLE, SOCKET_VARIABLE, served, served_at
-from viommu.service.wire import Op, Packet
+from viommu.service.wire import Gone, Op, Packet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,7 @@ def is_answered(path: str) -> bool:
             Packet.of(Op.HELLO, payload=bytes(16)).send(connection)
             Packet.of(Op.OWNS, 1).send(connection)
             return bool(connection.recv(64))
-        except OSError:
+        except (OSError, Gone):
             return False
 
 
