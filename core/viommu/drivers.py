@@ -11,7 +11,7 @@ from attrs import field, frozen
 from viommu import hookspecs
 from viommu.addresses import PASID_BITS
 from viommu.errors import BadValue, BrokenDriver, DriverBug, UnknownDriver, ViommuError, told
-from viommu.hookspecs import ENTRY_POINT_GROUP, HOOKSPEC_VERSION, DriverInfo
+from viommu.hookspecs import COMPANIONS, ENTRY_POINT_GROUP, HOOKSPEC_VERSION, DriverInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -33,6 +33,9 @@ __all__ = [
 
 REQUESTER_BITS = 32
 """The widest requester id there is (an SMMU's StreamID)."""
+
+LIVE_METHODS = ("read", "write", "record", "admit", "complete", "page_request", "cure")
+"""What `viommu.hookspecs.LiveHardware` has beyond a HardwareModel."""
 
 HOOKS = ("viommu_driver_info", "viommu_hardware", "viommu_layouts")
 
@@ -72,6 +75,11 @@ class BoundDriver:
         for method in ("configure", "report"):
             if not callable(getattr(model, method, None)):
                 raise DriverBug(self.info.name, "viommu_hardware", f"a {type(model).__name__} has no {method}()")
+        has = [method for method in ("read", "write") if hasattr(model, method)]
+        missing = [method for method in LIVE_METHODS if not callable(getattr(model, method, None))]
+        if has and missing:  # or it would be taken for one without registers, and lose every write
+            what = f"a {type(model).__name__} has {' and '.join(has)}, but lacks {', '.join(missing)} of LiveHardware"
+            raise DriverBug(self.info.name, "viommu_hardware", what)
         return model
 
     def kinds(self) -> Mapping[str, tuple[int, ...]]:
@@ -208,13 +216,20 @@ def _bind_checked(origin: Origin, plugin: object, wrappers: Iterable[object], *,
         raise origin.broken(told(error)) from error
     if version != HOOKSPEC_VERSION:
         raise origin.broken(f"its hookspec_version is {version!r}, this viommu speaks {HOOKSPEC_VERSION}")
-    missing = [hook for hook in HOOKS if not getattr(manager.hook, hook).get_hookimpls()]
-    if missing:
+    if missing := [hook for hook in HOOKS if not _has(manager, hook)]:
         raise origin.broken(f"it does not implement {', '.join(missing)}")
+    for giver, companions in COMPANIONS.items():
+        missing = [hook for hook in companions if _has(manager, giver) and not _has(manager, hook)]
+        if missing:
+            raise origin.broken(f"it implements {giver}, but not {', '.join(missing)}, which that is of no use without")
     info = _checked_info(origin, manager, named=named)
     for wrapper in reversed(list(wrappers)):
         _register_wrapper(manager, wrapper, getattr(wrapper, "__name__", type(wrapper).__name__))
     return BoundDriver(origin, info, manager)
+
+
+def _has(manager: pluggy.PluginManager, hook: str) -> bool:
+    return bool(getattr(manager.hook, hook).get_hookimpls())
 
 
 def _checked_info(origin: Origin, manager: pluggy.PluginManager, *, named: bool) -> DriverInfo:

@@ -99,6 +99,15 @@ ENTRY_POINT_GROUP = "viommu"
 HOOKSPEC_VERSION = 1
 """Raised when a promise here changes; a driver written for another number is refused by name."""
 
+COMPANIONS: Mapping[str, tuple[str, ...]] = {
+    "viommu_probe": ("viommu_interrupt",),
+    "viommu_probe_device": ("viommu_release_device",),
+    "viommu_alloc_paging": ("viommu_device_facts", "viommu_attach", "viommu_detach", "viommu_free_domain"),
+    "viommu_init": ("viommu_destroy",),
+    "viommu_set_dirty_tracking": ("viommu_read_dirty",),
+}
+"""Which hooks a driver that gives one must give as well: nobody would be told that they were not called."""
+
 hookspec = pluggy.HookspecMarker("viommu")
 hookimpl = pluggy.HookimplMarker("viommu")
 """Marks a function as the implementation of the hook of its name; ``wrapper=True``: as one around it."""
@@ -361,7 +370,8 @@ def viommu_conformance() -> GuestKit | None:
 
 
 # --- The driver face: what a host kernel's IOMMU driver does for iommufd. A driver that has it gives
-# `viommu_device_facts` and `viommu_alloc_paging` at least; what it does not give, its users are told EOPNOTSUPP.
+# `viommu_device_facts` and `viommu_alloc_paging` at least, and the `COMPANIONS` of what it gives, without which it is
+# not loaded. Features whose hooks it does not give, its users are told EOPNOTSUPP.
 # "The context" is the open file; its lock is held wherever a hook says nothing else. A hook refuses by raising a
 # `viommu.kernel_errors.KernelError`; anything foreign that it raises is a DriverBug.
 

@@ -9,15 +9,13 @@ from tests.core.installed import Shelf
 from tests.core.toy import Device, NamedToy, ToyDriver
 from viommu import drivers
 from viommu.board import Board
-from viommu.drivers import bind, bind_plugin, discover
+from viommu.drivers import LIVE_METHODS, bind, bind_plugin, discover
 from viommu.errors import BadRegister, BadValue, BrokenDriver, DriverBug, UnknownDriver
-from viommu.hookspecs import DriverInfo, Registers
+from viommu.hookspecs import DriverInfo, HardwareModel, LiveHardware, Registers
 from viommu.memory import PhysicalMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-
-    from viommu.hookspecs import HardwareModel
 
     Install = Callable[..., None]
 
@@ -113,6 +111,19 @@ class TooWide(ToyDriver):
         return DriverInfo("toy", "A toy", 8, 21)
 
 
+class NothingToUndo(ToyDriver):
+    @viommu.hookimpl
+    def viommu_alloc_paging(self) -> None: ...
+
+    @viommu.hookimpl
+    def viommu_attach(self) -> None: ...
+
+
+class KeepsDevices(ToyDriver):
+    @viommu.hookimpl
+    def viommu_probe_device(self) -> None: ...
+
+
 class Trapped:
     @property
     def hookspec_version(self) -> int:
@@ -133,6 +144,11 @@ class Trapped:
         (RaisesInfo(), "viommu_driver_info raised ZeroDivisionError: oh no"),
         (OtherName(), "viommu_driver_info says 'tey', its entry point 'toy'"),
         (TooWide(), "DriverInfo.pasid_bits is 21, not 0 to 20"),
+        (
+            NothingToUndo(),
+            "it implements viommu_alloc_paging, but not viommu_device_facts, viommu_detach, viommu_free_domain, which",
+        ),
+        (KeepsDevices(), "it implements viommu_probe_device, but not viommu_release_device, which"),
         (Trapped(), "SystemError: boom"),
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
@@ -227,3 +243,19 @@ def test_a_register_that_a_driver_refuses_is_told_as_it_says() -> None:
 
     with pytest.raises(BadRegister, match="register SIZE 0x99: at most 16 entries"):
         bind_plugin(Giving(refusal)).hardware(MEMORY, Registers(), Board(MEMORY))
+
+
+def test_the_methods_that_live_hardware_must_have_are_those_of_the_protocol() -> None:
+    own = set(HardwareModel.__dict__)
+    declared = {name for name in LiveHardware.__dict__ if not name.startswith("_") and name not in own}
+
+    assert set(LIVE_METHODS) == declared
+
+
+@pytest.mark.parametrize("lacking", LIVE_METHODS)
+def test_hardware_with_registers_that_lacks_a_method_is_not_taken_for_one_without(lacking: str) -> None:
+    methods = {"configure": len, "report": len} | {name: len for name in LIVE_METHODS if name != lacking}
+    hardware = type("Dart", (), methods)()
+
+    with pytest.raises(DriverBug, match=rf"a Dart has (read|write).*, but lacks {lacking} of LiveHardware"):
+        bind_plugin(Giving(hardware)).hardware(MEMORY, Registers(), Board(MEMORY))

@@ -149,6 +149,9 @@ def test_a_driver_that_cannot_be_brought_up_breaks_rules_and_ends_nothing() -> N
             raise ZeroDivisionError
 
         @viommu.hookimpl
+        def viommu_interrupt(self) -> None: ...
+
+        @viommu.hookimpl
         def viommu_device_facts(self) -> DeviceFacts:
             return DeviceFacts()
 
@@ -159,6 +162,12 @@ def test_a_driver_that_cannot_be_brought_up_breaks_rules_and_ends_nothing() -> N
         @viommu.hookimpl
         def viommu_attach(self) -> None:
             return None
+
+        @viommu.hookimpl
+        def viommu_detach(self) -> None: ...
+
+        @viommu.hookimpl
+        def viommu_free_domain(self) -> None: ...
 
     found = verdicts(Unready(), "DIR", "DRV")
     assert found["DRV-001"].outcome is Outcome.PASSED

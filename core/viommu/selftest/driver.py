@@ -118,6 +118,11 @@ def viommu_alloc_paging(device: PhysicalDevice, flags: DomainFlags, data: UserDa
 
 
 @hookimpl
+def viommu_free_domain(domain: MockPageTable | MockNested) -> None:
+    """There is no hardware that could know it."""
+
+
+@hookimpl
 def viommu_alloc_nested(
     device: PhysicalDevice,  # noqa: ARG001
     parent: MockPageTable,  # noqa: ARG001
@@ -165,6 +170,12 @@ def viommu_destroy(viommu: Viommu) -> None:
 
 
 # --- attach
+
+
+@hookimpl
+def viommu_release_device(device: PhysicalDevice) -> None:
+    """Keep no device of a mock."""
+    device.data = None
 
 
 @hookimpl
