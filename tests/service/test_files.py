@@ -65,3 +65,17 @@ def test_a_byte_that_did_not_go_in_is_not_to_be_taken_out() -> None:
     readable.set(ready=False)
     assert readable.take_surplus() == 0
     os.close(ours)
+
+
+def test_what_is_signalled_after_the_end_is_closed_reaches_nobody_else(files: Files) -> None:
+    """Between the last close and the release of a file its object may signal: its end's number may be another's."""
+    served, theirs = files.add(Plain())  # type: ignore[arg-type]  # it has what is used of a file
+    read, other = os.pipe2(os.O_NONBLOCK)
+    files.drop(served)
+    os.dup2(other, served.ours)
+    served.readable.set(ready=False)
+    served.readable.set(ready=True)
+    with pytest.raises(BlockingIOError):
+        os.read(read, 1)
+    for end in (theirs, read, other, served.ours):
+        os.close(end)

@@ -40,7 +40,7 @@ class Served:
 
     def close(self) -> None:
         """Close our end."""
-        os.close(self.ours)
+        self.readable.end()
 
 
 @define(eq=False, kw_only=True)
@@ -53,12 +53,13 @@ class Readable(Notifier):
     ours: int
     surplus: int = 0
     _is_set: bool = False
+    _is_closed: bool = False
     _lock: RLock = field(factory=RLock, repr=False)
 
     def set(self, *, ready: bool) -> None:
         """Let it be readable, or not."""
         with self._lock:
-            if ready == self._is_set:
+            if ready == self._is_set or self._is_closed:
                 return
             self._is_set = ready and self._put()
             if not ready:
@@ -79,6 +80,12 @@ class Readable(Notifier):
 
     def close(self) -> None:
         """Our end is closed with the file."""
+
+    def end(self) -> None:
+        """Close our end. Whatever is signalled before the file is released must not reach who gets its number next."""
+        with self._lock:
+            self._is_closed = True
+            os.close(self.ours)
 
 
 class Files:
