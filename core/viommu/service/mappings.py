@@ -6,7 +6,7 @@ import os
 from threading import RLock
 from typing import TYPE_CHECKING
 
-from attrs import define
+from attrs import define, field
 
 from viommu.service.course import Course
 
@@ -25,16 +25,16 @@ class _Mapped:
     memory: int
     inode: int
     room: bool
-    maker: object
-    """Who was answered last, and may still be about to map it; None: whoever has it has it now."""
+    makers: set[object] = field(factory=set)
+    """Who was answered, and may still be about to map it."""
 
     @classmethod
-    def of(cls, mapping: RegisterMapping, maker: object) -> _Mapped:
+    def of(cls, mapping: RegisterMapping) -> _Mapped:
         """Find memory for a mapping, or room where registers are none. Raises OSError."""
         page = mapping.shared()
         memory: int | None = getattr(mapping.region.registers, "fd", None) if page is None else page.fd
         found = room_of(mapping.region.length) if memory is None else memory
-        return cls(mapping, found, os.fstat(found).st_ino, memory is None, maker)
+        return cls(mapping, found, os.fstat(found).st_ino, memory is None)
 
     def close(self) -> None:
         """Nobody maps it any more."""
@@ -64,14 +64,18 @@ class Mappings:
         with self._lock:
             known = self._mapped.get(region)
             try:
-                mapped = known or _Mapped.of(mapping, maker)
-                memory = os.dup(mapped.memory)
+                mapped = known or _Mapped.of(mapping)
             except OSError:
                 mapping.close()
                 raise
+            try:
+                memory = os.dup(mapped.memory)
+            except OSError:
+                (mapping if known else mapped).close()
+                raise
             if known is not None:
                 mapping.close()
-            mapped.maker = maker
+            mapped.makers.add(maker)
             self._mapped[region] = mapped
         return memory, mapped.room
 
@@ -84,8 +88,7 @@ class Mappings:
     def called(self, caller: object) -> None:
         """Take note that somebody calls: what it was about to map is mapped, or never will be."""
         for mapped in tuple(self._mapped.values()) if self._mapped else ():
-            if mapped.maker is caller:
-                mapped.maker = None
+            mapped.makers.discard(caller)
 
     def reap(self, pids: Callable[[], Iterable[int]]) -> None:
         """Close the mappings that no process has any more.
@@ -97,7 +100,7 @@ class Mappings:
                 return
             inodes = {inode for pid in pids() for inode in _mapped_inodes(pid)}
             for region, mapped in tuple(self._mapped.items()):
-                if mapped.maker is None and mapped.inode not in inodes:
+                if not mapped.makers and mapped.inode not in inodes:
                     self.end(region)
 
     def end(self, region: Region) -> None:
@@ -112,7 +115,11 @@ class Mappings:
 def room_of(length: int) -> int:
     """Give a descriptor of memory for a program to map where each access is to trap. Raises OSError."""
     memory = os.memfd_create("registers", os.MFD_CLOEXEC)
-    os.ftruncate(memory, length)
+    try:
+        os.ftruncate(memory, length)
+    except BaseException:
+        os.close(memory)
+        raise
     return memory
 
 
