@@ -182,13 +182,19 @@ class Bare(Protocol):
         """
 
 
+RECORDED = ("requester", "access", "address", "pasid")
+"""What records of refused accesses name, usually."""
+
+
 @frozen(kw_only=True)
 class GuestKit:
     """What a driver says of itself to the kit.
 
     ``policy``, ``registers``: of the machines it is tested on. ``requesters``: ids of two devices, which have
     ``features``. ``virtual_ids``: by which guests know them. ``waived``: reasons, by rule, why a rule does not hold for
-    this driver; it is then skipped with the reason.
+    this driver; it is then skipped with the reason. ``unrecorded``: reasons why records of refused accesses do not name
+    the "requester" (then records of two devices have to differ: hardware has a number of its own for each), the
+    "access" (reads and writes are told alike), the "address" or the "pasid"; rules ask of records what is left.
     """
 
     policy: Policy = MAINLINE
@@ -199,3 +205,4 @@ class GuestKit:
     bare: Bare | None = None
     nesting: Nesting | None = None
     waived: Mapping[str, str] = field(factory=dict)
+    unrecorded: Mapping[str, str] = field(factory=dict)

@@ -21,10 +21,9 @@ if TYPE_CHECKING:
     from viommu.api.ioas import Ioas
     from viommu.testing.worlds import Host
 
-BASE = 1 << 30
 LARGE_PAGES = 512
 SPAN = 2 * LARGE_PAGES
-"""Pages of IOVAs; memory has a large page more."""
+"""Pages of IOVAs (`viommu.testing.room.NEEDED` bytes); memory has a large page more."""
 MEMORY_PAGES = SPAN + LARGE_PAGES
 LOOKED_AT = tuple(sorted({*range(10), *range(LARGE_PAGES - 3, LARGE_PAGES + 4), SPAN - 1}))
 """Pages that are read after each step."""
@@ -106,14 +105,14 @@ class History:
         if taken or end > SPAN:
             return
         part = self.memory[step.offset * PAGE : (step.offset + step.count) * PAGE]
-        self.spaces[step.space].map(part, BASE + step.place * PAGE, write=step.write)
+        self.spaces[step.space].map(part, self.world.base + step.place * PAGE, write=step.write)
         self.areas[step.space][step.place] = (step.count, step.offset, step.write)
 
     def unmap(self, step: Unmap) -> None:
         """Unmap a whole area."""
         for first, (count, _, _) in tuple(self.areas[step.space].items()):
             if first <= step.place < first + count:
-                done = self.spaces[step.space].unmap(BASE + first * PAGE, count * PAGE)
+                done = self.spaces[step.space].unmap(self.world.base + first * PAGE, count * PAGE)
                 expect(done == count * PAGE, f"an unmap of {count} pages says {done:#x} bytes")
                 del self.areas[step.space][first]
 
@@ -143,7 +142,7 @@ class History:
         return None
 
     def _look_at(self, when: str, pasid: int, place: int, wanted: tuple[int, bool] | None) -> None:
-        iova, sent = BASE + place * PAGE, pasid or None
+        iova, sent = self.world.base + place * PAGE, pasid or None
         found = self.device.dma_read(iova, TAG_BYTES, sent)
         page = int.from_bytes(found, "little") - 1 if isinstance(found, bytes) else None
         expect(

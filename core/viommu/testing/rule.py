@@ -48,8 +48,8 @@ class Need(Enum):
     """What a driver has to have for a rule to be asked."""
 
     LIVE = "hardware with registers"
-    BARE = "words on how it is programmed by hand (GuestKit.bare)"
-    HOST = "host driver (viommu_alloc_paging)"
+    BARE = "description of how it is programmed by hand (GuestKit.bare)"
+    HOST = "host side (viommu_alloc_paging, viommu_attach)"
     DIRTY = "dirty tracking (viommu_read_dirty, DeviceFacts.dirty_tracking)"
     PASIDS = "PASIDs (DeviceFacts.max_pasids)"
     ATS = "devices with ATS (DeviceFacts.ats)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,13 @@ from attrs import define
 from viommu.drivers import BoundDriver, bind, bind_plugin
 from viommu.errors import BadValue
 from viommu.hookspecs import LiveHardware
+from viommu.kernel_errors import KernelError
 from viommu.machine import Machine
-from viommu.testing.guest_kit import GuestKit
+from viommu.ops import DomainFlags
+from viommu.testing.guest_kit import RECORDED, GuestKit
+from viommu.testing.room import Room
 from viommu.testing.rule import Need
+from viommu.testing.worlds import BASE, GUEST_BYTES, IOVA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,7 +43,7 @@ class Subject:
     def of(cls, driver: object, kit: GuestKit | None = None) -> Subject:
         """Bind a driver: an object with hooks, or the name of an installed one. ``kit`` None: what the driver gives.
 
-        Raises UnknownDriver, BrokenDriver, DriverBug, BadValue (a guest kit that is none).
+        Raises UnknownDriver, BrokenDriver, DriverBug, BadValue (a guest kit that is none, or names what no record has).
         """
         bound = bind(driver) if isinstance(driver, str) else bind_plugin(driver)
         found = kit if kit is not None else bound.ask("viommu_conformance")
@@ -46,6 +51,9 @@ class Subject:
             found = GuestKit()
         if not isinstance(found, GuestKit):
             raise BadValue("viommu_conformance", found, "a viommu.testing.GuestKit, or None")
+        strange = set(found.unrecorded) - set(RECORDED)
+        if strange:
+            raise BadValue("GuestKit.unrecorded", sorted(strange), f"of {', '.join(RECORDED)}")
         return cls(bound, found)
 
     def machine(self, **changes: object) -> Machine:
@@ -110,14 +118,54 @@ class Subject:
             return isinstance(machine.hardware.model, LiveHardware)
 
     @cached_property
-    def too_large(self) -> str | None:
-        """Say whose pages are larger than those that the kit maps."""
-        if self.kit.nesting is not None and self.kit.nesting.tables.granule_lg2 > PAGE_LG2:
-            return "pages of the guests' tables"
+    def smallest(self) -> int:
+        """The smallest page of the driver's page tables, in bytes."""
+        with self.machine() as machine:
+            device = self.plug(machine, 0).physical
+            domain = self.driver.call("viommu_alloc_paging", device=device, flags=DomainFlags(0), data=None)
+            sizes: int = domain.page_sizes
+            self.driver.ask("viommu_free_domain", domain=domain)
+            return sizes & -sizes
+
+    @cached_property
+    def room(self) -> Room:
+        """Where both devices may be given what an IOAS maps."""
         with self.machine() as machine, machine.open_iommufd() as iommu:
-            ioas, device = iommu.ioas_alloc(), iommu.bind(self.plug(machine, 0))
-            ioas.hwpt_alloc(device)
-            return "pages of its page tables" if ioas.alignment > 1 << PAGE_LG2 else None
+            ioas = iommu.ioas_alloc()
+            for number in range(2):
+                device = iommu.bind(self.plug(machine, number))
+                with suppress(KernelError):  # of two devices that cannot share, the first says where
+                    device.attach(ioas.hwpt_alloc(device))
+            return Room(ioas.ranges())
+
+    @property
+    def base(self) -> int:
+        """Where rules map, with room for `viommu.testing.room.NEEDED` bytes. Raises Inapplicable."""
+        return self.room.base
+
+    @cached_property
+    def unfit(self) -> str | None:
+        """Say what the kit cannot map in the driver's page tables."""
+        if self.smallest > 1 << PAGE_LG2:
+            return (
+                f"its domains map no 4K page (the smallest has {self.smallest >> 10}K), and the kernel that is "
+                "modelled has pages of 4K"
+            )
+        return None
+
+    @cached_property
+    def unfit_guests(self) -> str | None:
+        """Say what the kit cannot map in the guests' tables, or for them."""
+        shape = self.nesting.tables
+        if shape.granule_lg2 > PAGE_LG2:
+            return "pages of the guests' tables are larger than 4 KiB, and the kit maps pages of that size"
+        if 1 << shape.input_bits < IOVA + GUEST_BYTES:
+            return f"the guests' tables translate {shape.input_bits} bits, and the kit maps from {IOVA:#x} on"
+        if not (self.room.holds(BASE, GUEST_BYTES) and self.room.holds(IOVA, GUEST_BYTES)):
+            return (
+                f"the kit has guests' memory at {BASE:#x} and their spaces at {IOVA:#x}, which its domains do not map"
+            )
+        return None
 
     def why_not(self, asked: Rule) -> str | None:
         """Say why a rule does not apply; None where it does."""
@@ -125,10 +173,11 @@ class Subject:
             return f"the driver says: {self.kit.waived[asked.id]}"
         lacking = [need.value for need in asked.needs if not self.has(need)]
         if lacking:
-            return f"the driver has no {', no '.join(lacking)}"
-        if self.has_host and {Need.HOST, Need.NESTING} & set(asked.needs) and self.too_large is not None:
-            return f"{self.too_large} are larger than 4 KiB, and the kit maps pages of that size"
-        return None
+            return f"the driver has no {', and no '.join(lacking)}"
+        guests = Need.NESTING in asked.needs or Need.VIOMMU in asked.needs or Need.QUEUES in asked.needs
+        if self.has_host and (guests or Need.HOST in asked.needs) and self.unfit is not None:
+            return self.unfit
+        return self.unfit_guests if self.has_host and guests else None
 
     def has(self, need: Need) -> bool:
         """Say whether the driver has what a rule needs."""

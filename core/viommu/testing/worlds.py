@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 BASE = 0x4000_0000
 """Where a guest has its memory, as it sees it."""
 GUEST_PAGES = 512
+GUEST_BYTES = GUEST_PAGES * PAGE
 IOVA = 0x1_0000_0000
 """Where guests map: beyond their memory, so that an IOVA taken for an IPA leads nowhere."""
 TAG_BYTES = 8
@@ -70,6 +71,11 @@ class Host:
     machine: Machine
     iommu: Iommufd
     devices: list[Device] = field(factory=list)
+
+    @property
+    def base(self) -> int:
+        """Where rules map for a device of the host's (`viommu.testing.subject.Subject.base`)."""
+        return self.subject.base
 
     def device(self, number: int = 0) -> Device:
         """Give one of the kit's two devices, bound."""

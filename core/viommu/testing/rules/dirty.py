@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from viommu.kernel_errors import Invalid
 from viommu.objects.dirty import UserBitmap
 from viommu.objects.hwpt import PagingHwpt
-from viommu.testing.history import BASE
 from viommu.testing.rule import Need, expect, refusing, rule
 from viommu.testing.tables import PAGE
 from viommu.testing.worlds import host
@@ -40,14 +39,16 @@ def rounds_are_reported(subject: Subject, plan: list[list[int]]) -> None:
         ioas, device = world.iommu.ioas_alloc(), world.device()
         ioas.huge_pages = False
         hwpt = ioas.hwpt_alloc(device, dirty_tracking=True)
-        ioas.map(world.machine.buffer(PAGES * PAGE), BASE)
+        ioas.map(world.machine.buffer(PAGES * PAGE), world.base)
         device.attach(hwpt)
         hwpt.set_dirty_tracking(enable=True)
         for number, places in enumerate(plan):
             for place in places:
-                expect(device.dma_write(BASE + place * PAGE, b"dirty") is None, f"a write to page {place} is refused")
+                expect(
+                    device.dma_write(world.base + place * PAGE, b"dirty") is None, f"a write to page {place} is refused"
+                )
             for clear in (False, True):
-                found = np.flatnonzero(hwpt.dirty_bitmap(BASE, PAGES * PAGE, clear=clear)).tolist()
+                found = np.flatnonzero(hwpt.dirty_bitmap(world.base, PAGES * PAGE, clear=clear)).tolist()
                 expect(
                     found == sorted(places),
                     f"round {number}: pages {sorted(places)} were written, and {found} are reported",
@@ -68,16 +69,16 @@ def only_writes_while_tracking_count(subject: Subject) -> None:
         ioas, device = world.iommu.ioas_alloc(), world.device()
         ioas.huge_pages = False
         hwpt = ioas.hwpt_alloc(device, dirty_tracking=True)
-        ioas.map(world.machine.buffer(PAGES * PAGE), BASE)
+        ioas.map(world.machine.buffer(PAGES * PAGE), world.base)
         device.attach(hwpt)
         for _ in range(2):
-            device.dma_write(BASE, b"before")
+            device.dma_write(world.base, b"before")
             hwpt.set_dirty_tracking(enable=True)
-            device.dma_read(BASE + PAGE, 8)
-            found = np.flatnonzero(hwpt.dirty_bitmap(BASE, PAGES * PAGE)).tolist()
+            device.dma_read(world.base + PAGE, 8)
+            found = np.flatnonzero(hwpt.dirty_bitmap(world.base, PAGES * PAGE)).tolist()
             expect(not found, f"pages {found} are reported, none of which was written while tracking was on")
-            device.dma_write(BASE, b"while")
-            found = np.flatnonzero(hwpt.dirty_bitmap(BASE, PAGES * PAGE)).tolist()
+            device.dma_write(world.base, b"while")
+            found = np.flatnonzero(hwpt.dirty_bitmap(world.base, PAGES * PAGE)).tolist()
             expect(found == [0], f"pages {found} are reported, where page 0 was written")
             hwpt.set_dirty_tracking(enable=False)
 
@@ -93,9 +94,10 @@ def no_marks_while_off(subject: Subject) -> None:
     with host(subject) as world:
         ioas, device = world.iommu.ioas_alloc(), world.device()
         hwpt = ioas.hwpt_alloc(device, dirty_tracking=True)
-        ioas.map(world.machine.buffer(PAGE), BASE)
+        ioas.map(world.machine.buffer(PAGE), world.base)
         device.attach(hwpt)
         domain = world.iommu.found(hwpt.id, PagingHwpt).domain
-        asked = {"domain": domain, "iova": BASE, "length": PAGE, "clear": True, "bitmap": UserBitmap(BASE, PAGE, 1)}
+        base = world.base
+        asked = {"domain": domain, "iova": base, "length": PAGE, "clear": True, "bitmap": UserBitmap(base, PAGE, 1)}
         with refusing(Invalid):
             subject.driver.ask("viommu_read_dirty", **asked)

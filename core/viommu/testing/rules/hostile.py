@@ -11,7 +11,6 @@ from viommu.api.buffers import copied
 from viommu.faults import Access, Fault
 from viommu.iommufd.uapi_types import HWPT_TYPES, type_of
 from viommu.kernel_errors import KernelError
-from viommu.testing.history import BASE as HOST_BASE
 from viommu.testing.rule import Need, expect, rule
 from viommu.testing.tables import PAGE
 from viommu.testing.worlds import BASE, GUEST_PAGES, IOVA, guest, host
@@ -131,7 +130,7 @@ def any_register_is_survived(subject: Subject, plan: list[tuple[int, int, int]])
     with host(subject, abandoned=True) as world:
         device, machine = world.device(), world.machine
         ioas = world.iommu.ioas_alloc()
-        ioas.map(machine.buffer(PAGE), HOST_BASE)
+        ioas.map(machine.buffer(PAGE), world.base)
         device.attach(ioas.hwpt_alloc(device))
         machine.handle_interrupts(None)
         for offset, size, value in plan:
@@ -139,7 +138,7 @@ def any_register_is_survived(subject: Subject, plan: list[tuple[int, int, int]])
             found = machine.read_register(offset, size)
             expect(0 <= found < 1 << 8 * size, f"register {offset:#x} of {size} bytes reads as {found:#x}")
         for access in (Access.READ, Access.WRITE):
-            outcome = machine.translate(device.endpoint.requester, HOST_BASE, access)
+            outcome = machine.translate(device.endpoint.requester, world.base, access)
             if isinstance(outcome, Fault):
                 machine.report(outcome)
 
@@ -157,9 +156,9 @@ def any_memory_is_survived(subject: Subject, plan: list[Flip]) -> None:
     with host(subject, cached=False, abandoned=True) as world:
         device, machine = world.device(), world.machine
         ioas = world.iommu.ioas_alloc()
-        ioas.map(machine.buffer(PAGE * 4), HOST_BASE)
+        ioas.map(machine.buffer(PAGE * 4), world.base)
         device.attach(ioas.hwpt_alloc(device))
-        machine.translate(device.endpoint.requester, HOST_BASE)
+        machine.translate(device.endpoint.requester, world.base)
         machine.handle_interrupts(None)
         places = used_words(world.machine.host())
         for index, bit in plan:
@@ -170,10 +169,10 @@ def any_memory_is_survived(subject: Subject, plan: list[Flip]) -> None:
         for requester in subject.requesters:
             for access in (Access.READ, Access.WRITE, Access.READ | Access.EXECUTE):
                 for pasid in pasids:
-                    outcome = machine.translate(requester, HOST_BASE, access, pasid)
+                    outcome = machine.translate(requester, world.base, access, pasid)
                     if isinstance(outcome, Fault):
                         machine.report(outcome)
-                    machine.explain(requester, HOST_BASE, access)
+                    machine.explain(requester, world.base, access)
 
 
 def used_words(iommu: PhysicalIommu) -> list[int]:

@@ -9,7 +9,6 @@ from attrs import define
 
 from viommu.failure import fail_nth
 from viommu.kernel_errors import KernelError
-from viommu.testing.history import BASE
 from viommu.testing.measure import Kept
 from viommu.testing.rule import Need, expect, rule
 from viommu.testing.tables import PAGE
@@ -44,18 +43,18 @@ Act: TypeAlias = "Callable[[], Undo]"
 def hosts_leave_nothing(subject: Subject) -> None:
     """Go through a device's life again and again."""
     with host(subject) as world:
-        memory, kept = world.machine.buffer(PAGE * 4), []
+        memory, far, kept = world.machine.buffer(PAGE * 4), subject.room.far, []
         for _ in range(CYCLES):
             device = world.device()
             ioas = world.iommu.ioas_alloc()
-            ioas.map(memory, BASE)
+            ioas.map(memory, world.base)
             hwpts = [ioas.hwpt_alloc(device) for _ in range(2)]
             device.attach(hwpts[0])
-            device.dma_write(BASE, b"x")
+            device.dma_write(world.base, b"x")
             device.replace(hwpts[1])
-            device.translate(BASE + (1 << 30))
+            device.translate(far)
             ioas.unmap_all()
-            ioas.map(memory, BASE + (1 << 32))
+            ioas.map(memory, far)
             if subject.has(Need.PASIDS):
                 shared = ioas.hwpt_alloc(device, pasid=True)
                 with suppress(KernelError):
@@ -143,7 +142,9 @@ class HostCalls:
 
     def map(self) -> Undo:
         """Map where no table has been made yet."""
-        far = max(last for _, last in self.ioas.ranges()) // 2 & -PAGE
+        room = self.world.subject.room
+        half = max(last for _, last in room.ranges) // 2 & -PAGE
+        far = half if room.holds(half, PAGE) and half != room.base else room.far
         self.ioas.map(self.spare, far)
         return lambda: self.ioas.unmap(far, PAGE)
 
@@ -226,7 +227,7 @@ def failures_leave_nothing(subject: Subject) -> str:
     """Let the first, second, ... n-th allocation of each call fail."""
     with host(subject) as world:
         device, ioas = world.device(), world.iommu.ioas_alloc()
-        ioas.map(world.machine.buffer(PAGE), BASE)
+        ioas.map(world.machine.buffer(PAGE), world.base)
         calls = HostCalls(world, device, ioas, ioas.hwpt_alloc(device), world.machine.buffer(PAGE))
         return _failing(world, calls.listed())
 

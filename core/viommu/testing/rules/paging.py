@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from viommu.faults import Access
 from viommu.kernel_errors import KernelError
-from viommu.testing.history import BASE, LARGE_PAGES, SPAN, Govern, History, Map, Step, Unmap
+from viommu.testing.history import LARGE_PAGES, SPAN, Govern, History, Map, Step, Unmap
 from viommu.testing.rule import Inapplicable, Need, expect, rule
 from viommu.testing.tables import PAGE
 from viommu.testing.worlds import host
@@ -118,11 +118,11 @@ def many_unmaps_are_told(subject: Subject, plan: Many) -> str:
         while done < 2500:
             for count in plan.rounds:
                 for page in range(count):
-                    ioas.map(memory[page * PAGE : (page + 1) * PAGE], BASE + page * PAGE)
-                world.machine.translate_many(device.endpoint.requester, *_pages(count))
+                    ioas.map(memory[page * PAGE : (page + 1) * PAGE], world.base + page * PAGE)
+                world.machine.translate_many(device.endpoint.requester, *_pages(world.base, count))
                 for page in range(count):
-                    ioas.unmap(BASE + page * PAGE, PAGE)
-                found = world.machine.translate_many(device.endpoint.requester, *_pages(count))
+                    ioas.unmap(world.base + page * PAGE, PAGE)
+                found = world.machine.translate_many(device.endpoint.requester, *_pages(world.base, count))
                 expect(
                     found.fault_count == count,
                     f"{count - found.fault_count} of {count} pages are reached after they were unmapped, "
@@ -132,8 +132,8 @@ def many_unmaps_are_told(subject: Subject, plan: Many) -> str:
         return f"{sum(world.machine.command_counts.values())} commands given"
 
 
-def _pages(count: int) -> tuple[list[int], list[int]]:
-    return [BASE + page * PAGE for page in range(count)], [int(Access.READ)] * count
+def _pages(base: int, count: int) -> tuple[list[int], list[int]]:
+    return [base + page * PAGE for page in range(count)], [int(Access.READ)] * count
 
 
 @rule(
@@ -156,7 +156,7 @@ def bounds_hold(subject: Subject) -> None:
         if last < (1 << 64) - 1:
             expect(_refused(ioas, memory, last + 1 & -PAGE), f"{last + 1:#x} is mapped, beyond the aperture")
         expect(not _refused(ioas, memory, last + 1 - PAGE), f"the last page, {last + 1 - PAGE:#x}, cannot be mapped")
-        expect(_refused(ioas, memory, BASE + ioas.alignment // 2), "an IOVA off the alignment is mapped")
+        expect(_refused(ioas, memory, world.base + ioas.alignment // 2), "an IOVA off the alignment is mapped")
 
 
 def _told(ranges: list[tuple[int, int]]) -> str:
@@ -192,11 +192,11 @@ def tables_are_shared(subject: Subject, plan: list[int]) -> None:
                 raise Inapplicable(f"the two devices cannot share a page table: {error}") from error
         memory = world.machine.buffer(PAGE * 8)
         for place in plan:
-            ioas.map(memory[place * PAGE : (place + 1) * PAGE], BASE + place * PAGE)
-            reached = [isinstance(device.dma_read(BASE + place * PAGE, 8), bytes) for device in devices]
+            ioas.map(memory[place * PAGE : (place + 1) * PAGE], world.base + place * PAGE)
+            reached = [isinstance(device.dma_read(world.base + place * PAGE, 8), bytes) for device in devices]
             expect(all(reached), f"of two devices with one page table, DMA goes through for {reached}")
-            ioas.unmap(BASE + place * PAGE, PAGE)
-            reached = [isinstance(device.dma_read(BASE + place * PAGE, 8), bytes) for device in devices]
+            ioas.unmap(world.base + place * PAGE, PAGE)
+            reached = [isinstance(device.dma_read(world.base + place * PAGE, 8), bytes) for device in devices]
             expect(not any(reached), f"after an unmap, of two devices DMA goes through for {reached}")
 
 
@@ -213,17 +213,17 @@ def small_pages_do_the_same(subject: Subject) -> None:
         for huge in (True, False):
             ioas = world.iommu.ioas_alloc()
             ioas.huge_pages = huge
-            ioas.map(memory, BASE)
+            ioas.map(memory, world.base)
             hwpt = ioas.hwpt_alloc(device)
             device.attach(hwpt)
-            found = world.machine.translate_many(device.endpoint.requester, *_pages(LARGE_PAGES))
+            found = world.machine.translate_many(device.endpoint.requester, *_pages(world.base, LARGE_PAGES))
             offsets = set((found.pa - found.pa[0]).tolist())
             expect(not found.fault_count, f"{found.fault_count} of {LARGE_PAGES} pages are refused")
             expect(
                 offsets == {page * PAGE for page in range(LARGE_PAGES)}, "pages lie in another order than was mapped"
             )
             if not huge:
-                largest = device.translate(BASE)
+                largest = device.translate(world.base)
                 expect(
                     getattr(largest, "page_size", 0) <= PAGE,
                     "an entry is larger than the IOAS allows",
@@ -252,11 +252,11 @@ def _end_governing(world: Host, pasid: int, end: str) -> None:
     device, memory, sent = world.device(), world.machine.buffer(PAGE), pasid or None
     spaces = [world.iommu.ioas_alloc() for _ in range(2)]
     tables = [ioas.hwpt_alloc(device, pasid=bool(pasid)) for ioas in spaces]
-    spaces[0].map(memory, BASE)
+    spaces[0].map(memory, world.base)
     device.attach(tables[0], pasid=pasid)
     by = {"ATS": device.endpoint.translate_by_ats, "plain access": device.translate}
     for way, act in by.items():
-        kept = act(BASE, pasid=sent)
+        kept = act(world.base, pasid=sent)
         expect(hasattr(kept, "pa"), f"a {way} of PASID {pasid} ends as {kept!r}")
     if end == "unmap":
         spaces[0].unmap_all()
@@ -265,5 +265,5 @@ def _end_governing(world: Host, pasid: int, end: str) -> None:
     else:
         device.detach(pasid=pasid)
     for way, act in by.items():
-        again = act(BASE, pasid=sent)
+        again = act(world.base, pasid=sent)
         expect(not hasattr(again, "pa"), f"after {end}, a {way} of PASID {pasid} still gives {again!r}")

@@ -10,7 +10,6 @@ from attrs import define
 from viommu.faults import Access
 from viommu.kernel_errors import KernelError
 from viommu.testing.at_once import at_once, together
-from viommu.testing.history import BASE
 from viommu.testing.rule import Inapplicable, Need, expect, rule
 from viommu.testing.tables import PAGE
 from viommu.testing.worlds import IOVA, guest, host, tag
@@ -40,6 +39,8 @@ class Crowd:
     spaces: list[Ioas]
     tables: list[list[Hwpt]]
     memory: NDArray[np.uint8]
+    base: int
+    """Where the first place is mapped."""
 
     @classmethod
     def of(cls, world: Host) -> Crowd:
@@ -48,17 +49,19 @@ class Crowd:
         memory = world.machine.buffer(PLACES * PAGE)
         for place in range(PLACES):
             memory[place * PAGE : place * PAGE + 8] = list(tag(place + 1))
-        return cls(devices, spaces, [[ioas.hwpt_alloc(device) for device in devices] for ioas in spaces], memory)
+        return cls(
+            devices, spaces, [[ioas.hwpt_alloc(device) for device in devices] for ioas in spaces], memory, world.base
+        )
 
     def map(self, chance: random.Random) -> None:
         """Map some pages to the places of their numbers."""
         place, count = chance.randrange(PLACES), chance.randint(1, 3)
         part = self.memory[place * PAGE : (place + count) * PAGE]
-        chance.choice(self.spaces).map(part, BASE + place * PAGE, write=False)
+        chance.choice(self.spaces).map(part, self.base + place * PAGE, write=False)
 
     def unmap(self, chance: random.Random) -> None:
         """Unmap from the first place on."""
-        chance.choice(self.spaces).unmap(BASE, chance.choice([1, 4, PLACES]) * PAGE)
+        chance.choice(self.spaces).unmap(self.base, chance.choice([1, 4, PLACES]) * PAGE)
 
     def govern(self, chance: random.Random) -> None:
         """Attach, replace or detach."""
@@ -72,7 +75,7 @@ class Crowd:
     def access(self, chance: random.Random) -> None:
         """Read a place: if it is mapped, it is to the page of its number."""
         place = chance.randrange(PLACES)
-        found = chance.choice(self.devices).dma_read(BASE + place * PAGE, 8)
+        found = chance.choice(self.devices).dma_read(self.base + place * PAGE, 8)
         if isinstance(found, bytes):
             page = int.from_bytes(found, "little") - 1
             expect(page == place, f"DMA to page {place} came to page {page}")
@@ -93,7 +96,9 @@ def hosts_stand_threads(subject: Subject) -> str:
             with suppress(KernelError):  # nothing was mapped
                 ioas.unmap_all()
         for device in crowd.devices:
-            left = [place for place in range(PLACES) if isinstance(device.dma_read(BASE + place * PAGE, 8), bytes)]
+            left = [
+                place for place in range(PLACES) if isinstance(device.dma_read(world.base + place * PAGE, 8), bytes)
+            ]
             expect(not left, f"pages {left} are reached after everything was unmapped")
         return f"{done} calls"
 
