@@ -34,7 +34,7 @@ class LowestFree:
             return heappop(self._returned)
         number = self._next
         if number not in self.allowed:
-            raise NoSpace(owner, self.what, len(self.allowed), "one that is free")
+            raise NoSpace(owner, self.what, len(self.allowed), "must be fewer, all of them are taken")
         self._next = number + 1
         return number
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
 from attrs import define, field, frozen
+
+from viommu.errors import BadRegister
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -102,7 +105,11 @@ class RegisterFile:
 
     @classmethod
     def of(cls, declared: Mapping[str, Register], initial: Registers) -> RegisterFile:
-        """Make a file whose registers hold what ``initial`` says, and zero where it says nothing."""
+        """Make a file whose registers hold what ``initial`` says, and zero where it says nothing.
+
+        Raises BadRegister for a name that is not declared, and a value that is wider than its register.
+        """
+        check_values(declared, initial.values)
         made = cls(declared)
         for name in declared:
             made[name] = initial[name]
@@ -165,6 +172,19 @@ class RegisterFile:
                 after = before & mask | after & ~mask
             self._values[name] = after
         return Store(name, before, written, after)
+
+
+def check_values(declared: Mapping[str, Register], values: Mapping[str, int]) -> None:
+    """Refuse values that no declared register can have. Raises BadRegister."""
+    for name, value in values.items():
+        if name not in declared:
+            near = get_close_matches(name, declared, n=3)
+            guess = f"did you mean {' or '.join(near)}? " if near else ""
+            raise BadRegister(
+                name, value, f"no register of this hardware has that name ({guess}it has {len(declared)})"
+            )
+        if not 0 <= value <= declared[name].mask:
+            raise BadRegister(name, value, f"a value of {8 * declared[name].size} bits")
 
 
 def _places(declared: Mapping[str, Register]) -> dict[tuple[int, int], tuple[tuple[str, Register], ...]]:

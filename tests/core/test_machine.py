@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -307,3 +307,19 @@ def test_a_device_that_changed_is_configured_anew_after_an_invalidation(guest: G
     machine.translator.invalidate_contexts(3)
 
     assert isinstance(machine.translate(3, 0x5000), Translation)
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "message"),
+    [
+        ("TCR0", 4, "register offset 'TCR0' is not an offset in bytes"),
+        (-4, 4, "register offset -0x4 is not an offset in bytes"),
+        (0, 3, "size of a register access 0x3 is not 4 or 8 bytes"),
+    ],
+)
+def test_what_is_no_access_to_a_register_is_refused(guest: Guest, offset: Any, size: int, message: str) -> None:  # noqa: ANN401
+    machine = machine_of(guest)
+    with pytest.raises(BadValue, match=message):
+        machine.read_register(offset, size)
+    with pytest.raises(BadValue, match=message):
+        machine.write_register(offset, 0, size)

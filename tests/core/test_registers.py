@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from viommu.errors import BadRegister
 from viommu.hookspecs import Registers
 from viommu.layout import Bits, Descriptor
 from viommu.registers import Register, RegisterFile
@@ -57,10 +59,18 @@ def legal(offset: int, size: int) -> bool:
     return size in {4, 8} and offset >= 0 and offset % size == 0
 
 
+def file_of(initial: dict[str, int]) -> RegisterFile:
+    """Make a file whose hardware has set its registers to anything, cut to their width."""
+    made = RegisterFile(DECLARED)
+    for name, value in initial.items():
+        made[name] = value
+    return made
+
+
 @given(initial=st.dictionaries(st.sampled_from(sorted(DECLARED)), values), access=accesses)
 def test_an_access_reads_the_registers_that_lie_there(initial: dict[str, int], access: tuple[int, int]) -> None:
     offset, size = access
-    file = RegisterFile.of(DECLARED, Registers(initial))
+    file = file_of(initial)
 
     wanted = 0
     for bit in range(size * 8 if legal(offset, size) else 0):
@@ -74,7 +84,7 @@ def test_an_access_reads_the_registers_that_lie_there(initial: dict[str, int], a
 @given(initial=st.dictionaries(st.sampled_from(sorted(DECLARED)), values), access=accesses, value=values)
 def test_an_access_stores_bit_by_bit(initial: dict[str, int], access: tuple[int, int], value: int) -> None:
     offset, size = access
-    file = RegisterFile.of(DECLARED, Registers(initial))
+    file = file_of(initial)
     wanted = {name: file[name] for name in DECLARED}
     touched: set[str] = set()
     for bit in range(size * 8 if legal(offset, size) else 0):
@@ -98,6 +108,20 @@ def test_an_access_stores_bit_by_bit(initial: dict[str, int], access: tuple[int,
     assert [DECLARED[store.name].offset for store in stores] == sorted(DECLARED[name].offset for name in touched)
     assert all(store.before == before[store.name] and store.after == wanted[store.name] for store in stores)
     assert all(store.changed == store.before ^ store.after for store in stores)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"A": 1, "WIDTH": 5}, r"register WIDTH 0x5: .* that name \(did you mean WIDE\? it has 6\)"),
+        ({"nonsense": 5}, r"register nonsense 0x5: no register of this hardware has that name \(it has 6\)"),
+        ({"STATUS": 1 << 32}, "register STATUS 0x100000000: a value of 32 bits"),
+        ({"WIDE": -1}, "register WIDE -0x1: a value of 64 bits"),
+    ],
+)
+def test_values_that_no_register_can_have_are_refused_by_name(values: dict[str, int], message: str) -> None:
+    with pytest.raises(BadRegister, match=message):
+        RegisterFile.of(DECLARED, Registers(values))
 
 
 def test_a_store_tells_what_software_gave() -> None:

@@ -153,6 +153,20 @@ def test_what_is_mapped_or_allowed_cannot_be_reserved() -> None:
             made.reserve(start, start + PAGE, None)
 
 
+def test_what_no_page_table_has_entries_for_is_told_as_beyond_its_aperture() -> None:
+    made = space((0x10000, 0x10FFF))
+    with pytest.raises(
+        AddressInUse, match=r"beyond the aperture of the page table IOVA 0x8000: free of .* at 0x10000-"
+    ):
+        made.reserve(0x8000, U64_MAX, None, beyond_aperture=True)
+    made.reserve(0x20000, U64_MAX, None, beyond_aperture=True)
+    with pytest.raises(Invalid, match=r"outside 0x20000-0xffffffffffffffff, which is beyond the aperture"):
+        made.check_fixed(0x20000, PAGE)
+    made.reserve(0x0, 0xFFF, None)
+    with pytest.raises(Invalid, match="outside the reserved 0x0-0xfff"):
+        made.check_fixed(0, PAGE)
+
+
 def test_reserved_ranges_may_meet_and_each_owner_takes_back_its_own() -> None:
     made, owner = space(), object()
     made.reserve(0x1000, 0x3FFF, owner)

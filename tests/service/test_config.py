@@ -129,6 +129,13 @@ def test_what_is_wrong_is_named_with_its_value_and_what_it_may_be(text: str, sai
         MachineConfig.parse(tomllib.loads(text))
 
 
+def test_another_driver_than_that_whose_registers_a_file_gives_is_refused() -> None:
+    config = MachineConfig.parse({"driver": "vtd", "registers": {"CAP": 1}})
+    with pytest.raises(BadValue, match=r"--driver 'amd_viommu' is not the file's: it gives registers of vtd \(CAP\)"):
+        config.changed("amd_viommu", ())
+    assert config.changed("vtd", ()) == config
+
+
 @pytest.mark.parametrize("raw", [b"driver = ", b"\xff\xfe", b"x" * (1 << 20) + b"y"])
 def test_a_file_that_is_none_is_refused(tmp_path: Path, raw: bytes) -> None:
     path = tmp_path / "machine.toml"

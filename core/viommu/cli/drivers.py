@@ -33,11 +33,11 @@ def drivers(as_json: bool) -> None:
     out = console()
     if not found.working and not found.broken:
         out.print("no driver is installed: install one, such as viommu-vtd")
-    for driver in found.working:
-        _print(out, driver)
-    for error in found.broken:
+    for error in found.broken:  # first: below those that work nobody would see them
         out.print(f"{error.name}  BROKEN  {error.distribution} {error.version}", style="bold red")
         out.print(f"  {error.reason}")
+    for driver in found.working:
+        _print(out, driver)
 
 
 def _print(out: Console, driver: BoundDriver) -> None:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Iommu"]
 
+REGISTER_SIZES = (4, 8)
+
 
 class Iommu(Front):
     """An IOMMU in front of memory (`viommu.machine.Machine` says what the arguments mean).
@@ -177,11 +179,19 @@ class Iommu(Front):
     # --- registers
 
     def read_register(self, offset: int, size: int = 4) -> int:
-        """Read a register of the IOMMU (offset and size in bytes). Raises DriverBug."""
+        """Read a register of the IOMMU (offset in bytes; size 4 or 8 bytes).
+
+        What is no register reads as the hardware says, mostly zero. Raises BadValue (an offset or size that cannot
+        be), DriverBug.
+        """
+        _check_register(offset, size)
         return self.hardware.read(offset, size)
 
     def write_register(self, offset: int, value: int, size: int = 4) -> None:
-        """Write a register of the IOMMU; what it sets off is done when this returns. Raises DriverBug."""
+        """Write a register of the IOMMU; what it sets off is done when this returns. Raises as `read_register`."""
+        _check_register(offset, size)
+        if not isinstance(value, int):
+            raise BadValue("register value", value, "an integer; int() makes one of a Descriptor")
         self.hardware.write(offset, size, value)
 
     def broadcast(self, message: TlbBroadcast) -> None:
@@ -305,3 +315,11 @@ class Iommu(Front):
         if isinstance(context, Refusal):
             context = Context()
         return read_dirty(self.memory.engine, context, iova, iova + length - 1, page_lg2, clear=clear)
+
+
+def _check_register(offset: object, size: int) -> None:
+    """Refuse what no access to registers is. Raises BadValue."""
+    if not isinstance(offset, int) or offset < 0:
+        raise BadValue("register offset", offset, "an offset in bytes, from 0 on (a driver's offsets are in its spec)")
+    if size not in REGISTER_SIZES:
+        raise BadValue("size of a register access", size, "4 or 8 bytes")

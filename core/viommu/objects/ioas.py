@@ -238,7 +238,8 @@ class Ioas(Object):
         """Let a domain follow every mapping. Raises AddressInUse, Invalid, BadAddress, NoMemory: nothing changed."""
         alignment = max(domain.page_sizes & -domain.page_sizes, self.space.alignment)
         if alignment > PAGE_SIZE:
-            raise Invalid("domain", "page size", alignment, f"at most {PAGE_SIZE:#x}")
+            bound = f"at most {PAGE_SIZE:#x}, the pages of the kernel that this is: let page_sizes have that one too"
+            raise Invalid("domain", "smallest page size", alignment, bound)
         if alignment != self.space.alignment:
             self.space.check_alignment(alignment)
         try:
@@ -261,9 +262,9 @@ class Ioas(Object):
     def _reserve_around(self, domain: PagingDomain) -> None:
         start, last = domain.aperture
         if start:
-            self.space.reserve(0, start - 1, domain)
+            self.space.reserve(0, start - 1, domain, beyond_aperture=True)
         if last != U64_MAX:
-            self.space.reserve(last + 1, U64_MAX, domain)
+            self.space.reserve(last + 1, U64_MAX, domain, beyond_aperture=True)
 
     def _fill_domain(self, domain: PagingDomain) -> None:
         done: list[Area] = []

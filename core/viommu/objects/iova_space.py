@@ -29,6 +29,16 @@ class Reservation:
     start: int
     last: int
     owner: object = field(eq=False)
+    beyond_aperture: bool = False
+    """It is no region of a device: a page table has no entries for it."""
+
+    def __str__(self) -> str:
+        place = f"{self.start:#x}-{self.last:#x}"
+        return (
+            f"{place}, which is beyond the aperture of a page table"
+            if self.beyond_aperture
+            else f"the reserved {place}"
+        )
 
 
 @define(eq=False)
@@ -55,14 +65,17 @@ class IovaSpace:
             for wanted, known in self._nothing_below.items():
                 self._nothing_below[wanted] = min(known, start)
 
-    def reserve(self, start: int, last: int, owner: object) -> None:
+    def reserve(self, start: int, last: int, owner: object, *, beyond_aperture: bool = False) -> None:
         """Keep IOVAs free of mappings. Raises AddressInUse where some are mapped, or allowed to be."""
-        if self.areas.first(start, last) is not None:
-            raise AddressInUse("reserved range", "IOVA", start, "free of mappings")
+        what = "range beyond the aperture of the page table" if beyond_aperture else "reserved range"
+        mapped = self.areas.first(start, last)
+        if mapped is not None:
+            found = f"free of mappings up to {last:#x}; one is at {mapped.start:#x}-{mapped.last:#x}"
+            raise AddressInUse(what, "IOVA", start, found)
         if any(allowed.meets(start, last) for allowed in self.allowed):
-            raise AddressInUse("reserved range", "IOVA", start, "outside what automatic placement is allowed to use")
+            raise AddressInUse(what, "IOVA", start, "outside what automatic placement is allowed to use")
         allocation_point("reserved range")
-        self.reserved.append(Reservation(start, last, owner))
+        self.reserved.append(Reservation(start, last, owner, beyond_aperture))
         self.reserved.sort(key=lambda reservation: reservation.start)
 
     def unreserve(self, owner: object) -> None:
@@ -100,9 +113,7 @@ class IovaSpace:
             raise Overflow("mapping", "iova", iova, "a range that ends below 2^64")
         for reservation in self.reserved:
             if reservation.start <= last and iova <= reservation.last:
-                raise Invalid(
-                    "mapping", "iova", iova, f"outside the reserved {reservation.start:#x}-{reservation.last:#x}"
-                )
+                raise Invalid("mapping", "iova", iova, f"outside {reservation}")
         taken = self.areas.first(iova, last)
         if taken is not None:
             raise Exists("mapping", "iova", iova, f"outside the mapping at {taken.start:#x}-{taken.last:#x}")

@@ -94,6 +94,9 @@ class MachineConfig:
 
     def changed(self, driver: str | None, plugs: Iterable[str]) -> Self:
         """Have another driver (None: this one), and more devices, as a command line tells them. Raises BadValue."""
+        if self.registers and driver is not None and driver != self.driver:
+            names = ", ".join(sorted(self.registers)[:4])
+            raise BadValue("--driver", driver, f"the file's: it gives registers of {self.driver} ({names})")
         devices = (*self.devices, *(Plug.parse(plug) for plug in plugs))
         return evolve(self, driver=driver or self.driver, devices=devices)
 

@@ -45,7 +45,7 @@ def test_any_stores_to_registers_leave_a_defined_state(steps: list[tuple[str, in
 
     for step, first, second, value in steps:
         if step == "store":
-            machine.machine.write_register(first, value, second)
+            machine.machine.hardware.write(first, second, value)  # of any size, which a machine refuses
         elif step == "request":
             machine.machine.device(first).request_page(value, Access.READ, group=second)
         else:

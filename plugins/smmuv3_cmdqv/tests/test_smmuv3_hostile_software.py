@@ -46,8 +46,8 @@ def write_registers(writes: list[tuple[int, int, int]]) -> None:
     smmu.address_space(S=1)
     device = smmu.machine.device(STREAM)
     for offset, size, value in writes:
-        smmu.machine.write_register(offset, value, size)
-        smmu.machine.read_register(offset, size)
+        smmu.machine.hardware.write(offset, size, value)  # of any size, which a machine refuses
+        smmu.machine.hardware.read(offset, size)
 
     smmu.machine.translate(STREAM, PAGE, Access.WRITE)
     device.translate(PAGE)

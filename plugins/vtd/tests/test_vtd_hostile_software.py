@@ -42,7 +42,7 @@ def act(software: Software, step: tuple[str, int, int, int]) -> None:
     kind, first, second, value = step
     match kind:
         case "store":
-            software.machine.write_register(first, value, second)
+            software.machine.hardware.write(first, second, value)  # of any size, which a machine refuses
         case "access":
             software.machine.translate(first, value, Access(second), second if value & 1 else None)
         case "request":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
+from viommu.hookspecs import Registers
 from viommu.platform import RequestKind
 from viommu.registers import RegisterFile
 from viommu_smmuv3_cmdqv.features import read_cmdqv, read_features
@@ -23,12 +24,11 @@ from viommu_smmuv3_cmdqv.hardware.silicon import Silicon
 from viommu_smmuv3_cmdqv.hardware.stalls import Stalls
 from viommu_smmuv3_cmdqv.identity import identified
 from viommu_smmuv3_cmdqv.recording import Recording
-from viommu_smmuv3_cmdqv.spec.cmdqv_registers import PLACE
+from viommu_smmuv3_cmdqv.spec.cmdqv_registers import CMDQV_PARAM, PLACE
 
 if TYPE_CHECKING:
     from viommu.faults import ConfigurationLog, Fault, Refusal, Report
     from viommu.formats import Context
-    from viommu.hookspecs import Registers
     from viommu.memory import PhysicalMemory
     from viommu.platform import Completion, PageRequest, Platform, TlbBroadcast
     from viommu.stale import StaleUse
@@ -57,8 +57,9 @@ class Smmuv3:
     def made(cls, memory: PhysicalMemory, registers: Registers, platform: Platform) -> Smmuv3:
         """Make one whose registers are as given. Nothing happens yet. Raises BadRegister."""
         initial = identified(registers)
-        read_features(initial)  # of values as they were given: a register file cuts what is too wide
-        made = cls(Silicon(memory, platform, RegisterFile.of(DECLARED, initial)))
+        read_features(initial)
+        own = Registers({name: value for name, value in initial.values.items() if name != CMDQV_PARAM.__name__})
+        made = cls(Silicon(memory, platform, RegisterFile.of(DECLARED, own)))
         param = read_cmdqv(initial)
         if param.VER:
             made.cmdqv = Cmdqv.of(
