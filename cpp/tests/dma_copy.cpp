@@ -221,6 +221,37 @@ void invalidations_wait_for_copies() {
     equals(wrong, 0u);
 }
 
+// What is left of a large page, when the lock is held again, may lie in two pieces by then.
+void memory_may_be_split_meanwhile() {
+    constexpr u64 size = 2 << 20, half = size / 2 + page, source_at = iova + (1 << 30), target_at = iova + (2 << 30);
+    constexpr u64 from = 0x40'0000'0000, to = 0x50'0000'0000;
+    Device device;
+    std::vector<u64> source(size / 8, 5), target(size / 8, 0);
+    const auto add = [&](std::vector<u64>& words, u64 at, u64 offset, u64 end) {
+        device.engine.ram.memory->add(
+            {at + offset, at + end - 1, reinterpret_cast<std::byte*>(words.data()) + offset, true, nullptr, nullptr});
+    };
+    add(target, to, 0, size);
+    device.tables.map(source_at, from, 1), device.tables.map(target_at, to, 1);
+    std::atomic<bool> stop = false;
+    std::thread host([&] {
+        for (unsigned round = 0; !stop; ++round) {
+            add(source, from, 0, round % 2 ? size : half);
+            if (round % 2 == 0) add(source, from, half, size);
+            for (int n = 0; n < 30; ++n) std::this_thread::yield();
+            device.engine.ram.memory->remove(from, from + size - 1);
+        }
+    });
+    const ContextKey key{device.rid, no_pasid};
+    for (int round = 0; round < 200; ++round) {
+        const u64 moved = DmaCopy(device.engine.translator, {key, source_at, key, target_at, size}).run().moved;
+        equals(static_cast<u64>(std::count(target.begin(), target.end(), 5u)), moved / 8);
+        std::fill(target.begin(), target.end(), 0);
+    }
+    stop = true;
+    host.join();
+}
+
 }  // namespace
 }  // namespace viommu::test
 
@@ -237,5 +268,6 @@ int main() {
         {"hits of any context are quick, and right", hits_of_any_context_are_quick},
         {"no word is ever seen in part", words_are_never_torn},
         {"an invalidation waits for what is under way", invalidations_wait_for_copies},
+        {"memory may be split meanwhile", memory_may_be_split_meanwhile},
     });
 }

@@ -65,7 +65,7 @@ private:
     public:
         Reach(Side& side, CopyView& memory, Translator::Session& session, BoundContext& bound, bool invalidated)
             : side_(side), memory_(memory), bound_(bound), hits_(session, bound) {
-            if (invalidated || (side.left && !memory.reaches(side.pa, side.left))) side.left = 0;
+            if (side.left) side.left = invalidated || !memory.reaches(side.pa, 1) ? 0 : in_one_piece(side.left);
         }
 
         // Finds where the next bytes lie, if what is left or what is cached tells.
@@ -99,9 +99,11 @@ private:
             if (!memory_.reaches(pa, 1)) return false;
             const u64 to_page_end = below(lg2) - (side_.iova & below(lg2));  // less one: it may be all
             side_.pa = pa;
-            side_.left = std::min({to_page_end, memory_.to_end(pa), ~u64{0} - 1}) + 1;
+            side_.left = in_one_piece(std::min(to_page_end, ~u64{0} - 1) + 1);
             return true;
         }
+        // How many of so many bytes lie in one piece: the region may be another than when the lock was held last.
+        u64 in_one_piece(u64 bytes) const { return std::min(bytes - 1, memory_.to_end(side_.pa)) + 1; }
 
         Side& side_;
         CopyView& memory_;
