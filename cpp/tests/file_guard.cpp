@@ -89,10 +89,34 @@ void handlers_of_before_get_what_is_theirs() {
     check(taken == SIGBUS, "theirs");
 }
 
+struct sigaction found;
+
+// As crash reporters do: it lets go of the signal, and sends it to whoever had it before.
+void report(int number) {
+    taken = taken + 1;
+    sigaction(number, &found, nullptr);
+    raise(number);
+}
+
+void handlers_that_let_go_are_not_called_again() {
+    const int ended_by = signal_of([] {
+        std::signal(SIGBUS, SIG_DFL);
+        const Mapped before(1);
+        struct sigaction reporter{};
+        reporter.sa_handler = [](int number) { taken < 3 ? report(number) : _exit(1); };
+        sigaction(SIGBUS, &reporter, &found);
+        const Mapped after(1);
+        taken = 0;
+        raise(SIGBUS);
+    });
+    check(ended_by == SIGBUS, "it went round");
+}
+
 }  // namespace
 
 int main() {
     return run({
+        {"handlers that let go are not called again", handlers_that_let_go_are_not_called_again},
         {"what is gone is empty, and may be stored to", what_is_gone_is_empty_and_may_be_stored_to},
         {"threads may touch it together", threads_may_touch_it_together},
         {"what is not guarded ends the process as ever", what_is_not_guarded_ends_the_process_as_ever},

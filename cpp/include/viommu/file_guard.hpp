@@ -10,6 +10,7 @@
 #include <csignal>
 #include <map>
 #include <thread>
+#include <utility>
 
 #include "viommu/types.hpp"
 
@@ -68,23 +69,29 @@ private:
         sigset_t before_;
     };
 
-    // Whoever has asked for the signal after us gets what we pass on.
+    // Whoever has asked for the signal after us gets what we pass on. They may let go of it, and put back whom they
+    // found, which is us: it must not come to them again, so that we are two.
     void listen() {
         struct sigaction now{};
-        if (sigaction(SIGBUS, nullptr, &now) || (now.sa_flags & SA_SIGINFO && now.sa_sigaction == on_fault)) return;
-        before_ = now;
+        if (sigaction(SIGBUS, nullptr, &now) || is_ours(now)) return;
+        const bool again = std::exchange(listened_, true);
+        before_[again] = now;
         struct sigaction ours{};
         sigfillset(&ours.sa_mask);
         ours.sa_flags = SA_SIGINFO | SA_ONSTACK;
-        ours.sa_sigaction = on_fault;
+        ours.sa_sigaction = again ? on_fault<true> : on_fault<false>;
         sigaction(SIGBUS, &ours, nullptr);
     }
+    static bool is_ours(const struct sigaction& action) {
+        return action.sa_flags & SA_SIGINFO &&
+               (action.sa_sigaction == on_fault<false> || action.sa_sigaction == on_fault<true>);
+    }
 
-    static void on_fault(int signal, siginfo_t* info, void* context) {
+    template <bool again> static void on_fault(int signal, siginfo_t* info, void* context) {
         const int kept = errno;
         FileGuard& guard = only();
         if (info->si_code <= 0 || !guard.put_page(reinterpret_cast<u64>(info->si_addr)))
-            guard.pass_on(signal, info, context);
+            pass_on(guard.before_[again], signal, info, context);
         errno = kept;
     }
 
@@ -110,16 +117,17 @@ private:
         return false;
     }
 
-    void pass_on(int signal, siginfo_t* info, void* context) const {
-        if (before_.sa_flags & SA_SIGINFO) return before_.sa_sigaction(signal, info, context);
-        if (before_.sa_handler != SIG_DFL && before_.sa_handler != SIG_IGN) return before_.sa_handler(signal);
-        if (before_.sa_handler == SIG_IGN && info->si_code <= 0) return;
+    static void pass_on(const struct sigaction& before, int signal, siginfo_t* info, void* context) {
+        if (before.sa_flags & SA_SIGINFO) return before.sa_sigaction(signal, info, context);
+        if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN) return before.sa_handler(signal);
+        if (before.sa_handler == SIG_IGN && info->si_code <= 0) return;
         std::signal(signal, SIG_DFL);
         if (info->si_code <= 0) raise(signal);
     }
 
-    std::map<u64, Range> ranges_;  // by their starts
-    struct sigaction before_{};
+    std::map<u64, Range> ranges_;   // by their starts
+    struct sigaction before_[2]{};  // of the first of us, and of the other
+    bool listened_ = false;
     std::atomic_flag lock_;
 };
 
