@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from viommu.service.config import MachineConfig
+from viommu.service.recording import contents
 from viommu.service.recording.lines import BadRecording, LineReader, LineWriter
 from viommu.service.recording.recorder import Recorder
 from viommu.service.rerun.files import with_copies
@@ -217,17 +218,51 @@ def test_devices_of_a_recording_are_models_that_are_installed(tmp_path: Path) ->
 
 def test_a_rerun_writes_to_no_file_of_a_devices(tmp_path: Path) -> None:
     disk, path = tmp_path / "disk", tmp_path / "run"
-    disk.write_bytes(bytes(4096))
+    disk.write_bytes(bytes(4000) + b"end".ljust(96))
     config = MachineConfig(driver="vtd", devices=(Plug.parse(f"nvme@{EDU},file={disk}"),))
     recorder = Recorder(path, config)
     recorder.made.machine.close()
     recorder.end()
-    with with_copies(Recording(path).config()) as copied:
+    disk.write_bytes(b"changed".ljust(4096))
+    recording = Recording(path)
+    with with_copies(recording.config(), recording.contents) as copied:
         (plug,) = copied.devices
+        assert Path(plug.options["file"]).read_bytes() == bytes(4000) + b"end".ljust(96)
         assert plug.options["file"] != str(disk)
         with copied.make().machine:
-            assert disk.read_bytes() == bytes(4096)
+            assert disk.read_bytes() == b"changed".ljust(4096)
     assert again(path).difference is None
+
+
+def test_a_file_that_is_too_large_to_be_kept_must_be_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contents, "MOST_KEPT", 4096)
+    disk, path = tmp_path / "disk", tmp_path / "run"
+    disk.write_bytes(b"x" * 8192)
+    recorder = Recorder(path, MachineConfig(driver="vtd", devices=(Plug.parse(f"nvme@{EDU},file={disk}"),)))
+    recorder.made.machine.close()
+    recorder.end()
+    assert again(path).difference is None
+    disk.write_bytes(b"y" * 8192)
+    done = viommu("rerun", path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "as it was: 8192 bytes" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"content": "a", "size": 1 << 40, "sha256": ""},
+        {"content": "a", "at": 0, "data": "00"},
+        {"content": 5, "size": 1, "sha256": ""},
+    ],
+)
+def test_a_recording_cannot_tell_of_files_without_bound(tmp_path: Path, line: dict[str, object]) -> None:
+    writer = LineWriter(tmp_path / "run")
+    writer.write({"viommu": "recording", "format": 1, "machine": {"driver": "vtd"}})
+    writer.write(line)
+    writer.close()
+    done = viommu("rerun", tmp_path / "run")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
 @pytest.mark.parametrize("data", [b"", b"no gzip", b"\x1f\x8b\x08\0\0\0\0\0\0\x03"])

@@ -17,6 +17,7 @@ import structlog
 from viommu.addresses import PAGE_SIZE
 from viommu.iommufd.fd import IommuFd
 from viommu.service.course import Course
+from viommu.service.recording.contents import contents_of
 from viommu.service.recording.events import Event, Outcome, Side, What
 from viommu.service.recording.lines import LineWriter
 from viommu.service.recording.memory import RecordedMemory
@@ -82,6 +83,8 @@ class Recorder(Course):
         self._write(
             {"viommu": "recording", "format": FORMAT, "version": version("viommu"), "machine": config.to_document()}
         )
+        for line in contents_of(config):
+            self._write(line)
         self._listen(self.made)
 
     def _listen(self, made: Made) -> None:

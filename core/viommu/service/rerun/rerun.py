@@ -248,10 +248,10 @@ class Rerun:
 def rerun(recording: Recording, config: MachineConfig) -> Result:
     """Repeat a recording on a machine. Raises BadRecording, OSError, and what `MachineConfig.make` raises.
 
-    Devices that keep something in a file have a copy of it, as it is now.
+    Devices that keep something in a file have a copy of it, as it was.
     """
     memory = ShownMemory()
-    with with_copies(config) as copied:
+    with with_copies(config, recording.contents) as copied:
         made = copied.make(memory)
         with made.machine:
             try:
