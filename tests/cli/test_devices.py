@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.core.installed import Entry, Installed
+from viommu.errors import BrokenDriver
 from viommu.models import edu
 from viommu.vfio import catalogue
 
@@ -43,3 +44,9 @@ def test_models_are_listed_as_json(run: Run) -> None:
     (model,) = found["models"]
     assert (model["name"], model["version"], sorted(model["options"])) == ("edu", "1.2", ["delay", "dma_mask"])
     assert {error["name"]: error["reason"] for error in found["broken"]}["other"].startswith("viommu_model_info")
+
+
+def test_a_broken_model_is_in_nobody_elses_way() -> None:
+    assert catalogue.model_named("edu").info.name == "edu"
+    with pytest.raises(BrokenDriver, match="numpi"):
+        catalogue.model_named("broken")

@@ -14,6 +14,7 @@ import pytest
 from tests.service.tester import raised
 from viommu import Machine
 from viommu.errors import BadValue, BrokenDriver
+from viommu.vfio.catalogue import model_named
 from viommu.vfio.devices import Devices, Plug
 from viommu.vfio.uapi import Region, SetIrqs
 
@@ -73,3 +74,10 @@ def test_a_file_that_will_not_do_is_named(tmp_path: Path, adder: Path) -> None:
         (tmp_path / "empty.py").write_text("")
         with pytest.raises(BrokenDriver, match="ModelInfo"):
             devices.add(Plug.parse(f"{tmp_path / 'empty.py'}@00:10.0"))
+
+
+def test_a_file_may_hold_dataclasses(adder: Path) -> None:
+    adder.write_text(
+        f"{adder.read_text()}\nfrom dataclasses import dataclass\n\n\n@dataclass\nclass Pair:\n    first: 'int'\n"
+    )
+    assert model_named(str(adder)).info.options

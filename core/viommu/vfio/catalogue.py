@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -61,10 +62,10 @@ def model_named(name: str) -> Model:
     """Give an installed model, or the one of a Python file, whose path ends in .py. Raises BadValue, BrokenDriver."""
     if name.endswith(".py"):
         return _of_file(Path(name))
-    known = models()
+    known = {entry.name: entry for entry in sorted(entry_points(group=ENTRY_POINT_GROUP))}
     if name not in known:
         raise BadValue("device model", name, f"one of: {', '.join(known)}; or the path of a .py file")
-    return known[name]
+    return _loaded(known[name])
 
 
 def _loaded(entry: EntryPoint) -> Model:
@@ -87,6 +88,7 @@ def _of_file(path: Path) -> Model:
         raise origin.broken("it is no Python module")
     try:
         module = module_from_spec(spec)
+        sys.modules[spec.name] = module  # where dataclasses, and whoever else resolves annotations, look
         spec.loader.exec_module(module)
         return _made_of(module, path.stem, origin)
     except Exception as error:
