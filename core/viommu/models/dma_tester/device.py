@@ -52,7 +52,7 @@ class Tester:
             msix_table=(0, regs.MSIX_TABLE),
             features=features,
         )
-        self.reset()
+        self._power_on()
 
     @property
     def shape(self) -> PciShape:
@@ -61,7 +61,11 @@ class Tester:
 
     def reset(self) -> None:
         """Be as after power-on."""
-        self._is_working = False
+        self._control(regs.Control())
+        self._power_on()
+
+    def _power_on(self) -> None:
+        self._is_working, self._next = False, 0
         self.groups = PageGroups()
         constant = {"ID": regs.MAGIC, "VERSION": regs.VERSION, "ABILITIES": int(self.able)}
         self.file = RegisterFile.of(DEVICE, Registers(constant))
@@ -138,21 +142,25 @@ class Tester:
 
     def _work(self) -> None:
         """Work for a while; if there is more, go on when registers were answered."""
-        before = self._moved()
+        until = self._moved() + MOST_BYTES
         for _ in range(ROUNDS):
-            if not self._round():
+            if not self._round(until):
                 self._is_working = False
                 return
-            if self._moved() - before > MOST_BYTES:
+            if self._moved() >= until:
                 break
         self.bus.after(0, self._work)
 
-    def _round(self) -> bool:
-        """Let each ring do a piece of all that it has; whether any had something."""
+    def _round(self, until: int) -> bool:
+        """Let each ring do a piece of all that it has, up to so many bytes in all; whether any had something."""
         worked = False
-        for ring in self.rings:
+        for _ in self.rings:
+            room = until - self._moved()
+            if room <= 0:
+                return True
+            ring, self._next = self.rings[self._next], (self._next + 1) % len(self.rings)
             if ring.runs:
-                worked |= ring.step()
+                worked |= ring.step(room)
         return worked
 
     def _moved(self) -> int:

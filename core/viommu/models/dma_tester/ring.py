@@ -75,18 +75,28 @@ class Ring:
         self.tail = tail
         self.wake()
 
-    def step(self) -> bool:
-        """Begin what can be begun, and do one piece of each that is under way; whether there was anything to do."""
+    def step(self, room: int) -> bool:
+        """Begin what can be begun, and do one piece of each that is under way; whether there was anything to do.
+
+        Once ``room`` bytes were moved the others have to wait: the next step begins with them.
+        """
         begun = self._begin()
         able = [task for task in self.active if not task.waits]
-        for task in able:
-            if task.end is None:
-                before = task.moved
-                step(task)
-                self.moved += task.moved - before
-            if task.end is not None and self.runs:
-                self._finish(task, task.end)
+        until = self.moved + room
+        for done, task in enumerate(able):
+            if self.moved >= until:
+                self.active.sort(key=able[:done].__contains__)
+                break
+            self._do(task)
         return begun or bool(able)
+
+    def _do(self, task: Task) -> None:
+        if task.end is None:
+            before = task.moved
+            step(task)
+            self.moved += task.moved - before
+        if task.end is not None and self.runs:
+            self._finish(task, task.end)
 
     def _begin(self) -> bool:
         begun = False
