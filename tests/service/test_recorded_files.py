@@ -8,13 +8,14 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from viommu.service.recording.events import (
+    MOST_BYTES,
     Asked,
     Change,
     Event,
@@ -26,6 +27,9 @@ from viommu.service.recording.lines import MOST_LINE, BadRecording, LineReader, 
 from viommu.service.recording.stores import MOST_KEPT, Stores
 from viommu.service.rerun.recording import Recording
 from viommu.service.rerun.rerun import Result, rerun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HEAD = {"viommu": "recording", "format": 1, "machine": {"driver": "selftest"}}
 PROGRAM = {"program": 0, "pid": 1, "name": "one"}
@@ -159,3 +163,37 @@ def test_stores_that_follow_one_another_are_one(lengths: list[int], gap: int) ->
     assert sum(stored.length for stored in kept) == len(whole)
     if not gap:
         assert kept[0].data == (whole if len(whole) <= MOST_KEPT else hashlib.sha256(whole).digest())
+
+
+def fill_with_changes(event: Event, count: int) -> None:
+    if event.takes(8):
+        event.changes.append(Change(count, (1 << 47) - 16 * count, bytes(8)))
+
+
+def fill_with_stores(event: Event, count: int) -> None:
+    event.store((1 << 47) - 16 * count, bytes(8))
+
+
+def fill_with_refusals(event: Event, count: int) -> None:
+    event.refuse((1 << 47) - 16 * count)
+
+
+@pytest.mark.parametrize("fill", [fill_with_changes, fill_with_stores, fill_with_refusals])
+def test_an_event_of_the_smallest_things_is_cut_before_its_line_is_too_long_to_be_read(
+    fill: Callable[[Event, int], None],
+) -> None:
+    share = 100
+    event = Event(What.WORK, 0, room=MOST_BYTES // share)
+    count = 0
+    while not event.is_cut:
+        fill(event, count := count + 1)
+    assert count > MOST_BYTES // share // 64
+    assert len(json.dumps(event.to_json())) < MOST_LINE // share
+
+
+def test_what_is_stored_in_one_piece_takes_no_more_room_than_is_kept_of_it() -> None:
+    event = Event(What.WORK, 0)
+    room = event.room
+    for at in range(0, 8 << 20, 4096):
+        event.store(at, bytes(4096))
+    assert room - event.room < 3 * MOST_KEPT

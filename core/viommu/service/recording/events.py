@@ -18,6 +18,8 @@ T = TypeVar("T")
 MOST_BYTES = 20 << 20
 """What one event may hold of memory, and of what a program was told. One that is larger is cut there."""
 WORD = 8
+AROUND = 32
+"""What one thing is counted as beside its bytes: a line has its numbers, and what parts it from others, as text."""
 INTEGERS = range(-(1 << 63), 1 << 64)
 
 
@@ -127,9 +129,20 @@ class Event:
 
     def takes(self, size: int) -> bool:
         """Whether there is room for so many bytes more."""
-        self.room -= size + WORD
+        self.room -= size + AROUND
         self.is_cut |= self.room < 0
         return not self.is_cut
+
+    def store(self, address: int, data: bytes) -> None:
+        """Take note that memory of a program was stored to."""
+        kept = 0 if self.is_cut else self.stored.add(address, data)
+        if kept:
+            self.takes(kept)
+
+    def refuse(self, address: int) -> None:
+        """Take note that memory could not be stored to."""
+        if self.takes(0):
+            self.refused.append(address)
 
     def to_json(self) -> dict[str, Any]:
         """Give the line of the file."""

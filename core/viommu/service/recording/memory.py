@@ -91,7 +91,7 @@ class RecordedMemory:
         page = self._page(now, at)
         stored = None if page is None else self.real.compare_exchange(at, expected, desired)
         if page is None or stored is None:
-            now.event.refused.append(at)
+            now.event.refuse(at)
             return None
         before = expected if stored else self.real.load(at)
         if before is not None and page[at % PAGE_SIZE // WORD] != before:
@@ -99,7 +99,7 @@ class RecordedMemory:
         now.load(at)
         if stored:
             page[at % PAGE_SIZE // WORD] = desired
-            now.event.stored.add(at, desired.to_bytes(WORD, "little"))
+            now.event.store(at, desired.to_bytes(WORD, "little"))
         return stored
 
     def read(self, at: int, length: int) -> bytes | None:
@@ -125,10 +125,10 @@ class RecordedMemory:
             return self.real.write(at, data)
         now.count += 1
         if not self.real.write(at, data):
-            now.event.refused.append(at)
+            now.event.refuse(at)
             return False
         fill(self._pages, at, data)
-        now.event.stored.add(at, data)
+        now.event.store(at, data)
         return True
 
     def _compare(self, now: _Accesses, page: array[int], start: int, words: array[int]) -> None:

@@ -26,15 +26,16 @@ class _Growing:
     _data: bytearray = field(factory=bytearray)
     _digest: hashlib._Hash | None = None
 
-    def grow(self, data: bytes) -> None:
+    def grow(self, data: bytes) -> int:
         self.length += len(data)
         if self._digest is None and self.length > MOST_KEPT:
             self._digest = hashlib.sha256(self._data)
             self._data.clear()
         if self._digest is None:
             self._data += data
-        else:
-            self._digest.update(data)
+            return len(data)
+        self._digest.update(data)
+        return 0
 
     @property
     def kept(self) -> bytes:
@@ -47,13 +48,13 @@ class Stores:
 
     _stores: list[_Growing] = field(factory=list)
 
-    def add(self, address: int, data: bytes) -> None:
-        """Take a store."""
+    def add(self, address: int, data: bytes) -> int:
+        """Take a store; how many bytes more are kept."""
         last = self._stores[-1] if self._stores else None
         if last is None or last.address + last.length != address:
             last = _Growing(address)
             self._stores.append(last)
-        last.grow(data)
+        return last.grow(data)
 
     def kept(self) -> list[Stored]:
         """Give them as they are kept."""
