@@ -299,12 +299,17 @@ class Described:
         output_bits: int = 64,
         big_endian: bool = False,
     ) -> None:
-        """``index_lg2``: index bits of level 0, 1, ... (its length is the number of levels).
+        """``index_lg2``: index bits of level 0, 1, ..., ascending (its length is the number of levels, at most 8).
 
-        ``leaf_levels`` bit n: level n may hold leaves above level 0 (level 0 always does). A right whose mask is
-        0 is always granted; ``inverted_rights`` holds the mask bits that mean "not". ``hierarchical``: rights of
-        tables are ANDed in. ``leaf_reserved``/``table_reserved``: bits that must be zero. Address bits below a
-        leaf's size must be zero (``malformed``).
+        ``table``: address of the top table. ``granule_lg2``: of the smallest page. ``input_bits``: None: as many as
+        the levels have; higher ones must be zero, or copies of the highest where ``sign_extended``. An address is
+        ``(entry & address_mask) << address_shift``, below 2^output_bits. An entry that is not present is
+        ``translation``. ``leaf_mask``/``leaf_value`` tell leaves above level 0; ``leaf_levels`` bit n: level n may
+        hold some (level 0 always does). A right whose mask is 0 is always granted; ``user_mask``: to unprivileged
+        accesses too; ``inverted_rights`` holds the mask bits that mean "not". ``hierarchical``: rights of
+        tables are ANDed in. ``accessed_mask``, ``dirty_mask``: what hardware sets in leaves.
+        ``leaf_reserved``/``table_reserved``: bits that must be zero. Address bits below a
+        leaf's size must be zero (``malformed``). ``docs/reference/described-tables.md`` has an example.
         """
     @property
     def table(self) -> int: ...
