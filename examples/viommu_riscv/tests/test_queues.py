@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Thread
+
 import pytest
 from programmed import BOTH, DEVICE, IOVA, PAGE, Programmed, fence
 from viommu import Access, Fault, Translation
@@ -9,6 +11,7 @@ from viommu.addresses import Iova, Pasid
 from viommu.platform import PageRequest, ResponseCode
 from viommu.registers import RegisterFile
 
+from viommu_riscv.hardware.interrupts import Interrupts
 from viommu_riscv.spec.commands import (
     Ats,
     AtsFunction,
@@ -187,6 +190,26 @@ def test_an_interrupt_is_signalled_once_until_it_is_acknowledged() -> None:
     iommu.machine.translate(DEVICE, 0)
 
     assert len(iommu.heard) == 2
+
+
+def test_a_mask_that_goes_while_a_message_meets_it_does_not_lose_the_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    iommu = Programmed()
+    iommu["MSI_VEC_CTL_1"] = 1
+    is_masked, unmasking = Interrupts._is_masked, list[Thread]()
+
+    def slow(interrupts: Interrupts, vector: int) -> bool:
+        found = is_masked(interrupts, vector)
+        if not unmasking:
+            unmasking.append(Thread(target=lambda: iommu.__setitem__("MSI_VEC_CTL_1", 0)))
+            unmasking[0].start()
+            unmasking[0].join(0.1)
+        return found
+
+    monkeypatch.setattr(Interrupts, "_is_masked", slow)
+    iommu.machine.translate(DEVICE, 0)
+    unmasking[0].join()
+
+    assert [interrupt.data for interrupt in iommu.heard] == [0x11]
 
 
 def test_a_masked_vector_is_signalled_when_its_mask_goes() -> None:

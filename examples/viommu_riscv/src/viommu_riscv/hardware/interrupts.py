@@ -64,7 +64,8 @@ class Interrupts:
         """Send what waited for a vector's mask to go."""
         with self._lock:
             waited = vector in self._masked and not self._is_masked(vector)
-            self._masked.discard(vector) if waited else None
+            if waited:
+                self._masked.remove(vector)
         if waited:
             self._send("masked", vector)
 
@@ -75,12 +76,14 @@ class Interrupts:
                 # set, with no interrupt for it, and none ever after.
                 return
             self.file.change("IPSR", sets=source.pending)
-        vector: int = getattr(self.file.decoded("ICVEC", Icvec), source.vector)
-        if self.file.decoded("FCTL", Fctl).WSI:
+            vector: int = getattr(self.file.decoded("ICVEC", Icvec), source.vector)
+            wired = bool(self.file.decoded("FCTL", Fctl).WSI)
+            waits = not wired and self._is_masked(vector)
+            if waits:
+                self._masked.add(vector)
+        if wired:
             self.platform.interrupt(Interrupt(source.name))
-        elif self._is_masked(vector):
-            self._masked.add(vector)
-        else:
+        elif not waits:
             self._send(source.name, vector)
 
     def _is_masked(self, vector: int) -> bool:
