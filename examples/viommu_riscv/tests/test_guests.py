@@ -11,7 +11,9 @@ from viommu.kernel_errors import Invalid, IoError
 from viommu.policies import VmidOwner
 
 from viommu_riscv.host.extensions import TYPE, HwptRiscv, VeventRiscv
+from viommu_riscv.host.guests import MOST_PENDING
 from viommu_riscv.host.requests import EVERYTHING, device_tlb
+from viommu_riscv.host.unit import Unit
 from viommu_riscv.spec.commands import (
     Command,
     Iodir,
@@ -51,6 +53,23 @@ def test_a_guests_commands_name_its_own_space(host: Host) -> None:
     assert viommu.invalidate(requests(FORGET), data_type=TYPE) == 1
 
     assert host.device.dma_read(IOVA, 5) == b"other"
+
+
+def test_commands_for_every_device_are_not_gathered_without_end(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    viommu, root = host.guest()
+    host.nest(viommu, root)
+    submit, gathered = Unit.submit, list[int]()
+
+    def counted(unit: Unit, commands: list[Command]) -> bool:
+        gathered.append(len(commands))
+        return submit(unit, commands)
+
+    monkeypatch.setattr(Unit, "submit", counted)
+    every_device = Iodir(opcode=Opcode.IODIR, func3=IodirFunction.INVAL_DDT)
+    count = 2 * MOST_PENDING + 5
+    assert viommu.invalidate(requests(*[every_device] * count), data_type=TYPE) == count
+
+    assert gathered == [MOST_PENDING, MOST_PENDING, 5]
 
 
 def processes_of_a_guest(host: Host) -> tuple[Viommu, int]:

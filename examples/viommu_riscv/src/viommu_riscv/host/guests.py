@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from viommu_riscv.spec.commands import Command
 
 STORED_BYTES = 4
+MOST_PENDING = 1024
+"""Commands that are gathered before hardware gets them: one of a guest's may stand for one of each of its devices."""
 
 
 @define(eq=False, repr=False)
@@ -118,6 +120,9 @@ class GuestIommu:
                     return index
             else:
                 pending += wanted
+            if len(pending) >= MOST_PENDING:
+                self.unit.submit(pending)
+                pending = []
         self.unit.submit(pending)
         return len(raw)
 
