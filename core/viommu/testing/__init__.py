@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from viommu.testing.guest_kit import Bare, Events, GuestKit, GuestMemory, Nesting, Queue, Queues, Space
+from viommu.testing.guest_kit import Bare, Events, Fences, GuestKit, GuestMemory, Nesting, Queue, Queues, Space
 
 if TYPE_CHECKING:
     from viommu.testing.contract import DriverContract
@@ -29,6 +29,7 @@ __all__ = [
     "Bare",
     "DriverContract",
     "Events",
+    "Fences",
     "GuestKit",
     "GuestMemory",
     "Nesting",

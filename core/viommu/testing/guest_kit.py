@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Bare",
     "Events",
+    "Fences",
     "GuestKit",
     "GuestMemory",
     "Nesting",
@@ -131,6 +132,16 @@ class Events(Protocol):
         """Read an event: the virtual id that it names, and the IOVA (None: it names none)."""
 
 
+class Fences(Protocol):
+    """How guests ask for a store to their memory (``address``, an IPA) once all that came before is done."""
+
+    def request(self, address: int, value: int) -> Data | None:
+        """Give a request of HWPT_INVALIDATE that stores ``value`` (32 bits); None where calls have none."""
+
+    def command(self, address: int, value: int) -> bytes | None:
+        """Give a command of a `Queue` that does; None where queues have none."""
+
+
 class Nesting(Protocol):
     """How guests stand on their host. What it has may be plain attributes."""
 
@@ -204,5 +215,6 @@ class GuestKit:
     features: DeviceFeatures = field(factory=DeviceFeatures)
     bare: Bare | None = None
     nesting: Nesting | None = None
+    fences: Fences | None = None
     waived: Mapping[str, str] = field(factory=dict)
     unrecorded: Mapping[str, str] = field(factory=dict)

@@ -60,6 +60,7 @@ class Need(Enum):
     VIOMMU = "vIOMMUs (Nesting.viommu)"
     REQUESTS = "invalidation requests of guests (Space.drop)"
     QUEUES = "hardware queues for guests (Nesting.queues)"
+    FENCES = "completion stores of guests (GuestKit.fences)"
     EVENTS = "events for guests (Nesting.events)"
 
 

@@ -202,5 +202,6 @@ PRESENT: Mapping[Need, Callable[[Subject], bool]] = {
     Need.VIOMMU: lambda subject: subject.kit.nesting is not None and subject.kit.nesting.viommu is not None,
     Need.REQUESTS: lambda subject: subject.kit.nesting is not None,
     Need.QUEUES: lambda subject: subject.kit.nesting is not None and subject.kit.nesting.queues is not None,
+    Need.FENCES: lambda subject: subject.kit.fences is not None,
     Need.EVENTS: lambda subject: subject.kit.nesting is not None and subject.kit.nesting.events is not None,
 }

@@ -12,7 +12,7 @@ from viommu.ops import DeviceFeatures
 from viommu.policies import Policy
 from viommu.table_shapes import amd_v1, x86
 from viommu.testing import GuestKit
-from viommu_amd_viommu.spec.commands import InvalidateIommuPages, InvalidateIotlbPages, Opcode
+from viommu_amd_viommu.spec.commands import CompletionWait, InvalidateIommuPages, InvalidateIotlbPages, Opcode
 from viommu_amd_viommu.spec.device_table import DTE
 from viommu_amd_viommu.spec.events import IoPageFault
 from viommu_amd_viommu.spec.registers import Control, DeviceTableBase
@@ -162,6 +162,19 @@ class AmdGuests:
 
 
 @frozen
+class AmdFences:
+    """COMPLETION_WAIT with s."""
+
+    def request(self, address: int, value: int) -> AmdCommand:
+        """By a call."""
+        return AmdCommand.of(command=self.command(address, value))
+
+    def command(self, address: int, value: int) -> bytes:
+        """By a buffer."""
+        return CompletionWait(Opcode=Opcode.COMPLETION_WAIT, s=1, Address=address, Data=value).encode()
+
+
+@frozen
 class AmdByHand:
     """A device table, whose entry leads to host tables of four levels."""
 
@@ -185,6 +198,7 @@ KIT = GuestKit(
     features=DeviceFeatures(ats=True, page_requests=True, pasid_bits=4),
     bare=AmdByHand(),
     nesting=AmdGuests(),
+    fences=AmdFences(),
     waived={
         "ERR-002": "Linux 7.2's AMD driver gives a vIOMMU for whatever type is asked",
     },

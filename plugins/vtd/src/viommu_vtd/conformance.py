@@ -14,6 +14,7 @@ from viommu.testing import GuestKit
 from viommu_vtd.spec.commands import (
     DeviceTlbInvalidate,
     InvalidationType,
+    InvalidationWait,
     PasidIotlbGranularity,
     PasidIotlbInvalidate,
 )
@@ -159,6 +160,19 @@ def _request(raw: bytes) -> VtdDescriptor:
 
 
 @frozen
+class VtdFences:
+    """Wait descriptors with SW."""
+
+    def request(self, address: int, value: int) -> VtdDescriptor:
+        """By a call."""
+        return _request(self.command(address, value))
+
+    def command(self, address: int, value: int) -> bytes:
+        """By a queue."""
+        return InvalidationWait(Type=InvalidationType.WAIT, SW=1, STDATA=value, STADDR=address).encode()
+
+
+@frozen
 class VtdByHand:
     """Legacy mode, with second-stage tables of four levels."""
 
@@ -182,4 +196,5 @@ KIT = GuestKit(
     features=DeviceFeatures(ats=True, page_requests=True, pasid_bits=8),
     bare=VtdByHand(),
     nesting=VtdGuests(),
+    fences=VtdFences(),
 )

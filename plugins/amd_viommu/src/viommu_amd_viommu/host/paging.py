@@ -83,6 +83,11 @@ class HostTables(PagingDomain):
         """Whether guests' GCR3 tables may lie in its pages."""
         return bool(self.nested)
 
+    def writable(self, iova: int) -> int | None:
+        """Translate one IOVA, where devices may write."""
+        leaf, write = self.table.leaf(iova), self.table.shape.rights[2]
+        return leaf.pa if leaf is not None and leaf.entry & write else None
+
     @property
     def stage(self) -> HostStage:
         """The table as entries name it."""

@@ -44,13 +44,13 @@ def rewrite(command: AnyCommand, guest: GuestIommu) -> list[AnyCommand]:
 def complete(command: CompletionWait, guest: GuestIommu) -> None:
     """Store what a completion wait stores, at the guest's address. The interrupt is for the VMM to give.
 
-    Raises IoError where the guest has no memory there.
+    Raises IoError where the guest has no memory there that it may write.
     """
     if not command.s:
         return
-    pa = guest.parent.physical(command.Address)
+    pa = guest.parent.writable(command.Address)
     if pa is None or not guest.unit.memory.write(pa, command.Data.to_bytes(STORE_BYTES, "little")):
-        raise IoError("guest command", "store address", command.Address, "memory of the guest")
+        raise IoError("guest command", "store address", command.Address, "memory that the guest may write")
 
 
 def _completion_wait(command: CompletionWait, guest: GuestIommu) -> list[AnyCommand]:  # noqa: ARG001
