@@ -103,7 +103,6 @@ COMPANIONS: Mapping[str, tuple[str, ...]] = {
     "viommu_probe": ("viommu_interrupt",),
     "viommu_probe_device": ("viommu_release_device",),
     "viommu_alloc_paging": ("viommu_device_facts", "viommu_attach", "viommu_detach", "viommu_free_domain"),
-    "viommu_init": ("viommu_destroy",),
     "viommu_set_dirty_tracking": ("viommu_read_dirty",),
 }
 """Which hooks a driver that gives one must give as well: nobody would be told that they were not called."""
