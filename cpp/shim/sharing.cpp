@@ -55,9 +55,9 @@ bool all_can_be_shared(u64 start, u64 end) {
     return true;
 }
 
-// The lock is held.
+// Without the lock as well: from the last to the first, since those that stay only move towards the first meanwhile.
 bool is_own(const AreaFile& file) {
-    for (int index = 0; index < own_count; ++index)
+    for (int index = own_count; index-- > 0;)
         if (own[index] == file) return true;
     return false;
 }
