@@ -13,6 +13,7 @@
 #include "regions.hpp"
 #include "sharing.hpp"
 #include "signals.hpp"
+#include "uring.hpp"
 
 namespace viommu::shim {
 namespace {
@@ -41,9 +42,11 @@ __attribute__((constructor(140))) void begin_forks() {
 
 }  // namespace
 
-// The locks in the order in which they are taken elsewhere: who shares memory keeps files, and listens for signals.
+// The locks in the order in which they are taken elsewhere: who looks through a ring asks, and so may share memory; who
+// shares memory keeps files, and listens for signals.
 void before_fork() {
     const u64 before = blocked_signals();  // a handler of the program must not meet the locks
+    lock_rings();
     before_copies();
     signals_before = before;
     lock_files();
@@ -56,6 +59,7 @@ void after_fork_in_parent() {
     unlock_files();
     const u64 before = signals_before;
     copies_in_parent();
+    unlock_rings();
     unblock_signals(before);
 }
 void after_fork_in_child() {
@@ -64,6 +68,7 @@ void after_fork_in_child() {
     copies_in_child();
     regions_in_child();
     signals_in_child();
+    rings_in_child();
     close_internal_in_child();  // the parent's connections are of no use here, and must not outlive their owner
     connections_in_child();
     unblock_signals(signals_before);

@@ -166,6 +166,10 @@ bool registers_ours(unsigned operation, const void* argument, unsigned count) {
     }
 }
 
+void lock_rings() { pthread_mutex_lock(&lock); }
+void unlock_rings() { pthread_mutex_unlock(&lock); }
+void rings_in_child() { lock = PTHREAD_MUTEX_INITIALIZER; }
+
 void tell_of_refusal() {
     static std::atomic<bool> told = false;
     if (!told.exchange(true)) tell(Note::uring);

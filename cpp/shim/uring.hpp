@@ -20,6 +20,11 @@ bool registers_ours(unsigned operation, const void* argument, unsigned count);
 // Whether one entry uses a file of the service.
 bool uses_ours(const io_uring_sqe& entry);
 
+// Around fork.
+void lock_rings();
+void unlock_rings();
+void rings_in_child();
+
 // Tells the service, and so the log, that io_uring was refused: once.
 void tell_of_refusal();
 

@@ -3,7 +3,10 @@
 #define _GNU_SOURCE
 #include <linux/io_uring.h>
 #include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include "cases.h"
 #include "ioas.h"
@@ -99,6 +102,28 @@ CASE(files_of_the_service_are_not_registered) {
     CHECK_FAILS(EFAULT, syscall(SYS_io_uring_register, fd, IORING_REGISTER_FILES_UPDATE, 8, 1));
     some.fds = (uintptr_t)both;
     CHECK(syscall(SYS_io_uring_register, fd, IORING_REGISTER_FILES_UPDATE, &some, 1) == 1);
+}
+
+static void* enter_for_ever(void* fd) {
+    for (;;) syscall(SYS_io_uring_enter, (int)(intptr_t)fd, 1, 0, 0, NULL, 0);
+    return fd;
+}
+
+/* A child that waited would wait with its signals blocked: somebody else has to see it. */
+CASE(children_close_files_whoever_looked_through_a_ring_meanwhile) {
+    const int fd = ring();
+    pthread_t threads[2];
+    put(on(IORING_OP_READ, opened(), NULL, 0)); /* whether it is the service's takes a call */
+    for (int n = 0; n < 2; ++n) CHECK(!pthread_create(&threads[n], NULL, enter_for_ever, (void*)(intptr_t)fd));
+    for (int round = 0; round < 20; ++round) {
+        const pid_t child = fork();
+        if (!child) _exit(close(dup(fd)));
+        int status = -1;
+        for (int tenths = 0; tenths < 100 && !waitpid(child, &status, WNOHANG); ++tenths)
+            usleep(tenths ? 100000 : 1000);
+        if (status == -1) kill(child, SIGKILL);
+        CHECK(!status);
+    }
 }
 
 /* As liburing has it. */
