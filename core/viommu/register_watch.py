@@ -222,7 +222,9 @@ class _Pages(list[SharedPage]):
     def settle(self) -> None:
         """Carry out all stores, and show what changed; no page suffers where the driver of another fails."""
         with self.turn:
-            is_stale, self.is_stale = self.is_stale, False
+            is_stale = self.is_stale
+            if is_stale:  # what is told after it was looked at stays told
+                self.is_stale = False
             for page in tuple(self):
                 try:
                     self._settle(page, is_stale=is_stale)
