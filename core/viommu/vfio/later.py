@@ -22,6 +22,8 @@ log = structlog.get_logger()
 IDLE_SECONDS = 1.0
 """A thread that has had nothing to do for so long ends; another begins when there is something."""
 YIELD_SECONDS = 50e-6
+PATIENCE_SECONDS = 2e-3
+"""So long a device lets software in first; then software gives way once, for the rest of it may never end."""
 
 
 @define(eq=False)
@@ -30,10 +32,13 @@ class ModelLock:
 
     _lock: RLock = field(factory=RLock)
     _waiting: deque[None] = field(factory=deque)
+    _has_waited: bool = False
 
     @contextmanager
     def for_software(self) -> Iterator[None]:
         """Hold it for a call of the model."""
+        if self._has_waited:
+            time.sleep(YIELD_SECONDS)
         self._waiting.append(None)
         self._lock.acquire()
         self._waiting.pop()
@@ -44,10 +49,13 @@ class ModelLock:
 
     @contextmanager
     def for_work(self) -> Iterator[None]:
-        """Hold it for work of the device's own, when no software waits for it."""
-        while self._waiting:
+        """Hold it for work of the device's own, when no software waits for it, or some always does."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        while self._waiting and time.monotonic() < until:
             time.sleep(YIELD_SECONDS)
+        self._has_waited = bool(self._waiting)
         with self._lock:
+            self._has_waited = False
             yield
 
 
