@@ -139,7 +139,7 @@ class Fences(Protocol):
         """Give a request of HWPT_INVALIDATE that stores ``value`` (32 bits); None where calls have none."""
 
     def command(self, address: int, value: int) -> bytes | None:
-        """Give a command of a `Queue` that does; None where queues have none."""
+        """Give a command of a `Queue` that stores to ``address`` (an IPA, bytes); None where queues have none."""
 
 
 class Nesting(Protocol):
