@@ -25,7 +25,7 @@ from viommu_riscv.spec.commands import (
 )
 from viommu_riscv.spec.directories import StageMode
 from viommu_riscv.spec.records import Cause, PageRequestRecord, TransactionType
-from viommu_riscv.spec.registers import Ddtp, Fqcsr, IommuMode, Pqcsr
+from viommu_riscv.spec.registers import Cqcsr, Ddtp, Fqcsr, IommuMode, Pqcsr
 
 FORGET = Iotinval(opcode=Opcode.IOTINVAL, func3=IotinvalFunction.VMA, AV=1, PSCV=1, PSCID=7, ADDR=IOVA)
 FORGET_DEVICE = Iodir(opcode=Opcode.IODIR, func3=IodirFunction.INVAL_DDT, DV=1, DID=DEVICE)
@@ -153,6 +153,29 @@ def test_software_may_acknowledge_just_when_hardware_looks(monkeypatch: pytest.M
     iommu.machine.translate(DEVICE, 2 * PAGE)
 
     assert len(iommu.heard) == 2
+
+
+def test_a_queue_that_is_started_just_when_its_head_moves_starts_at_its_beginning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    iommu, store, starting = Programmed(), RegisterFile.__setitem__, list[Thread]()
+
+    def start() -> None:
+        iommu["CQCSR"] = iommu["CQT"] = 0
+        iommu["CQCSR"] = int(Cqcsr(cqen=1))
+
+    def slow(file: RegisterFile, name: str, value: int) -> None:
+        if name == "CQH" and not starting:
+            starting.append(Thread(target=start))
+            starting[0].start()
+            starting[0].join(0.1)
+        store(file, name, value)
+
+    monkeypatch.setattr(RegisterFile, "__setitem__", slow)
+    iommu.submit(FORGET)
+    starting[0].join()
+
+    assert iommu["CQH"] == 0
 
 
 def test_a_full_fault_queue_overflows_until_software_clears_it() -> None:

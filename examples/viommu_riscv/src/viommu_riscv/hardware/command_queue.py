@@ -38,6 +38,8 @@ class CommandQueue:
     others: Commands
     executor: Executor = field(init=False)
     _turn: Lock = field(factory=Lock)
+    _place: Lock = field(factory=Lock)
+    """Held while the head moves on: who starts the queue anew sets it after that."""
     _asked: bool = False
     _starts: int = 0
     _done: dict[str, int] = field(factory=dict)
@@ -58,7 +60,8 @@ class CommandQueue:
 
     def started(self) -> None:
         """Software switched it on: it is empty, whoever executes commands of it now stops."""
-        self._starts += 1
+        with self._place:
+            self._starts += 1
         self.others.unanswered = False
 
     def run(self) -> None:
@@ -124,8 +127,9 @@ class CommandQueue:
         return halt
 
     def _advance(self, ring: Ring, count: int, starts: int) -> None:
-        if self._starts == starts:
-            self.file["CQH"] = ring.after(ring.head, count)
+        with self._place:
+            if self._starts == starts:
+                self.file["CQH"] = ring.after(ring.head, count)
 
     def _beyond(self, ring: Ring) -> bool:
         """Whether part of the queue lies where no memory can be."""
