@@ -107,7 +107,7 @@ class RegisterFile:
     def of(cls, declared: Mapping[str, Register], initial: Registers) -> RegisterFile:
         """Make a file whose registers hold what ``initial`` says, and zero where it says nothing.
 
-        Raises BadRegister for a name that is not declared, and a value that is wider than its register.
+        Raises BadRegister for a value of a name that is not declared (but zero), and one wider than its register.
         """
         check_values(declared, initial.values)
         made = cls(declared)
@@ -178,6 +178,8 @@ def check_values(declared: Mapping[str, Register], values: Mapping[str, int]) ->
     """Refuse values that no declared register can have. Raises BadRegister."""
     for name, value in values.items():
         if name not in declared:
+            if not value:  # what hardware lacks reads as zero, and recordings name registers that it lacks
+                continue
             near = get_close_matches(name, declared, n=3)
             guess = f"did you mean {' or '.join(near)}? " if near else ""
             raise BadRegister(
