@@ -323,3 +323,9 @@ def test_what_is_no_access_to_a_register_is_refused(guest: Guest, offset: Any, s
         machine.read_register(offset, size)
     with pytest.raises(BadValue, match=message):
         machine.write_register(offset, 0, size)
+
+
+def test_registers_are_reached_by_numbers_of_numpy_too(guest: Guest) -> None:
+    machine = machine_of(guest)
+    machine.write_register(np.uint32(0x28), np.uint64(1), 8)  # type: ignore[arg-type]  # it is no int to mypy
+    assert machine.read_register(np.int64(0x28), 8) == machine.read_register(0x28, 8)  # type: ignore[arg-type]

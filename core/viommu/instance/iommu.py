@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import TYPE_CHECKING, overload
 
 from viommu._engine import Context, Front, hits_first, read_dirty
@@ -24,6 +25,7 @@ from viommu.translation import Translation, Translations, untranslated
 if TYPE_CHECKING:
     from collections import Counter, deque
     from collections.abc import Callable, Iterable, Mapping
+    from typing import SupportsIndex
 
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
@@ -184,15 +186,16 @@ class Iommu(Front):
         What is no register reads as the hardware says, mostly zero. Raises BadValue (an offset or size that cannot
         be), DriverBug.
         """
-        _check_register(offset, size)
-        return self.hardware.read(offset, size)
+        return self.hardware.read(_checked_offset(offset, size), size)
 
     def write_register(self, offset: int, value: int, size: int = 4) -> None:
         """Write a register of the IOMMU; what it sets off is done when this returns. Raises as `read_register`."""
-        _check_register(offset, size)
-        if not isinstance(value, int):
-            raise BadValue("register value", value, "an integer; int() makes one of a Descriptor")
-        self.hardware.write(offset, size, value)
+        offset = _checked_offset(offset, size)
+        try:
+            number = index(value)
+        except TypeError:
+            raise BadValue("register value", value, "an integer; int() makes one of a Descriptor") from None
+        self.hardware.write(offset, size, number)
 
     def broadcast(self, message: TlbBroadcast) -> None:
         """Carry a CPU's TLB invalidation to the IOMMU. Raises DriverBug."""
@@ -317,9 +320,14 @@ class Iommu(Front):
         return read_dirty(self.memory.engine, context, iova, iova + length - 1, page_lg2, clear=clear)
 
 
-def _check_register(offset: object, size: int) -> None:
-    """Refuse what no access to registers is. Raises BadValue."""
-    if not isinstance(offset, int) or offset < 0:
-        raise BadValue("register offset", offset, "an offset in bytes, from 0 on (a driver's offsets are in its spec)")
+def _checked_offset(offset: SupportsIndex, size: int) -> int:
+    """Give an offset as a number; refuse what no access to registers is. Raises BadValue."""
     if size not in REGISTER_SIZES:
         raise BadValue("size of a register access", size, "4 or 8 bytes")
+    try:
+        number = index(offset)
+    except TypeError:  # a register's name
+        number = -1
+    if number < 0:
+        raise BadValue("register offset", offset, "an offset in bytes, from 0 on (a driver's offsets are in its spec)")
+    return number
