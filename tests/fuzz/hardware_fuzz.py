@@ -119,12 +119,14 @@ class World:
         offset, size = self.rng.choice(self.offsets)
         if self.rng.random() < 0.1:
             offset, size = self.rng.randrange(0x2_0000) & ~3, self.rng.choice([4, 8, 1, 16])
-        self.machine.write_register(offset, self.word() & (1 << size * 8) - 1, size)
+        self.machine.hardware.write(
+            offset, size, self.word() & (1 << size * 8) - 1
+        )  # of any size, which a machine refuses
 
     def read_register(self) -> None:
         """Read one: a number that fits."""
         offset, size = self.rng.choice(self.offsets)
-        assert 0 <= self.machine.read_register(offset, size) < 1 << size * 8
+        assert 0 <= self.machine.hardware.read(offset, size) < 1 << size * 8
 
     def fill_memory(self) -> None:
         """Write words somewhere, often at the start of a page, where tables and queues begin."""
