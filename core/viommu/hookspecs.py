@@ -57,6 +57,7 @@ __all__ = [
     "viommu_alloc_nested_on",
     "viommu_alloc_paging",
     "viommu_attach",
+    "viommu_conformance",
     "viommu_costs",
     "viommu_decode",
     "viommu_destroy",

@@ -31,12 +31,17 @@ def contents_of(config: MachineConfig) -> Iterator[dict[str, Any]]:
             yield {"content": str(path), "at": at, "data": data.hex()}
 
 
-def is_file(path: Path) -> bool:
-    """Say whether something is a regular file's path; an option's value need not be a path at all."""
+def is_there(path: Path) -> bool:
+    """Say whether there is something at a path; an option's value need not be a path at all."""
     try:
-        return path.is_file()
+        return path.exists()
     except (OSError, ValueError):
         return False
+
+
+def is_file(path: Path) -> bool:
+    """Say whether a regular file is at a path."""
+    return is_there(path) and path.is_file()
 
 
 def digest_of(path: Path) -> str:

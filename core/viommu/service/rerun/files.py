@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from attrs import define, evolve, field
 
 from viommu.errors import BadValue, OutOfRange
-from viommu.service.recording.contents import digest_of
+from viommu.service.recording.contents import digest_of, is_file, is_there
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -65,14 +65,10 @@ def _copied(name: str, value: str, folder: Path, content: Content | None) -> str
         content.write(copy)
         return str(copy)
     path = Path(value)
-    try:
-        is_there = path.exists()
-    except (OSError, ValueError):  # no path at all
+    if not is_file(path):
+        if is_there(path):
+            raise BadValue(f"option {name} of a recorded device", value, "a regular file, where it names what is there")
         return value
-    if not is_there:
-        return value
-    if not path.is_file():
-        raise BadValue(f"option {name} of a recorded device", value, "a regular file, where it names what is there")
     size = path.stat().st_size
     if size > MOST_COPIED:
         raise OutOfRange(f"size of the file of option {name}", size, MOST_COPIED)

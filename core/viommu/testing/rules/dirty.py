@@ -15,10 +15,16 @@ from viommu.testing.tables import PAGE
 from viommu.testing.worlds import host
 
 if TYPE_CHECKING:
+    from viommu.api.hwpt import Hwpt
     from viommu.testing.subject import Subject
 
 PAGES = 16
 NEEDS = (Need.HOST, Need.DIRTY)
+
+
+def _reported(hwpt: Hwpt, start: int, *, clear: bool = True) -> list[int]:
+    """Give the numbers of pages that are said to be written."""
+    return [int(page) for page in np.flatnonzero(hwpt.dirty_bitmap(start, PAGES * PAGE, clear=clear))]
 
 
 def _rounds(subject: Subject) -> st.SearchStrategy[list[list[int]]]:  # noqa: ARG001
@@ -48,7 +54,7 @@ def rounds_are_reported(subject: Subject, plan: list[list[int]]) -> None:
                     device.dma_write(world.base + place * PAGE, b"dirty") is None, f"a write to page {place} is refused"
                 )
             for clear in (False, True):
-                found = np.flatnonzero(hwpt.dirty_bitmap(world.base, PAGES * PAGE, clear=clear)).tolist()
+                found = _reported(hwpt, world.base, clear=clear)
                 expect(
                     found == sorted(places),
                     f"round {number}: pages {sorted(places)} were written, and {found} are reported",
@@ -75,10 +81,10 @@ def only_writes_while_tracking_count(subject: Subject) -> None:
             device.dma_write(world.base, b"before")
             hwpt.set_dirty_tracking(enable=True)
             device.dma_read(world.base + PAGE, 8)
-            found = np.flatnonzero(hwpt.dirty_bitmap(world.base, PAGES * PAGE)).tolist()
+            found = _reported(hwpt, world.base)
             expect(not found, f"pages {found} are reported, none of which was written while tracking was on")
             device.dma_write(world.base, b"while")
-            found = np.flatnonzero(hwpt.dirty_bitmap(world.base, PAGES * PAGE)).tolist()
+            found = _reported(hwpt, world.base)
             expect(found == [0], f"pages {found} are reported, where page 0 was written")
             hwpt.set_dirty_tracking(enable=False)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from viommu.api.buffers import Data
     from viommu.testing.subject import Subject
-    from viommu.testing.worlds import GuestSpace
+    from viommu.testing.worlds import Guest, GuestSpace
 
 PLACES = 16
 NEEDS = (Need.NESTING, Need.REQUESTS)
@@ -95,9 +95,7 @@ def whole_spaces_are_forgotten(subject: Subject, plan: list[int]) -> None:
     """Map, read, map elsewhere, invalidate all, read."""
     with guest(subject) as one:
         space = one.attached()
-        for place in plan:
-            space.tables.map(IOVA + place * PAGE, one.page())
-            space.reaches(IOVA + place * PAGE)
+        _cache(one, space, plan)
         pages = {place: one.page() for place in plan}
         for place, page in pages.items():
             space.tables.map(IOVA + place * PAGE, page)
@@ -124,9 +122,7 @@ def batches_are_executed(subject: Subject, plan: list[int]) -> None:
     """Change many pages, and invalidate each by requests of its own, all in one call."""
     with guest(subject) as one:
         space = one.attached()
-        for place in plan:
-            space.tables.map(IOVA + place * PAGE, one.page())
-            space.reaches(IOVA + place * PAGE)
+        _cache(one, space, plan)
         pages = {place: one.page() for place in plan}
         requests: list[Data] = []
         for place, page in pages.items():
@@ -152,9 +148,7 @@ def little_more_is_forgotten(subject: Subject) -> str:
     with guest(subject) as one:
         space = one.attached()
         places = range(64)
-        for place in places:
-            space.tables.map(IOVA + place * PAGE, one.page())
-            space.reaches(IOVA + place * PAGE)
+        _cache(one, space, places)
         for place in places:
             space.tables.map(IOVA + place * PAGE, one.take())
         space.drop(IOVA + 7 * PAGE, IOVA + 8 * PAGE - 1)
@@ -190,6 +184,13 @@ def device_tlbs_are_invalidated_by_calls(subject: Subject) -> None:
         left = len(endpoint.with_ats.tlb)
         expect(left == 1, f"{left} of 2 translations are left in the device, where one was named")
         expect(space.reaches(IOVA) == cached, "the IOMMU's own cache was emptied too")
+
+
+def _cache(one: Guest, space: GuestSpace, places: Iterable[int]) -> None:
+    """Map a page of its own at each place, and have the hardware translate it."""
+    for place in places:
+        space.tables.map(IOVA + place * PAGE, one.page())
+        space.reaches(IOVA + place * PAGE)
 
 
 def _told(found: int | None) -> str:
